@@ -1,0 +1,43 @@
+#include "lib/fault.h"
+
+#ifdef DROVER_FAULTS
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/log.h"
+#include "lib/str.h"
+
+static const struct {
+	const char *name;
+	int code;
+} codes[] = { { "ENOSPC", ENOSPC }, { "EMFILE", EMFILE }, { "ENOMEM", ENOMEM },
+	{ "EPERM", EPERM } };
+
+int fault_at(const char *table, const char *point, struct err *err)
+{
+	static bool over;
+	const char *want = getenv("DROVER_FAULT"), *what;
+	char here[128];
+
+	if (over || want == NULL || (what = strchr(want, '=')) == NULL)
+		return 0;
+	snprintf(here, sizeof(here), "%s/%s", table, point);
+	if (strlen(here) != (size_t)(what - want) || strncmp(want, here, strlen(here)) != 0)
+		return 0;
+	over = true;
+	log_info("fault %s", want);
+	if (strcmp(what, "=kill") == 0)
+		kill(getpid(), SIGKILL);
+	for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
+		if (strcmp(what + 1, codes[i].name) == 0)
+			return err_errno(err, -codes[i].code, "injected at %s", here);
+	}
+	return 0;
+}
+
+#endif

@@ -1,0 +1,31 @@
+/*
+ * lib/fault.h - points at which a test kills the daemon or makes a step fail. Only a build with
+ * -DDROVER_FAULTS (make B=build/faults) has them; else they cost nothing. Loop thread.
+ *
+ * DROVER_FAULT=TABLE/POINT=kill     SIGKILL to ourselves at the point, the first time
+ * DROVER_FAULT=TABLE/POINT=ENOSPC   the step fails so, once (also EMFILE, ENOMEM, EPERM)
+ */
+#ifndef DROVER_LIB_FAULT_H
+#define DROVER_LIB_FAULT_H
+
+#include <stdbool.h>
+#include "lib/err.h"
+
+#ifdef DROVER_FAULTS
+/* 0, or -errno with err filled. */
+int fault_at(const char *table, const char *point, struct err *err);
+#else
+static inline int fault_at(const char *table, const char *point, struct err *err)
+{
+	return 0;
+}
+#endif
+
+/* For `droverd --fault-points`: a module's points, from its own table. */
+struct fault_table {
+	const char *name;
+	const char *(*point)(size_t i); /* NULL behind the last one */
+	bool can_fail;                  /* an error can be injected, not only a kill */
+};
+
+#endif

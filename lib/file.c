@@ -1,0 +1,363 @@
+#include "lib/file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+int file_read(const char *path, size_t max, struct buf *out, struct err *err)
+{
+	struct buf b = { 0 };
+	char chunk[16384];
+	int fd, r = 0;
+	ssize_t n;
+
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	if (fd < 0)
+		return err_errno(err, -errno, "open %s", quote(path));
+	while ((n = read(fd, chunk, sizeof(chunk))) != 0) {
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0) {
+			r = err_errno(err, -errno, "read %s", quote(path));
+			break;
+		}
+		if (b.len + (size_t)n > max) {
+			r = err_set(
+				err, -EFBIG, "%s is larger than %s", quote(path), format_size(max));
+			break;
+		}
+		buf_add(&b, chunk, (size_t)n);
+	}
+	close(fd);
+	if (r == 0 && b.data == NULL)
+		buf_add(&b, "", 0);
+	if (r == 0 && b.bad)
+		r = err_nomem(err);
+	if (r < 0) {
+		buf_finish(&b);
+		return r;
+	}
+	*out = b;
+	return 0;
+}
+
+int file_read_line(const char *path, char *line, size_t cap, struct err *err)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd < 0)
+		return err_errno(err, -errno, "open %s", quote(path));
+	n = read(fd, line, cap - 1);
+	if (n < 0) {
+		int code = -errno;
+
+		close(fd);
+		return err_errno(err, code, "read %s", quote(path));
+	}
+	close(fd);
+	line[n] = '\0';
+	line[strcspn(line, "\n")] = '\0';
+	return 0;
+}
+
+static int write_all(int fd, const char *data, size_t len)
+{
+	while (len > 0) {
+		ssize_t n = write(fd, data, len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		data += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+/* The folder of path, for its fsync: the rename is durable only with it. */
+static int sync_parent(const char *path)
+{
+	char dir[4096];
+	const char *slash = strrchr(path, '/');
+	int fd, r = 0;
+
+	if (slash == NULL || (size_t)(slash - path) >= sizeof(dir))
+		return 0;
+	snprintf(dir, sizeof(dir), "%.*s", (int)MAX(slash - path, 1), path);
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (fsync(fd) < 0 && errno != EINVAL)
+		r = -errno;
+	close(fd);
+	return r;
+}
+
+int file_write_atomic(
+	const char *path, const void *data, size_t len, mode_t mode, bool sync, struct err *err)
+{
+	char *tmp = str_printf("%s.tmp.XXXXXX", path);
+	int fd, r;
+
+	if (tmp == NULL)
+		return err_nomem(err);
+	fd = mkostemp(tmp, O_CLOEXEC);
+	if (fd < 0) {
+		r = err_errno(err, -errno, "create %s", quote(tmp));
+		free(tmp);
+		return r;
+	}
+	r = write_all(fd, data, len);
+	if (r == 0 && fchmod(fd, mode) < 0)
+		r = -errno;
+	if (r == 0 && sync && fsync(fd) < 0)
+		r = -errno;
+	if (close(fd) < 0 && r == 0)
+		r = -errno;
+	if (r == 0 && rename(tmp, path) < 0)
+		r = -errno;
+	if (r < 0)
+		unlink(tmp);
+	else if (sync)
+		r = sync_parent(path);
+	free(tmp);
+	return r < 0 ? err_errno(err, r, "write %s", quote(path)) : 0;
+}
+
+int file_write_proc(const char *path, const char *value, struct err *err)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	int r;
+
+	if (fd < 0)
+		return err_errno(err, -errno, "open %s", quote(path));
+	r = write(fd, value, strlen(value)) < 0 ? -errno : 0;
+	close(fd);
+	return r < 0 ? err_errno(err, r, "write %s to %s", quote(value), quote(path)) : 0;
+}
+
+struct sync_job {
+	uv_work_t work;
+	char *path;
+	file_done_fn *done;
+	void *arg;
+	int result;
+};
+
+static void sync_work(uv_work_t *work)
+{
+	struct sync_job *job = container_of(work, struct sync_job, work);
+	int fd = open(job->path, O_RDONLY | O_CLOEXEC);
+
+	/* A file that was replaced or removed meanwhile is no longer of interest. */
+	if (fd < 0) {
+		job->result = errno == ENOENT ? 0 : -errno;
+		return;
+	}
+	job->result = fsync(fd) < 0 ? -errno : 0;
+	close(fd);
+	if (job->result == 0)
+		job->result = sync_parent(job->path);
+}
+
+static void sync_after(uv_work_t *work, int status)
+{
+	struct sync_job *job = container_of(work, struct sync_job, work);
+	struct err err;
+
+	if (job->result < 0)
+		err_errno(&err, job->result, "fsync of %s", quote(job->path));
+	if (job->done != NULL)
+		job->done(job->arg, job->result < 0 ? &err : NULL);
+	free(job->path);
+	free(job);
+}
+
+int file_sync_async(uv_loop_t *loop, const char *path, file_done_fn *done, void *arg)
+{
+	struct sync_job *job = calloc(1, sizeof(*job));
+
+	if (job != NULL)
+		job->path = strdup(path);
+	if (job == NULL || job->path == NULL ||
+		uv_queue_work(loop, &job->work, sync_work, sync_after) < 0) {
+		if (job != NULL)
+			free(job->path);
+		free(job);
+		return -ENOMEM;
+	}
+	job->done = done;
+	job->arg = arg;
+	return 0;
+}
+
+int mkdir_p(const char *path, mode_t mode, struct err *err)
+{
+	char *p = strdup(path);
+	int r = 0;
+
+	if (p == NULL)
+		return err_nomem(err);
+	for (char *s = p + 1;; s++) {
+		char c = *s;
+
+		if (c != '/' && c != '\0')
+			continue;
+		*s = '\0';
+		if (mkdir(p, c == '\0' ? mode : 0755) < 0 && errno != EEXIST) {
+			r = err_errno(err, -errno, "make the folder %s", quote(p));
+			break;
+		}
+		*s = c;
+		if (c == '\0')
+			break;
+	}
+	free(p);
+	return r;
+}
+
+static int remove_at(int parent, const char *name)
+{
+	struct dirent *e;
+	int fd, r = 0;
+	DIR *dir;
+
+	if (unlinkat(parent, name, 0) == 0 || errno == ENOENT)
+		return 0;
+	if (errno != EISDIR && errno != EPERM && errno != ENOTEMPTY)
+		return -errno;
+	fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	dir = fdopendir(fd);
+	if (dir == NULL) {
+		close(fd);
+		return -ENOMEM;
+	}
+	while (r == 0 && (e = readdir(dir)) != NULL) {
+		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+			r = remove_at(fd, e->d_name);
+	}
+	closedir(dir);
+	if (r == 0 && unlinkat(parent, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+		r = -errno;
+	return r;
+}
+
+int remove_tree(const char *path, struct err *err)
+{
+	int r = remove_at(AT_FDCWD, path);
+
+	return r < 0 ? err_errno(err, r, "remove %s", quote(path)) : 0;
+}
+
+char *path_join(const char *dir, const char *name)
+{
+	return str_printf("%s%s%s", dir, str_ends(dir, "/") ? "" : "/", name);
+}
+
+static bool executable(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0;
+}
+
+char *find_program(const char *name)
+{
+	/* A service's PATH often lacks the sbin folders, where dnsmasq and nft live. */
+	static const char extra[] = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin";
+	const char *path = getenv("PATH");
+	char *all, *save = NULL, *found = NULL;
+
+	if (strchr(name, '/') != NULL)
+		return executable(name) ? strdup(name) : NULL;
+	all = str_printf("%s:%s", path != NULL ? path : "", extra);
+	if (all == NULL)
+		return NULL;
+	for (char *dir = strtok_r(all, ":", &save); dir != NULL; dir = strtok_r(NULL, ":", &save)) {
+		char *candidate = path_join(dir, name);
+
+		if (candidate != NULL && dir[0] == '/' && executable(candidate)) {
+			found = candidate;
+			break;
+		}
+		free(candidate);
+	}
+	free(all);
+	return found;
+}
+
+const char *boot_id(void)
+{
+	static char id[64];
+
+	if (id[0] == '\0' &&
+		file_read_line("/proc/sys/kernel/random/boot_id", id, sizeof(id), NULL) < 0)
+		id[0] = '\0';
+	return id;
+}
+
+static int unix_address(const char *path, struct sockaddr_un *sa, struct err *err)
+{
+	if (strlen(path) >= sizeof(sa->sun_path))
+		return err_set(err, -ENAMETOOLONG,
+			"the socket path %s has %zu bytes, a socket's path can have %zu: choose a shorter run_dir",
+			quote(path), strlen(path), sizeof(sa->sun_path) - 1);
+	memset(sa, 0, sizeof(*sa));
+	sa->sun_family = AF_UNIX;
+	memcpy(sa->sun_path, path, strlen(path) + 1);
+	return 0;
+}
+
+int unix_listen(const char *path, mode_t mode, int backlog, int *out_fd, struct err *err)
+{
+	struct sockaddr_un sa;
+	int r = unix_address(path, &sa, err);
+	int fd;
+
+	if (r < 0)
+		return r;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return err_errno(err, -errno, "socket");
+	unlink(path);
+	/* The mode is set before listen(), so that nobody can connect in between. */
+	if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || chmod(path, mode) < 0 ||
+		listen(fd, backlog) < 0) {
+		r = err_errno(err, -errno, "listen at %s", quote(path));
+		close(fd);
+		return r;
+	}
+	*out_fd = fd;
+	return 0;
+}
+
+int unix_connect(const char *path, int *out_fd, struct err *err)
+{
+	struct sockaddr_un sa;
+	int r = unix_address(path, &sa, err);
+	int fd;
+
+	if (r < 0)
+		return r;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return err_errno(err, -errno, "socket");
+	if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0) {
+		r = err_errno(err, -errno, "connect to %s", quote(path));
+		close(fd);
+		return r;
+	}
+	*out_fd = fd;
+	return 0;
+}

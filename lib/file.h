@@ -1,0 +1,49 @@
+/*
+ * lib/file.h - whole files, directories and paths. Blocking: on the loop only for small files on
+ * tmpfs or in the page cache; fsync goes through the thread pool (file_sync_async).
+ */
+#ifndef DROVER_LIB_FILE_H
+#define DROVER_LIB_FILE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <uv.h>
+#include "lib/str.h"
+
+/* Reads a regular file of at most max bytes (-EFBIG beyond). out is a fresh buf. */
+int file_read(const char *path, size_t max, struct buf *out, struct err *err);
+/* First line without its newline, for /proc and /sys; cap includes the NUL. */
+int file_read_line(const char *path, char *line, size_t cap, struct err *err);
+/* Writes to a temporary file beside path and renames; sync also fsyncs file and directory. */
+int file_write_atomic(
+	const char *path, const void *data, size_t len, mode_t mode, bool sync, struct err *err);
+/* One write() into an existing file, for /proc and /sys. */
+int file_write_proc(const char *path, const char *value, struct err *err);
+
+typedef void file_done_fn(void *arg, const struct err *err);
+/*
+ * fsync of a file and its folder in the thread pool: what file_write_atomic() without sync has
+ * written survives a crash of the daemon at once, and of the host when done has fired. done (may
+ * be NULL) fires exactly once, on the loop, never before this returns; err is NULL on success.
+ * Returns -ENOMEM (then done does not fire).
+ */
+int file_sync_async(uv_loop_t *loop, const char *path, file_done_fn *done, void *arg);
+
+int mkdir_p(const char *path, mode_t mode, struct err *err);
+/* Removes a tree without following symbolic links; a missing one is no error. */
+int remove_tree(const char *path, struct err *err);
+/* dir/name, malloc'd; NULL without memory. */
+char *path_join(const char *dir, const char *name);
+/* Absolute path of the executable `name` by PATH plus the sbin folders (or name itself when it
+ * has a slash and is executable); NULL if there is none. malloc'd. */
+char *find_program(const char *name);
+
+/* /proc/sys/kernel/random/boot_id, read once; "" where it cannot be read. */
+const char *boot_id(void);
+
+/* Unix stream sockets. Paths that do not fit sun_path (108) are refused by name: -ENAMETOOLONG. */
+int unix_listen(const char *path, mode_t mode, int backlog, int *out_fd, struct err *err);
+int unix_connect(const char *path, int *out_fd, struct err *err);
+
+#endif
