@@ -1,0 +1,35 @@
+/*
+ * hv/backend.h - what the backends share: the part of a machine's object that hv.c answers from.
+ * Private to hv/.
+ */
+#ifndef DROVER_HV_BACKEND_H
+#define DROVER_HV_BACKEND_H
+
+#include "hv/hv.h"
+
+#define HV_COMMAND_TIMEOUT_MS 5000
+#define HV_READY_TIMEOUT_MS   60000
+
+/* First member of a backend's own struct; zeroed by the backend's create. */
+struct hv {
+	const struct hv_ops *ops;
+	uv_loop_t *loop;
+	struct hv_callbacks cb;
+	enum hv_status status;
+	bool unresponsive;
+	struct hv_process process;
+	struct hv_caps caps;
+	char program[64]; /* caps.program points here */
+	char accel_text[160];
+};
+
+/*
+ * Picks the accelerator for spec and writes the reason: true for KVM. `auto` also asks whether the
+ * binary emulates this host's kind of processor.
+ */
+bool hv_choose_accel(const struct hv_spec *spec, char *text, size_t cap);
+
+/* Foreign text for a message: control characters become spaces, in place. */
+void hv_clean_text(char *s);
+
+#endif

@@ -1,0 +1,290 @@
+/*
+ * hv/hv.h - one hypervisor process, whichever program it is. Loop thread only. Times in ms,
+ * memory in MiB.
+ *
+ * A backend is a const struct hv_ops and a private file (hv/qemu.c). The owner of a struct hv is
+ * the machine: it makes what the hypervisor uses (TAPs, disks, folders) beforehand and releases
+ * it after `exited`. Only the exit of the process ends a run: a closed monitor, SHUTDOWN or a
+ * reply to quit are hints for the cause, never the end (FACTS, "Twenty lessons", 1).
+ */
+#ifndef DROVER_HV_HV_H
+#define DROVER_HV_HV_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <uv.h>
+#include "lib/child.h"
+#include "lib/err.h"
+#include "lib/str.h"
+
+struct hv;
+struct hv_ops;
+
+enum hv_accel {
+	HV_ACCEL_AUTO,
+	HV_ACCEL_KVM,
+	HV_ACCEL_TCG
+};
+enum hv_disk_format {
+	HV_DISK_RAW,
+	HV_DISK_QCOW2
+};
+
+struct hv_disk {
+	const char *path;
+	enum hv_disk_format format;
+	bool readonly;
+	const char *serial; /* NULL: none */
+};
+
+struct hv_nic {
+	const char *id;  /* "nic0", unique in the machine */
+	const char *mac; /* aa:bb:cc:dd:ee:ff */
+	int tap_fd;      /* opened by the caller, who keeps its own copy; -1: no TAP */
+	bool vhost;      /* let the kernel move the packets: /dev/vhost-net must open */
+	const char *tap; /* name of the TAP, for backends that take names, and for messages */
+};
+
+/* What a machine is to be: values only, borrowed for the duration of the call. */
+struct hv_spec {
+	const char *name;    /* of the machine; also the process title shown by ps */
+	const char *uuid;    /* may be NULL */
+	const char *run_dir; /* run_dir/vm/NAME: sockets of the machine, exists, mode 0700 */
+	const char *binary;  /* absolute path of the hypervisor */
+	const char *machine; /* q35, pc, microvm, virt; NULL: the backend's default */
+	enum hv_accel accel;
+	const char *cpu; /* NULL: host under KVM, max under TCG */
+	unsigned vcpus;
+	uint64_t memory_mib;
+	const char *kernel, *initrd, *cmdline; /* kernel may be NULL when a disk boots */
+	const struct hv_disk *disks;
+	size_t ndisks;
+	const struct hv_nic *nics;
+	size_t nnics;
+	const char *const *extra_args; /* qemu_args; NULL-terminated or NULL */
+	bool start_paused;             /* created, but the guest does not run (QEMU -S) */
+	bool reboot_is_exit;           /* a guest's reboot ends the run (QEMU -no-reboot) */
+	bool sandbox;                  /* QEMU -sandbox on */
+	bool agent;                    /* a port for the QEMU guest agent */
+	const char *watchdog;          /* device: i6300esb, ib700; NULL: none */
+	const char *watchdog_action;   /* reset, poweroff, pause, none; NULL: reset */
+	const char *jail;              /* path of drover-jail; NULL: the hypervisor is our child */
+	const char *env;               /* "NAME=value", added to its environment; NULL: none */
+	const char *log_path;          /* O_APPEND file for its stdout and stderr */
+	uint64_t ready_timeout_ms;     /* until the monitor answers; 0: 60 s */
+	unsigned tsc_khz; /* of the host, for microvm under TCG; 0: hv_start() finds it out */
+};
+
+/* Descriptors that arguments() wants in the child, e.g. the monitor's listening socket. */
+#define HV_FDS_MAX 64
+struct hv_command {
+	struct strv argv;
+	struct child_fd fds[HV_FDS_MAX];
+	size_t nfds;
+};
+void hv_command_finish(struct hv_command *c);
+
+enum hv_status {
+	HV_STATUS_UNKNOWN, /* not asked yet, or it does not answer */
+	HV_STATUS_CREATED, /* started with start_paused, never ran (QEMU prelaunch) */
+	HV_STATUS_RUNNING,
+	HV_STATUS_PAUSED,
+	HV_STATUS_IO_ERROR,
+	HV_STATUS_PANICKED,
+	HV_STATUS_SHUTDOWN, /* the guest is off, the process may still be there */
+	HV_STATUS_SAVING,
+	HV_STATUS_INCOMING,
+};
+const char *hv_status_name(enum hv_status s);
+
+enum hv_event_kind {
+	HV_EVENT_STATUS, /* status changed; `by_us` when hv_pause() or hv_resume() did it */
+	/*
+	 * The guest ends the run: reason is the protocol's word (guest-shutdown, guest-panic, and
+	 * guest-reset with reboot_is_exit). by_us when hv_powerdown() had asked for it.
+	 */
+	HV_EVENT_GUEST_SHUTDOWN,
+	HV_EVENT_GUEST_RESET,  /* the guest rebooted itself; the run goes on */
+	HV_EVENT_HOST_RESET,   /* somebody reset it by the monitor; by_us tells whether we did */
+	HV_EVENT_HOST_QUIT,    /* quit over the monitor or a signal; by_us as above */
+	HV_EVENT_PANIC,        /* GUEST_PANICKED; reason: action and info */
+	HV_EVENT_WATCHDOG,     /* expired; reason: what it does (watchdog_action) */
+	HV_EVENT_IO_ERROR,     /* reason: device and text; nospace set for ENOSPC */
+	HV_EVENT_DEVICE_GONE,  /* reason: device id; now its TAP, disk, descriptor may be freed */
+	HV_EVENT_MONITOR_LOST, /* EOF while the process lives */
+	HV_EVENT_UNRESPONSIVE, /* a command's deadline passed */
+	HV_EVENT_RESPONSIVE,   /* it answers again */
+	HV_EVENT_OTHER,        /* reason: the protocol's name of the event; data has all of it */
+};
+
+struct hv_event {
+	enum hv_event_kind kind;
+	enum hv_status status; /* after the event */
+	bool by_us;
+	bool nospace;
+	const char *reason; /* borrowed, may be NULL */
+	const json_t *data; /* the protocol's own event, borrowed, may be NULL */
+};
+
+/*
+ * All callbacks come from the loop, never from within a call, in the order things happened. Any of
+ * them may be NULL, and any may call hv_destroy().
+ */
+struct hv_callbacks {
+	/* Events may come before done of hv_start(): the guest already runs then. */
+	void (*event)(void *arg, const struct hv_event *ev);
+	/*
+	 * The process is gone and reaped; the last callback. status->known is false when nobody
+	 * could tell (adopted without a jail).
+	 */
+	void (*exited)(void *arg, const struct child_status *status);
+	/* Bytes from the guest's serial console, which is drained even if this is NULL. */
+	void (*console)(void *arg, const char *data, size_t len);
+	void *arg;
+};
+
+/* Exactly once, never before the call returns; err is borrowed, NULL means success. */
+typedef void hv_done_fn(void *arg, const struct err *err);
+/* reply is what "return" held; borrowed; NULL with err. */
+typedef void hv_reply_fn(void *arg, const json_t *reply, const struct err *err);
+
+/* What identifies a running hypervisor across daemons; saved in state.json. */
+struct hv_process {
+	pid_t pid; /* of the hypervisor itself, never of the jail */
+	uint64_t starttime;
+	pid_t jail_pid; /* 0: none */
+	uint64_t jail_starttime;
+};
+
+struct hv_caps {
+	const char *program; /* "QEMU 7.2.9" */
+	bool pause, powerdown, reset, snapshot, migrate, add_disk, add_nic, resize_cpu,
+		resize_memory;
+	bool agent; /* this run has a guest agent's port; whether somebody listens is not known */
+};
+
+/* Fires once, when pid and start time are known. */
+typedef void hv_spawned_fn(void *arg, const struct hv_process *p);
+
+/*
+ * A backend. Every member is there; what they must do is said at the function of hv.c that has the
+ * same name, below.
+ */
+struct hv_ops {
+	const char *name; /* "qemu": the value of `hypervisor =` */
+	/*
+	 * Pure: the command line for spec, given the descriptors of the listening sockets; agent_fd
+	 * counts with spec->agent only.
+	 */
+	int (*arguments)(const struct hv_spec *spec, int monitor_fd, int serial_fd, int agent_fd,
+		bool use_kvm, struct hv_command *out, struct err *err);
+	int (*create)(
+		struct hv **out, uv_loop_t *loop, const struct hv_callbacks *cb, struct err *err);
+	void (*start)(struct hv *hv, const struct hv_spec *spec, hv_spawned_fn *spawned,
+		hv_done_fn *done, void *arg);
+	void (*start_cancel)(struct hv *hv);
+	void (*adopt)(struct hv *hv, const struct hv_spec *spec, const struct hv_process *process,
+		struct child_status *status, hv_done_fn *done, void *arg);
+	void (*pause)(struct hv *hv, hv_done_fn *done, void *arg);
+	void (*resume)(struct hv *hv, hv_done_fn *done, void *arg);
+	void (*powerdown)(struct hv *hv, hv_done_fn *done, void *arg);
+	void (*reset)(struct hv *hv, hv_done_fn *done, void *arg);
+	void (*quit)(struct hv *hv, hv_done_fn *done, void *arg);
+	int (*kill)(struct hv *hv, int sig);
+	void (*execute)(struct hv *hv, const json_t *cmd, uint64_t timeout_ms, hv_reply_fn *reply,
+		void *arg);
+	void (*ping)(struct hv *hv, uint64_t timeout_ms, hv_reply_fn *reply, void *arg);
+	void (*agent)(struct hv *hv, const json_t *cmd, uint64_t timeout_ms, hv_reply_fn *reply,
+		void *arg);
+	void (*agent_forget)(struct hv *hv, const void *arg);
+	int (*console_write)(struct hv *hv, const char *data, size_t len);
+	void (*destroy)(struct hv *hv, void (*closed)(void *arg), void *arg);
+};
+extern const struct hv_ops hv_qemu;
+/* NULL for a name that is not known. */
+const struct hv_ops *hv_find(const char *name);
+
+/*
+ * One object for one run. hv_create, then either hv_start or hv_adopt, then after `exited` (or a
+ * start that failed) hv_destroy.
+ */
+int hv_create(struct hv **out, const struct hv_ops *ops, uv_loop_t *loop,
+	const struct hv_callbacks *cb, struct err *err);
+
+/*
+ * Makes the sockets, spawns, connects, negotiates, asks for the status. done(NULL) when the
+ * monitor has answered and the serial console is drained. When it fails after the spawn, the
+ * process is killed and both done(err) and exited come (done first); when nothing was spawned only
+ * done comes. err then holds the hypervisor's last words where it said any.
+ * `spawned` (may be NULL) fires once as soon as pid and start time are known: the caller writes
+ * them to the state file; done comes later.
+ */
+void hv_start(struct hv *hv, const struct hv_spec *spec, hv_spawned_fn *spawned, hv_done_fn *done,
+	void *arg);
+/*
+ * Cancels a start under way: the process is killed, done gets -ECANCELED. Does nothing when done
+ * has fired.
+ */
+void hv_start_cancel(struct hv *hv);
+
+/*
+ * Takes over a process of an earlier daemon: watches it, connects monitor and console again,
+ * queries the status. done(-ESRCH) when it is gone: then no `exited`, and *status is filled,
+ * before this returns, from the jail's exit file if there is one (else status->known is false). A
+ * monitor that does not answer is no failure: done(NULL) with status unknown, and
+ * HV_EVENT_RESPONSIVE when it comes back.
+ */
+void hv_adopt(struct hv *hv, const struct hv_spec *spec, const struct hv_process *process,
+	struct child_status *status, hv_done_fn *done, void *arg);
+
+enum hv_status hv_status(const struct hv *hv); /* cached, never asks */
+bool hv_unresponsive(const struct hv *hv);
+const struct hv_process *hv_process(const struct hv *hv);
+const struct hv_caps *hv_caps(const struct hv *hv);
+/* The accelerator in use and why: "tcg (no vmx or svm among the CPU flags)". */
+const char *hv_accel_text(const struct hv *hv);
+
+void hv_pause(struct hv *hv, hv_done_fn *done, void *arg);
+void hv_resume(struct hv *hv, hv_done_fn *done, void *arg);
+void hv_powerdown(struct hv *hv, hv_done_fn *done, void *arg); /* ACPI power button */
+void hv_reset(struct hv *hv, hv_done_fn *done, void *arg);
+/* Asks the hypervisor to end; done when the command was sent or failed: a reply may never come. */
+void hv_quit(struct hv *hv, hv_done_fn *done, void *arg);
+/* -ESRCH when the process is gone. */
+int hv_kill(struct hv *hv, int sig);
+/* A command in the backend's own protocol, for `drover qmp`. cmd is copied. timeout 0: 5 s. */
+void hv_execute(
+	struct hv *hv, const json_t *cmd, uint64_t timeout_ms, hv_reply_fn *reply, void *arg);
+/* Asks the monitor something that changes nothing: whether it answers. timeout 0: 5 s. */
+void hv_ping(struct hv *hv, uint64_t timeout_ms, hv_reply_fn *reply, void *arg);
+/*
+ * A command for the guest agent (QEMU's qga/qapi-schema.json); cmd is copied; one is under way at a
+ * time, the time includes the waiting. timeout 0: 5 s. guest-shutdown has no answer when it
+ * succeeds, so -ETIMEDOUT and -ECONNRESET mean nothing there. Codes as in hv/agent.h: -ENOENT when
+ * the run has no agent's port.
+ */
+void hv_agent(struct hv *hv, const json_t *cmd, uint64_t timeout_ms, hv_reply_fn *reply, void *arg);
+/* The agent's commands that were given this arg: their reply does not fire any more. */
+void hv_agent_forget(struct hv *hv, const void *arg);
+/*
+ * To the guest's serial console. -EAGAIN when it does not fit the bounded queue (64 KiB): then
+ * nothing of it was taken. -ENOTCONN without a console.
+ */
+int hv_console_write(struct hv *hv, const char *data, size_t len);
+
+/*
+ * Lets go of everything; a process that still runs lives on for the next daemon. No callback
+ * fires afterwards but closed (may be NULL), when the memory is gone. Takes NULL.
+ */
+void hv_destroy(struct hv *hv, void (*closed)(void *arg), void *arg);
+
+/*
+ * On x86 KVM is taken only if /dev/kvm opens read-write and cpuinfo's flags have vmx or svm
+ * (FACTS, "/dev/kvm that is no use"). why gets one sentence. Pure but for reading the two paths,
+ * which tests replace.
+ */
+bool hv_kvm_usable(const char *dev_kvm, const char *cpuinfo, char *why, size_t cap);
+
+#endif

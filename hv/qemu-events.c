@@ -1,0 +1,228 @@
+/* hv/qemu-events.c - what the events and the status words of QEMU's monitor mean here. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "hv/qemu.h"
+#include "lib/json.h"
+
+/* QEMU's RunState (qapi/run-state.json). */
+static const struct {
+	const char *word;
+	enum hv_status status;
+} statuses[] = {
+	{ "running", HV_STATUS_RUNNING },
+	{ "paused", HV_STATUS_PAUSED },
+	{ "suspended", HV_STATUS_PAUSED },
+	{ "debug", HV_STATUS_PAUSED },
+	{ "watchdog", HV_STATUS_PAUSED },
+	{ "prelaunch", HV_STATUS_CREATED },
+	{ "io-error", HV_STATUS_IO_ERROR },
+	{ "guest-panicked", HV_STATUS_PANICKED },
+	{ "internal-error", HV_STATUS_PANICKED },
+	{ "shutdown", HV_STATUS_SHUTDOWN },
+	{ "inmigrate", HV_STATUS_INCOMING },
+	{ "restore-vm", HV_STATUS_INCOMING },
+	{ "save-vm", HV_STATUS_SAVING },
+	{ "finish-migrate", HV_STATUS_SAVING },
+	{ "postmigrate", HV_STATUS_SAVING },
+	{ "colo", HV_STATUS_RUNNING },
+};
+
+static enum hv_status status_of(const char *word)
+{
+	for (size_t i = 0; i < ARRAY_LEN(statuses); i++)
+		if (str_eq(word, statuses[i].word))
+			return statuses[i].status;
+	return HV_STATUS_UNKNOWN;
+}
+
+static void set_status(struct qemu *q, enum hv_status status, bool by_us, const char *word)
+{
+	if (q->hv.status == status)
+		return;
+	q->hv.status = status;
+	/* During a start the first status goes with done. */
+	if (q->phase != QEMU_STARTING)
+		qemu_emit(q, HV_EVENT_STATUS, by_us, word, NULL);
+}
+
+static void status_reply(void *arg, const json_t *reply, const struct err *err)
+{
+	const char *word = json_str(reply, "status");
+	struct qemu *q = arg;
+
+	if (err == NULL && word != NULL) {
+		set_status(q, status_of(word), false, word);
+		qemu_answered(q);
+	} else if (q->phase == QEMU_STARTING && (err == NULL || err->code != -ECONNRESET)) {
+		struct err e;
+
+		err_set(&e, -EPROTO, "the monitor does not tell the status%s%s",
+			err != NULL ? ": " : "", err != NULL ? err->msg : "");
+		qemu_start_lost(q, &e);
+	}
+}
+
+void qemu_ask_status(struct qemu *q)
+{
+	/* The deadline of a start is its owner's. */
+	struct qmp_opts opts = { .timeout_ms = q->phase == QEMU_STARTING ? UINT32_MAX : 0 };
+
+	if (q->qmp != NULL)
+		qmp_command(q->qmp, "query-status", NULL, &opts, status_reply, q);
+}
+
+/* Events */
+
+static void on_stop(struct qemu *q, const json_t *data, const json_t *event)
+{
+	bool by_us = q->intents.pause;
+
+	q->intents.pause = false;
+	/*
+	 * STOP has no reason. If we asked for it, it is most likely that; but an I/O error may have
+	 * come first, so the status is asked for in any case.
+	 */
+	if (by_us)
+		set_status(q, HV_STATUS_PAUSED, true, "paused");
+	if (qemu_alive(q))
+		qemu_ask_status(q);
+}
+
+static void on_resume(struct qemu *q, const json_t *data, const json_t *event)
+{
+	bool by_us = q->intents.resume;
+
+	q->intents.resume = q->intents.pause = false;
+	set_status(q, HV_STATUS_RUNNING, by_us, "running");
+}
+
+static void on_shutdown(struct qemu *q, const json_t *data, const json_t *event)
+{
+	const char *reason = json_str(data, "reason");
+	bool by_us;
+
+	q->hv.status = HV_STATUS_SHUTDOWN;
+	if (json_flag(data, "guest", false)) {
+		qemu_emit(q, HV_EVENT_GUEST_SHUTDOWN, q->intents.powerdown, reason, event);
+		return;
+	}
+	if (str_eq(reason, "host-signal"))
+		by_us = q->intents.signal;
+	else if (str_eq(reason, "host-qmp-system-reset"))
+		by_us = q->intents.reset;
+	else
+		by_us = q->intents.quit && str_eq(reason, "host-qmp-quit");
+	qemu_emit(q, HV_EVENT_HOST_QUIT, by_us, reason, event);
+}
+
+/* The event's own time, so that a busy loop does not stretch it. */
+static uint64_t event_ms(const json_t *event)
+{
+	const json_t *t = json_obj(event, "timestamp");
+
+	return (uint64_t)json_int(t, "seconds", 0) * 1000 +
+	       (uint64_t)json_int(t, "microseconds", 0) / 1000;
+}
+
+/*
+ * SeaBIOS, entered a second time, resets the machine once or twice more to get its ROM mapped back
+ * (tried on 7.2: within 50 ms). These look like the guest's own, and are part of the first.
+ */
+static bool is_echo(struct qemu *q, const json_t *event)
+{
+	uint64_t at = event_ms(event);
+
+	if (at >= q->reset_at && at - q->reset_at < QEMU_RESET_SETTLE_MS)
+		return true;
+	q->reset_at = at;
+	return false;
+}
+
+static void on_reset(struct qemu *q, const json_t *data, const json_t *event)
+{
+	const char *reason = json_str(data, "reason");
+	bool by_us = q->intents.reset;
+	bool echo = is_echo(q, event);
+
+	if (json_flag(data, "guest", false)) {
+		if (!echo)
+			qemu_emit(q, HV_EVENT_GUEST_RESET, false, reason, event);
+		return;
+	}
+	q->intents.reset = false;
+	if (q->reboot_is_exit && by_us)
+		deadline_set(&q->settle, QEMU_RESET_SETTLE_MS);
+	qemu_emit(q, HV_EVENT_HOST_RESET, by_us, reason, event);
+}
+
+static void on_panic(struct qemu *q, const json_t *data, const json_t *event)
+{
+	const char *type = json_str(json_obj(data, "info"), "type");
+	const char *action = json_str(data, "action");
+	char reason[128];
+
+	snprintf(reason, sizeof(reason), "%s%s%s", action != NULL ? action : "panic",
+		type != NULL ? ": " : "", type != NULL ? type : "");
+	qemu_emit(q, HV_EVENT_PANIC, false, reason, event);
+}
+
+static void on_watchdog(struct qemu *q, const json_t *data, const json_t *event)
+{
+	qemu_emit(q, HV_EVENT_WATCHDOG, false, json_str(data, "action"), event);
+}
+
+static void on_io_error(struct qemu *q, const json_t *data, const json_t *event)
+{
+	const char *node = json_str(data, "node-name");
+	const char *text = json_str(data, "reason");
+	char reason[256];
+	struct hv_event ev = { .kind = HV_EVENT_IO_ERROR,
+		.status = q->hv.status,
+		.nospace = json_flag(data, "nospace", false),
+		.reason = reason,
+		.data = event };
+
+	if (node == NULL)
+		node = json_str(data, "device");
+	snprintf(reason, sizeof(reason), "%s: %s", node != NULL ? node : "disk",
+		text != NULL ? text : "I/O error");
+	hv_clean_text(reason);
+	qemu_emit_event(q, &ev);
+}
+
+static void on_deleted(struct qemu *q, const json_t *data, const json_t *event)
+{
+	const char *id = json_str(data, "device");
+
+	qemu_emit(q, HV_EVENT_DEVICE_GONE, false, id != NULL ? id : json_str(data, "path"), event);
+}
+
+static const struct {
+	const char *name;
+	void (*fn)(struct qemu *q, const json_t *data, const json_t *event);
+} events[] = {
+	{ "STOP", on_stop },
+	{ "RESUME", on_resume },
+	{ "SHUTDOWN", on_shutdown },
+	{ "RESET", on_reset },
+	{ "GUEST_PANICKED", on_panic },
+	{ "WATCHDOG", on_watchdog },
+	{ "BLOCK_IO_ERROR", on_io_error },
+	{ "DEVICE_DELETED", on_deleted },
+};
+
+void qemu_event(void *arg, const char *name, const json_t *event)
+{
+	const json_t *data = json_obj(event, "data");
+	struct qemu *q = arg;
+
+	for (size_t i = 0; i < ARRAY_LEN(events); i++) {
+		if (strcmp(name, events[i].name) == 0) {
+			events[i].fn(q, data, event);
+			return;
+		}
+	}
+	qemu_emit(q, HV_EVENT_OTHER, false, name, event);
+}

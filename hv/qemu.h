@@ -1,0 +1,154 @@
+/*
+ * hv/qemu.h - the parts of the QEMU backend: qemu-args.c (the command line), qemu.c (start,
+ * adoption, end of a run), qemu-ops.c (pause, reset and their like), qemu-monitor.c (connections,
+ * slow and lost ones), qemu-agent.c (the guest agent), qemu-events.c (what the monitor's events and
+ * status words mean). Private to hv/.
+ */
+#ifndef DROVER_HV_QEMU_H
+#define DROVER_HV_QEMU_H
+
+#include "hv/agent.h"
+#include "hv/backend.h"
+#include "hv/serial.h"
+#include "hv/process.h"
+#include "hv/qmp.h"
+#include "lib/deadline.h"
+#include "lib/list.h"
+
+/* qemu-args.c */
+
+int qemu_arguments(const struct hv_spec *spec, int monitor_fd, int serial_fd, int agent_fd,
+	bool use_kvm, struct hv_command *out, struct err *err);
+/* Whether the command line needs spec->tsc_khz, and the value; 0: unknown here. */
+bool qemu_wants_tsc(const struct hv_spec *spec);
+unsigned qemu_host_tsc_khz(void);
+
+/* The rest */
+
+/* How long after a reset the firmware may make more of it. */
+#define QEMU_RESET_SETTLE_MS 2000
+
+enum qemu_phase {
+	QEMU_IDLE,
+	QEMU_STARTING, /* spawned; done of hv_start() or hv_adopt() has not fired */
+	QEMU_UP,
+	QEMU_FAILED, /* done has fired with an error; the process is dying */
+	QEMU_GONE,   /* no process; only hv_destroy() is left */
+	QEMU_CLOSING
+};
+
+/* What we asked for, noted before the command is sent: whose doing an event was. */
+struct qemu_intents {
+	bool pause, resume, reset, powerdown, quit, signal;
+};
+
+struct qemu {
+	struct hv hv; /* first */
+	enum qemu_phase phase;
+	struct process *process;
+	struct qmp *qmp;
+	struct serial *console;
+	struct agent *agent; /* made when it is needed, or with the machine */
+	char *run_dir, *mon_path, *serial_path, *agent_path, *log_path;
+	long long log_offset; /* where this run's own lines begin */
+	struct qemu_intents intents;
+	bool reboot_is_exit;
+	struct deadline settle; /* after our reset, until a reboot is an exit again */
+	uint64_t reset_at;      /* the last reset, in QEMU's time */
+
+	/* The start or adoption under way. */
+	struct deadline ready;
+	hv_spawned_fn *spawned;
+	hv_done_fn *done;
+	void *arg;
+	bool adopting, is_spawned, answered;
+	bool failing;         /* start_err is to be told as soon as is_spawned */
+	struct err start_err; /* why the start fails, or will if nothing better is known */
+
+	struct deadline later; /* fires at once: what must not be told from within a call */
+	struct deadline retry; /* connects again, or asks again while nothing is answered */
+	uint64_t retry_ms;
+	bool lost_told;
+	struct list ops; /* under way */
+
+	unsigned handles; /* whose close callback has not come */
+	void (*closed)(void *arg);
+	void *closed_arg;
+};
+
+static inline struct qemu *qemu_of(struct hv *hv)
+{
+	return container_of(hv, struct qemu, hv);
+}
+
+static inline bool qemu_alive(const struct qemu *q)
+{
+	return q->phase == QEMU_STARTING || q->phase == QEMU_UP;
+}
+
+/* qemu.c */
+
+/* One of the parts that q->handles counts has closed. */
+void qemu_part_closed(void *arg);
+/* The first status has come: ends a start or an adoption. */
+void qemu_answered(struct qemu *q);
+/* The monitor has gone during a start: the process follows, or is made to. */
+void qemu_start_lost(struct qemu *q, const struct err *err);
+
+/* qemu-ops.c: these as in hv.h */
+
+void qemu_pause(struct hv *hv, hv_done_fn *done, void *arg);
+void qemu_resume(struct hv *hv, hv_done_fn *done, void *arg);
+void qemu_powerdown(struct hv *hv, hv_done_fn *done, void *arg);
+void qemu_reset(struct hv *hv, hv_done_fn *done, void *arg);
+void qemu_quit(struct hv *hv, hv_done_fn *done, void *arg);
+int qemu_kill(struct hv *hv, int sig);
+void qemu_execute(
+	struct hv *hv, const json_t *cmd, uint64_t timeout_ms, hv_reply_fn *reply, void *arg);
+int qemu_console_write(struct hv *hv, const char *data, size_t len);
+
+/* Completes those that were never sent, and all of them once the process is gone. */
+void qemu_fail_ops(struct qemu *q);
+/* Drops them without a call. */
+void qemu_forget_ops(struct qemu *q);
+/* What a guest's reboot does from now on: "reset" or "shutdown". */
+void qemu_set_reboot_action(struct qemu *q, const char *action);
+deadline_fn qemu_reset_settled;
+
+/* qemu-monitor.c */
+
+/* Connects what is not connected; -errno of the monitor's socket. */
+int qemu_connect(struct qemu *q, struct err *err);
+/* Takes a connected socket as monitor or console. */
+int qemu_take_monitor(struct qemu *q, int fd, struct err *err);
+int qemu_take_console(struct qemu *q, int fd, struct err *err);
+/* Reads and reports what monitor and console still hold after the process's end. */
+void qemu_drain(struct qemu *q);
+void qemu_drop_monitor(struct qemu *q);
+void qemu_drop_console(struct qemu *q);
+void qemu_emit_event(struct qemu *q, const struct hv_event *ev);
+void qemu_emit(struct qemu *q, enum hv_event_kind kind, bool by_us, const char *reason,
+	const json_t *data);
+/* A command's deadline has passed, or an adopted monitor is silent. */
+void qemu_set_unresponsive(struct qemu *q, const char *command);
+/* Tries again in a while, longer each time. */
+void qemu_retry_later(struct qemu *q);
+deadline_fn qemu_retry;
+
+/* qemu-agent.c: the first three as in hv.h */
+
+void qemu_ping(struct hv *hv, uint64_t timeout_ms, hv_reply_fn *reply, void *arg);
+void qemu_agent(
+	struct hv *hv, const json_t *cmd, uint64_t timeout_ms, hv_reply_fn *reply, void *arg);
+void qemu_agent_forget(struct hv *hv, const void *arg);
+/* fd: a connection, taken over; -1: it is made at the first command. */
+int qemu_take_agent(struct qemu *q, int fd, struct err *err);
+void qemu_drop_agent(struct qemu *q);
+
+/* qemu-events.c */
+
+void qemu_event(void *arg, const char *name, const json_t *event);
+/* query-status: what it tells goes into hv.status, and out as an event when it is news. */
+void qemu_ask_status(struct qemu *q);
+
+#endif
