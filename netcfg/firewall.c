@@ -1,0 +1,303 @@
+#include "netcfg/firewall.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "lib/child.h"
+#include "lib/deadline.h"
+#include "lib/file.h"
+#include "lib/list.h"
+
+#define TABLE          "inet drover"
+#define NFT_TIMEOUT_MS 10000
+
+/* Creating the table first makes the deletion succeed where there was none. */
+#define DROP_TABLE "table " TABLE "\ndelete table " TABLE "\n"
+
+static const char table_text[] = DROP_TABLE
+	"table " TABLE " {\n"
+	"	set taps {\n"
+	"		type ifname\n"
+	"	}\n"
+	"	set nat_guests {\n"
+	"		type ipv4_addr\n"
+	"	}\n"
+	"	chain input {\n"
+	"		type filter hook input priority filter; policy accept;\n"
+	"		iifname @taps accept\n"
+	"	}\n"
+	"	chain forward {\n"
+	"		type filter hook forward priority filter; policy accept;\n"
+	"		iifname @taps accept\n"
+	"		oifname @taps accept\n"
+	"	}\n"
+	"	chain postrouting {\n"
+	"		type nat hook postrouting priority srcnat; policy accept;\n"
+	"		ip saddr @nat_guests oifname != @taps masquerade\n"
+	"	}\n"
+	"}\n";
+
+void firewall_table_text(struct buf *out)
+{
+	buf_adds(out, table_text);
+}
+
+void firewall_table_delete_text(struct buf *out)
+{
+	buf_adds(out, DROP_TABLE);
+}
+
+static void elements(
+	struct buf *out, const char *verb, const char *tap, struct ip4_prefix net, bool nat)
+{
+	char guest[16];
+
+	buf_printf(out, "%s element " TABLE " taps { \"%s\" }\n", verb, tap);
+	if (!nat)
+		return;
+	ip4_format(net.addr + 2, guest);
+	buf_printf(out, "%s element " TABLE " nat_guests { %s }\n", verb, guest);
+}
+
+void firewall_tap_add_text(struct buf *out, const char *tap, struct ip4_prefix net, bool nat)
+{
+	elements(out, "add", tap, net, nat);
+}
+
+void firewall_tap_delete_text(struct buf *out, const char *tap, struct ip4_prefix net, bool nat)
+{
+	/* nft 1.0.6 has no "destroy": what was just added can be deleted, there or not before. */
+	elements(out, "add", tap, net, nat);
+	elements(out, "delete", tap, net, nat);
+}
+
+struct request {
+	struct list entry;
+	char *text;
+	firewall_done_fn *done;
+	void *arg;
+};
+
+struct firewall {
+	uv_loop_t *loop;
+	char *nft;
+	struct list waiting, batch;
+	uint64_t requests;
+	size_t alone; /* so many at the front of waiting failed together and go one by one */
+	struct deadline kick;
+	bool running, destroyed;
+	void (*closed)(void *arg);
+	void *closed_arg;
+};
+
+static void next_batch(void *arg);
+
+int firewall_create(struct firewall **out, uv_loop_t *loop, struct err *err)
+{
+	struct firewall *fw = calloc(1, sizeof(*fw));
+	int r;
+
+	if (fw == NULL)
+		return err_nomem(err);
+	fw->loop = loop;
+	list_init(&fw->waiting);
+	list_init(&fw->batch);
+	fw->nft = find_program("nft");
+	if (fw->nft == NULL) {
+		free(fw);
+		return err_set(err, -ENOENT, "nft is missing: install the package nftables");
+	}
+	r = deadline_init(&fw->kick, loop, next_batch, fw);
+	if (r < 0) {
+		free(fw->nft);
+		free(fw);
+		return err_set(err, r, "timer: %s", uv_strerror(r));
+	}
+	*out = fw;
+	return 0;
+}
+
+static void complete(struct request *req, const struct err *err)
+{
+	list_remove(&req->entry);
+	req->done(req->arg, err);
+	free(req->text);
+	free(req);
+}
+
+static void complete_all(struct list *list, const struct err *err)
+{
+	struct list ready;
+
+	list_init(&ready);
+	list_splice(&ready, list);
+	while (!list_empty(&ready))
+		complete(list_first(&ready, struct request, entry), err);
+}
+
+/*
+ * nft says "FILE:LINE:COLUMNS: Error: what" and below it the command with carets; what failed is
+ * told by the words alone, its exit status is 1 for all.
+ */
+static void explain(const struct child_result *res, struct err *err)
+{
+	const char *what = strstr(res->errout, "Error: ");
+	int len;
+
+	if (err->code != -EIO || what == NULL)
+		return;
+	what += strlen("Error: ");
+	len = (int)strcspn(what, "\n");
+	if (strncmp(what, "No such file or directory", 25) == 0)
+		err_set(err, -ENOENT, "nft: table " TABLE " is missing or not whole: %.*s", len,
+			what);
+	else if (strstr(what, "Operation not permitted") != NULL)
+		err_set(err, -EPERM, "nft: not permitted, CAP_NET_ADMIN is needed");
+	else
+		err_set(err, -EIO, "nft: %.*s", len, what);
+}
+
+static bool single(const struct list *l)
+{
+	return !list_empty(l) && l->next == l->prev;
+}
+
+static void applied(void *arg, const struct child_result *res, const struct err *failure)
+{
+	struct firewall *fw = arg;
+	struct err err;
+
+	fw->running = false;
+	if (failure == NULL) {
+		complete_all(&fw->batch, NULL);
+	} else {
+		err = *failure;
+		explain(res, &err);
+		if (single(&fw->batch) || err.code == -ETIMEDOUT || fw->destroyed) {
+			complete_all(&fw->batch, &err);
+		} else {
+			struct request *req;
+
+			list_for_each_entry (req, &fw->batch, entry)
+				fw->alone++;
+			list_splice(&fw->batch, &fw->waiting);
+			list_splice(&fw->waiting, &fw->batch);
+		}
+	}
+	next_batch(fw);
+}
+
+static void take(struct firewall *fw)
+{
+	if (fw->alone > 0) {
+		struct request *req = list_first(&fw->waiting, struct request, entry);
+
+		fw->alone--;
+		list_remove(&req->entry);
+		list_append(&fw->batch, &req->entry);
+	} else {
+		list_splice(&fw->batch, &fw->waiting);
+	}
+}
+
+static int run_nft(struct firewall *fw, struct err *err)
+{
+	static char *const argv[] = { "nft", "-f", "-", NULL };
+	static char *const envp[] = { "LC_ALL=C", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL };
+	struct child_spec spec = {
+		.file = fw->nft, .argv = argv, .envp = envp, .die_with_us = true
+	};
+	struct child_run_opts opts = { .timeout_ms = NFT_TIMEOUT_MS };
+	struct buf text = { 0 };
+	struct request *req;
+	int r;
+
+	list_for_each_entry (req, &fw->batch, entry)
+		buf_adds(&text, req->text);
+	if (text.bad) {
+		buf_finish(&text);
+		return err_nomem(err);
+	}
+	opts.input = buf_str(&text);
+	opts.input_len = text.len;
+	r = child_run(NULL, fw->loop, &spec, &opts, applied, fw, err);
+	buf_finish(&text);
+	return r < 0 ? err_wrap(err, "nft") : 0;
+}
+
+static void kick_closed(void *arg)
+{
+	struct firewall *fw = arg;
+
+	if (fw->closed != NULL)
+		fw->closed(fw->closed_arg);
+	free(fw->nft);
+	free(fw);
+}
+
+static void next_batch(void *arg)
+{
+	struct firewall *fw = arg;
+	struct err err;
+
+	if (fw->destroyed) {
+		err_set(&err, -ECANCELED, "nft: cancelled");
+		complete_all(&fw->waiting, &err);
+		if (!fw->running)
+			deadline_close(&fw->kick, kick_closed);
+		return;
+	}
+	while (!fw->running && !list_empty(&fw->waiting)) {
+		take(fw);
+		/* Before the call, since a callback on failure may come back here. */
+		fw->running = true;
+		if (run_nft(fw, &err) == 0)
+			return;
+		fw->running = false;
+		complete_all(&fw->batch, &err);
+	}
+}
+
+int firewall_apply(struct firewall *fw, const char *text, firewall_done_fn *done, void *arg)
+{
+	struct request *req = calloc(1, sizeof(*req));
+
+	if (req == NULL)
+		return -ENOMEM;
+	req->text = strdup(text);
+	if (req->text == NULL) {
+		free(req);
+		return -ENOMEM;
+	}
+	req->done = done;
+	req->arg = arg;
+	fw->requests++;
+	list_append(&fw->waiting, &req->entry);
+	if (!fw->running && !deadline_armed(&fw->kick))
+		deadline_set(&fw->kick, 0);
+	return 0;
+}
+
+bool firewall_idle(const struct firewall *fw)
+{
+	return !fw->running && list_empty(&fw->waiting);
+}
+
+uint64_t firewall_requests(const struct firewall *fw)
+{
+	return fw->requests;
+}
+
+void firewall_destroy(struct firewall *fw, void (*closed)(void *arg), void *arg)
+{
+	if (fw == NULL) {
+		if (closed != NULL)
+			closed(arg);
+		return;
+	}
+	fw->destroyed = true;
+	fw->closed = closed;
+	fw->closed_arg = arg;
+	if (!fw->running)
+		deadline_set(&fw->kick, 0);
+}
