@@ -1,0 +1,29 @@
+/*
+ * oci/clone.h - copies of disks that share their blocks with the original where the filesystem
+ * can. Part of drover-image: blocks, and runs resize2fs. Sizes in bytes.
+ */
+#ifndef DROVER_OCI_CLONE_H
+#define DROVER_OCI_CLONE_H
+
+#include <stdint.h>
+#include "lib/err.h"
+
+enum clone_method {
+	CLONE_REFLINK,
+	CLONE_COPY /* sparse */
+};
+const char *clone_method_name(enum clone_method m); /* "reflink", "copy" */
+
+/*
+ * Copies the regular file `from` to `to`, which must not exist (mode 0600; removed again on
+ * failure). size 0 keeps the size; a smaller one than from's is -EINVAL, since disks are never
+ * shrunk. A larger one extends the file, and the ext4 in it (if it is one, without a partition
+ * table) by resize2fs.
+ */
+int clone_file(
+	const char *from, const char *to, uint64_t size, enum clone_method *out, struct err *err);
+
+/* Grows the ext4 in the file to size, or to the file's size when 0; does nothing to others. */
+int clone_grow(const char *path, uint64_t size, struct err *err);
+
+#endif

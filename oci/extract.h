@@ -1,0 +1,30 @@
+/*
+ * oci/extract.h - kernel and initrd taken out of an image's layers. Part of drover-image: blocks.
+ *
+ * Later layers and whiteouts count; symbolic links are followed inside the image only, so
+ * /boot/vmlinuz -> vmlinuz-6.1 and links out of /boot work and links out of the image cannot.
+ */
+#ifndef DROVER_OCI_EXTRACT_H
+#define DROVER_OCI_EXTRACT_H
+
+#include "oci/layers.h"
+
+struct kernel_files {
+	/* Where they were in the image, "/boot/vmlinuz-6.1.0-28-amd64"; initrd may be "". */
+	char kernel[512];
+	char initrd[512];
+};
+
+/*
+ * Writes the files "kernel" and, where the image has one, "initrd" (mode 0644, not fsynced) into
+ * the directory open at dir_fd; both must not exist there.
+ *
+ * Kernel: /boot/vmlinux, else /boot/vmlinuz, else the highest version of /boot/vmlinux-* and
+ * /boot/vmlinuz-*, *.old only when there is nothing else. Initrd: the one of the kernel's version,
+ * else /boot/initrd, initrd.img, initramfs, else the highest version of initrd* and initramfs*.
+ * -ENOENT: no kernel; the message lists what /boot holds. Other errors as layers_build_disk().
+ */
+int extract_kernel(const struct layer_src *layers, size_t n, int dir_fd,
+	layers_progress_fn *progress, void *arg, struct kernel_files *out, struct err *err);
+
+#endif

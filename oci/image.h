@@ -1,0 +1,59 @@
+/*
+ * oci/image.h - what droverd and drover-image say to one another. drover-image is started for each
+ * job, does it, and exits: 0 done, 1 failed (the last line is an error), 2 usage.
+ *
+ *   drover-image pull   --store DIR --ref REF [--mirror HOST=URL]... [--plain-http HOST]...
+ *                       [--platform linux/amd64] [--policy missing|always|never]
+ *                       [--auth-file FILE] [--tries N] [--stall TIME]
+ *       fetches manifest and layers into the store; FILE is a docker config.json
+ *   drover-image kernel --store DIR --ref REF
+ *       (pulled before) takes /boot/vmlinux or /boot/vmlinuz*, /boot/initrd* out of it
+ *   drover-image rootfs --store DIR --ref REF [--size BYTES]
+ *       (pulled before) builds the ext4 disk, or finds it built, by digest
+ *   drover-image clone  --from FILE --to FILE [--size BYTES] [--inject FILE] [--no-sync]
+ *       copy-on-write clone (reflink, else sparse copy), grown to size; --inject names a JSON file
+ *       {"hostname": "...", "authorized_keys": ["..."], "user": "root"}; by temporary file and
+ *       rename, so that `to` is complete or missing; with --no-sync only as long as the host does
+ *       not crash, for disks that are made anew then
+ *   drover-image list|rm|prune --store DIR [--ref REF]
+ *       rm also removes what only that image needed; -EBUSY (prune) while other jobs use the store
+ *
+ * pull, kernel and rootfs take several --ref and treat them in order; pull runs first by itself
+ * where `kernel` or `rootfs` finds the image missing and --policy is not never.
+ *
+ * Output: JSON lines on standard output, each with "event":
+ *   {"event":"start","ref":R,"layers":[{"digest":D,"size":N},...],"cached":N}
+ *   {"event":"progress","ref":R,"digest":D,"done":N,"size":N}     at most 10 a second a layer
+ *   {"event":"layer","ref":R,"digest":D,"cached":bool}            complete and verified
+ *   {"event":"build","ref":R,"done":N,"size":N}                   bytes of layers unpacked
+ *   {"event":"warning","message":S}
+ *   {"event":"done","ref":R,"digest":D,"kernel":PATH,"initrd":PATH,"disk":PATH,"size":N,
+ *       "os":"linux","architecture":"amd64","method":"reflink|copy"}    what applies; size is the
+ *       layers' for pull, the disk's for rootfs and clone, the store's for list, and for rm and
+ *       prune what was freed
+ *   {"event":"image","ref":R,"digest":D,"tag_digest":D,"size":N,"pulled":UNIX_MS,"os":S,
+ *       "architecture":S,"kernel":PATH,"disks":[PATH,...]}        list: one for each image; ref is
+ *       in canonical form; digest is the manifest's, tag_digest what the tag named when pulled
+ *   {"event":"error","ref":R,"code":WORD,"message":S}             WORD as err_word()
+ * Everything else (debugging) goes to standard error.
+ */
+#ifndef DROVER_OCI_IMAGE_H
+#define DROVER_OCI_IMAGE_H
+
+#include "lib/str.h"
+
+struct image_ref {
+	char host[256]; /* "docker.io", "127.0.0.1:5000" */
+	char repository[256];
+	char tag[129];    /* "" with a digest only; "latest" when neither is given */
+	char digest[136]; /* "sha256:..." or "" */
+};
+/*
+ * "ghcr.io/org/name:tag@sha256:...", per the OCI distribution spec's grammar; a name without a
+ * host gets docker.io (and library/). -EINVAL says what is wrong.
+ */
+int image_ref_parse(const char *s, struct image_ref *out, struct err *err);
+/* The canonical form, with host and tag or digest. */
+void image_ref_format(const struct image_ref *r, struct buf *out);
+
+#endif

@@ -1,0 +1,133 @@
+/* The verb clone: a machine's own disk, with what it is to know of itself. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "lib/file.h"
+#include "lib/json.h"
+#include "oci/clone.h"
+#include "oci/inject.h"
+#include "oci/job.h"
+
+/* The strings of a JSON array, borrowed, NULL-terminated; -EINVAL when it holds anything else. */
+static int take_keys(const json_t *array, const char ***out, struct err *err)
+{
+	size_t n = json_array_size(array), i;
+	const char **keys = calloc(n + 1, sizeof(*keys));
+	const json_t *v;
+
+	if (keys == NULL)
+		return err_nomem(err);
+	json_array_foreach (array, i, v) {
+		keys[i] = json_string_value(v);
+		if (keys[i] == NULL) {
+			free(keys);
+			return err_set(err, -EINVAL, "authorized_keys must be a list of strings");
+		}
+	}
+	*out = keys;
+	return 0;
+}
+
+static int inject_file(const char *disk, const char *file, struct err *err)
+{
+	struct inject_result result;
+	struct inject_spec spec;
+	const char **keys = NULL;
+	json_t *doc;
+	int r = json_read_file(file, &doc, err);
+
+	if (r < 0)
+		return r;
+	r = take_keys(json_arr(doc, "authorized_keys"), &keys, err);
+	if (r < 0) {
+		json_decref(doc);
+		return err_wrap(err, "%s", quote(file));
+	}
+	spec = (struct inject_spec){ .hostname = json_str(doc, "hostname"),
+		.user = json_str(doc, "user"),
+		.authorized_keys = keys };
+	r = inject_ext4(disk, &spec, &result, err);
+	if (r == 0 && result.warning[0] != '\0')
+		progress_warning(result.warning);
+	free(keys);
+	json_decref(doc);
+	return r;
+}
+
+static int sync_path(const char *path, int flags, struct err *err)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | flags), r = 0;
+
+	if (fd < 0 || fsync(fd) < 0)
+		r = err_errno(err, -errno, "sync %s", quote(path));
+	if (fd >= 0)
+		close(fd);
+	return r;
+}
+
+static int sync_parent(const char *path, struct err *err)
+{
+	char *dir = strdup(path), *slash;
+	int r;
+
+	if (dir == NULL)
+		return err_nomem(err);
+	slash = strrchr(dir, '/');
+	if (slash != NULL)
+		slash[slash == dir ? 1 : 0] = '\0';
+	r = sync_path(slash != NULL ? dir : ".", O_DIRECTORY, err);
+	free(dir);
+	return r;
+}
+
+static int clone_to(
+	const struct job_opts *o, const char *tmp, enum clone_method *method, struct err *err)
+{
+	int r;
+
+	/* Left by a clone that was killed. */
+	if (unlink(tmp) < 0 && errno != ENOENT)
+		return err_errno(err, -errno, "remove %s", quote(tmp));
+	r = clone_file(o->from, tmp, o->size, method, err);
+	if (r < 0)
+		return r;
+	if (o->inject != NULL)
+		r = inject_file(tmp, o->inject, err);
+	if (r == 0 && !o->no_sync)
+		r = sync_path(tmp, 0, err);
+	if (r == 0 && rename(tmp, o->to) < 0)
+		r = err_errno(err, -errno, "rename %s to %s", quote(tmp), quote(o->to));
+	if (r == 0)
+		return o->no_sync ? 0 : sync_parent(o->to, err);
+	unlink(tmp);
+	return r;
+}
+
+static void report(const struct job_opts *o, enum clone_method method)
+{
+	struct stat st = { 0 };
+
+	stat(o->to, &st);
+	progress_event(json_pack("{s:s,s:s,s:I,s:s}", "event", "done", "disk", o->to, "size",
+		(json_int_t)st.st_size, "method", clone_method_name(method)));
+}
+
+int job_clone(const struct job_opts *o)
+{
+	char *tmp = str_printf("%s.part", o->to);
+	enum clone_method method;
+	struct err err = { 0 };
+	int r = tmp != NULL ? clone_to(o, tmp, &method, &err) : err_nomem(&err);
+
+	if (r == 0) {
+		report(o, method);
+	} else {
+		err_wrap(&err, "clone %s", quote(o->from));
+		progress_error(NULL, &err);
+	}
+	free(tmp);
+	return r;
+}

@@ -1,0 +1,69 @@
+/*
+ * oci/job.h - the verbs of drover-image, one function each. They report what they did, and the
+ * error that ended them, on standard output (oci/progress.h).
+ */
+#ifndef DROVER_OCI_JOB_H
+#define DROVER_OCI_JOB_H
+
+#include "oci/index.h"
+#include "oci/progress.h"
+#include "oci/registry.h"
+
+enum pull_policy {
+	PULL_MISSING, /* what the store has is not asked for again */
+	PULL_ALWAYS,  /* the registry is asked what the tag names now */
+	PULL_NEVER
+};
+
+struct job_opts {
+	const char *store;
+	struct strv refs;
+	struct registry_conf registry;
+	struct platform platform;
+	enum pull_policy policy;
+	uint64_t size; /* of a disk; 0: by default */
+	const char *from, *to, *inject;
+	bool no_sync; /* the clone need not outlive a crash of the host */
+	/* Of the relay (oci/relay.h). */
+	int listen_fd;
+	const char *upstream, *spool;
+};
+
+/* Returns 0 or -errno. */
+typedef int job_fn(const struct job_opts *o);
+job_fn job_pull, job_kernel, job_rootfs, job_clone, job_list, job_rm, job_prune, job_relay;
+
+/* One image of the job: its manifest and config are in the store once image_resolve() succeeded. */
+struct image {
+	const struct job_opts *opts;
+	struct store *store;
+	const char *name; /* as given */
+	struct image_ref ref;
+	char *canonical;
+	struct registry *registry; /* NULL until it was needed */
+	struct index_entry entry;
+	struct manifest manifest;
+	struct image_config config;
+	struct progress progress;
+};
+
+int image_open(struct image *im, const struct job_opts *o, struct store *s, const char *name,
+	struct err *err);
+void image_close(struct image *im);
+/* Finds out the manifest: in the store or, as the policy says, from the registry. */
+int image_resolve(struct image *im, struct err *err);
+/* Fetches the layers that the store lacks. */
+int image_fetch(struct image *im, struct err *err);
+/* Pins the reference to what was found. */
+int image_record(struct image *im, struct err *err);
+/* The event "done" with what every verb tells; the verb adds to it. */
+json_t *image_done(const struct image *im);
+
+/*
+ * Runs each for every reference, in order, until one fails; afterwards removes what dead processes
+ * left in the store.
+ */
+typedef int image_fn(struct image *im, struct err *err);
+int job_each_image(const struct job_opts *o, image_fn *each);
+
+#endif
