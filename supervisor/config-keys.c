@@ -1,0 +1,338 @@
+/* The table of keys: one row for each, in the order in which they are printed. */
+#include "supervisor/config-priv.h"
+
+#define D(m) offsetof(struct drover_config, m)
+#define R(m) offsetof(struct registry_config, m)
+#define N(m) offsetof(struct network_config, m)
+#define K(m) offsetof(struct key_config, m)
+#define V(m) offsetof(struct vm_config, m)
+
+#define KIB  ((uint64_t)1 << 10)
+#define MIB  ((uint64_t)1 << 20)
+#define GIB  ((uint64_t)1 << 30)
+#define TIB  ((uint64_t)1 << 40)
+#define SEC  ((uint64_t)1000)
+#define HOUR (3600 * SEC)
+#define DAY  (24 * HOUR)
+
+/* Each list in the order of its enum. */
+static const char *const on_exit_words[] = { "keep", "stop", NULL };
+static const char *const log_level_words[] = { "error", "warn", "info", "debug", NULL };
+static const char *const log_format_words[] = { "text", "json", NULL };
+static const char *const network_kind_words[] = { "p2p", NULL };
+static const char *const rp_filter_words[] = { "ours", "all", NULL };
+static const char *const machine_words[] = { "q35", "pc", "microvm", NULL };
+static const char *const accel_words[] = { "auto", "kvm", "tcg", NULL };
+static const char *const disk_words[] = { "keep", "run", NULL };
+static const char *const restart_words[] = { "no", "on-failure", "always", NULL };
+static const char *const on_panic_words[] = { "ignore", "stop", NULL };
+static const char *const on_change_words[] = { "restart", "defer", NULL };
+static const char *const health_action_words[] = { "none", "reset", "restart", NULL };
+static const char *const watchdog_words[] = { "none", "i6300esb", "ib700", NULL };
+static const char *const watchdog_action_words[] = { "reset", "poweroff", "pause", "none", NULL };
+static const char *const pull_words[] = { "missing", "always", "never", NULL };
+
+const struct config_key config_keys[] = {
+	{ SECTION_DROVER, "include", KEY_LIST, D(include), .meta = true,
+		.help = "Files to read as well, as glob patterns relative to the folder of the file "
+			"that names them; they are read after that file, sorted by name." },
+	{ SECTION_DROVER, "run_id", KEY_NAME, D(run_id), .def = "default",
+		.reload = RELOAD_RECREATE,
+		.help = "Name of this drover among others on the host; names of TAPs, subnets and "
+			"MAC addresses are derived from it." },
+	{ SECTION_DROVER, "state_dir", KEY_PATH, D(state_dir), .def = "/var/lib/drover",
+		.reload = RELOAD_RESTART,
+		.help = "Folder for what outlives a reboot: disks, images, state, logs." },
+	{ SECTION_DROVER, "run_dir", KEY_PATH, D(run_dir), .def = "/run/drover",
+		.reload = RELOAD_RESTART,
+		.help = "Folder for what dies with the boot: sockets and the ledger; keep it short, "
+			"because the path of a socket has at most 107 bytes." },
+	{ SECTION_DROVER, "listen", KEY_PATH, D(listen), .reload = RELOAD_RESTART,
+		.help = "Unix socket of the API; if not set, api.sock in run_dir." },
+	{ SECTION_DROVER, "group", KEY_STRING, D(group), .def = "drover", .reload = RELOAD_LIVE,
+		.help = "Group whose members may use the API beside root and the daemon's user." },
+	{ SECTION_DROVER, "on_exit", KEY_ENUM, D(on_exit), .def = "keep", .words = on_exit_words,
+		.reload = RELOAD_LIVE,
+		.help = "What a daemon that is told to leave does to the machines: they run on and "
+			"the next daemon adopts them, or they are stopped." },
+	{ SECTION_DROVER, "log_level", KEY_ENUM, D(log_level), .def = "info",
+		.words = log_level_words, .reload = RELOAD_LIVE,
+		.help = "The least important messages that are logged." },
+	{ SECTION_DROVER, "log_format", KEY_ENUM, D(log_format), .def = "text",
+		.words = log_format_words, .reload = RELOAD_LIVE,
+		.help = "Lines for people, or one JSON object a line." },
+	{ SECTION_DROVER, "log_file", KEY_PATH, D(log_file), .reload = RELOAD_LIVE,
+		.help = "File to log to; if not set, standard error. SIGHUP opens it again." },
+	{ SECTION_DROVER, "max_starts", KEY_INT, D(max_starts), .def = "0", .max = 1024,
+		.reload = RELOAD_LIVE,
+		.help = "How many machines may be starting at once; 0 is the number of processors." },
+	{ SECTION_DROVER, "events_max", KEY_SIZE, D(events_max), .def = "16M", .min = 64 * KIB,
+		.max = GIB, .reload = RELOAD_LIVE,
+		.help = "Size at which the file of events is rotated; one old file is kept." },
+	{ SECTION_DROVER, "console_max", KEY_SIZE, D(console_max), .def = "1M", .min = 4 * KIB,
+		.max = GIB, .reload = RELOAD_LIVE,
+		.help = "How much console output is kept of each boot of a machine." },
+	{ SECTION_DROVER, "reconcile_interval", KEY_TIME, D(reconcile_interval), .def = "5m",
+		.min = SEC, .max = DAY, .reload = RELOAD_LIVE,
+		.help = "How often the host is compared with what should be there; what the kernel "
+			"tells of is looked at at once." },
+	{ SECTION_DROVER, "reconcile_min_age", KEY_TIME, D(reconcile_min_age), .def = "30s",
+		.max = DAY, .reload = RELOAD_LIVE,
+		.help = "How long something of ours that no machine needs must have been seen before "
+			"it is removed." },
+
+	{ SECTION_NETWORK, "kind", KEY_ENUM, N(kind), .def = "p2p", .words = network_kind_words,
+		.reload = RELOAD_RECREATE,
+		.help = "p2p gives each machine a TAP, a /30 and a dnsmasq of its own." },
+	{ SECTION_NETWORK, "cidr", KEY_CIDR, N(cidr), .required = true, .reload = RELOAD_RECREATE,
+		.help = "IPv4 range that the machines' subnets are taken from, such as "
+			"172.16.0.0/16; it must not overlap another network." },
+	{ SECTION_NETWORK, "dns", KEY_LIST, N(dns), .reload = RELOAD_LIVE,
+		.help = "IPv4 address of a DNS server that is offered to the guests; may be "
+			"repeated." },
+	{ SECTION_NETWORK, "nat", KEY_BOOL, N(nat), .def = "yes", .reload = RELOAD_LIVE,
+		.help = "Whether guests reach the world under the host's address." },
+	{ SECTION_NETWORK, "rp_filter", KEY_ENUM, N(rp_filter), .def = "ours",
+		.words = rp_filter_words, .reload = RELOAD_LIVE,
+		.help = "Turn reverse path filtering off on our interfaces only, or also in "
+			"conf/all, because the kernel applies the larger of the two." },
+
+	{ SECTION_REGISTRY, "upstream", KEY_STRING, R(upstream), .required = true,
+		.reload = RELOAD_RESTART,
+		.help = "URL of the registry that is cached, such as https://ghcr.io." },
+	{ SECTION_REGISTRY, "listen", KEY_STRING, R(listen), .required = true,
+		.reload = RELOAD_RESTART,
+		.help = "Address and port on which the cache serves, such as 127.0.0.1:5000." },
+	{ SECTION_REGISTRY, "storage", KEY_PATH, R(storage), .reload = RELOAD_RESTART,
+		.help = "Folder of the cached blobs; if not set, registry/NAME in state_dir." },
+	{ SECTION_REGISTRY, "hosts", KEY_LIST, R(hosts), .reload = RELOAD_LIVE,
+		.help = "Host, with port if any, whose images are pulled through this cache; may be "
+			"repeated; if not set, upstream's." },
+	{ SECTION_REGISTRY, "offline", KEY_BOOL, R(offline), .def = "no", .reload = RELOAD_RESTART,
+		.help = "Serve what is cached and never ask upstream." },
+
+	{ SECTION_KEY, "public", KEY_STRING, K(public_key), .reload = RELOAD_LIVE,
+		.help = "The SSH public key itself, as in authorized_keys. A key has one of public, "
+			"file and generate." },
+	{ SECTION_KEY, "file", KEY_PATH, K(file), .reload = RELOAD_LIVE,
+		.help = "File that holds the public key." },
+	{ SECTION_KEY, "generate", KEY_BOOL, K(generate), .def = "no", .reload = RELOAD_LIVE,
+		.help = "Make an Ed25519 pair in keys/NAME below state_dir at the first use." },
+	{ SECTION_KEY, "private", KEY_PATH, K(private_key), .reload = RELOAD_LIVE,
+		.help = "File of the private key, for `drover ssh`; with generate it is known." },
+
+	{ SECTION_VM, "template", KEY_REF, V(template_name), .ref = SECTION_TEMPLATE, .meta = true,
+		.help = "Template whose keys apply where this section does not set them; a template "
+			"can have one itself. A list replaces the template's." },
+	{ SECTION_VM, "hypervisor", KEY_STRING, V(hypervisor), .def = "qemu",
+		.reload = RELOAD_RESTART, .help = "Program that runs the machine: qemu." },
+	{ SECTION_VM, "binary", KEY_STRING, V(binary), .reload = RELOAD_RESTART,
+		.help = "The hypervisor's program, by absolute path or by PATH; if not set, the one "
+			"of the host's architecture." },
+	{ SECTION_VM, "machine", KEY_ENUM, V(machine), .def = "q35", .words = machine_words,
+		.reload = RELOAD_RESTART, .help = "Machine type." },
+	{ SECTION_VM, "accel", KEY_ENUM, V(accel), .def = "auto", .words = accel_words,
+		.reload = RELOAD_RESTART,
+		.help = "Accelerator; auto takes KVM where it is of use, else emulation." },
+	{ SECTION_VM, "cpu", KEY_STRING, V(cpu), .reload = RELOAD_RESTART,
+		.help = "CPU model; if not set, the host's under KVM, else the fullest there is." },
+	{ SECTION_VM, "vcpus", KEY_INT, V(vcpus), .def = "1", .min = 1, .max = 255,
+		.reload = RELOAD_RESTART, .help = "Number of virtual CPUs." },
+	{ SECTION_VM, "memory", KEY_SIZE, V(memory), .def = "512M", .min = 4 * MIB, .max = 16 * TIB,
+		.reload = RELOAD_RESTART, .help = "Memory, in whole MiB." },
+	{ SECTION_VM, "kernel", KEY_IMAGE, V(kernel), .reload = RELOAD_RESTART,
+		.help = "Kernel: a path (with / or . in front) or an OCI image with "
+			"/boot/vmlinux or /boot/vmlinuz*. A machine needs one." },
+	{ SECTION_VM, "initrd", KEY_IMAGE, V(initrd), .reload = RELOAD_RESTART,
+		.help = "Initrd: a path or an OCI image; if not set, /boot/initrd* of the kernel's "
+			"image, if it has one." },
+	{ SECTION_VM, "rootfs", KEY_IMAGE, V(rootfs), .reload = RELOAD_RECREATE,
+		.help = "First disk: an OCI image, which is made into an ext4 disk, or the path of a "
+			"raw image file; the machine gets a clone of it." },
+	{ SECTION_VM, "cmdline", KEY_STRING, V(cmdline), .late = true, .reload = RELOAD_RESTART,
+		.help = "Kernel command line; without root= in it, root=/dev/vda, rw and a console "
+			"are added." },
+	{ SECTION_VM, "disk", KEY_ENUM, V(disk), .def = "keep", .words = disk_words,
+		.reload = RELOAD_RECREATE,
+		.help = "The clone is kept until the machine is deleted, or it is made anew at the "
+			"next start after a stop." },
+	{ SECTION_VM, "disk_size", KEY_SIZE, V(disk_size), .def = "0", .max = 64 * TIB,
+		.reload = RELOAD_RECREATE,
+		.help = "Size of the first disk, at least 1M; 0 is the image's." },
+	{ SECTION_VM, "network", KEY_LIST, V(networks), .ref = SECTION_NETWORK,
+		.reload = RELOAD_RECREATE,
+		.help = "Network of a nic; repeated for further nics, at most 8." },
+	{ SECTION_VM, "ssh_key", KEY_LIST, V(ssh_keys), .ref = SECTION_KEY,
+		.reload = RELOAD_RESTART,
+		.help = "Key that may log in as ssh_user; may be repeated." },
+	{ SECTION_VM, "ssh_user", KEY_STRING, V(ssh_user), .def = "root", .reload = RELOAD_RESTART,
+		.help = "User whose authorized_keys get the keys, and as whom `drover ssh` logs in." },
+	{ SECTION_VM, "hostname", KEY_STRING, V(hostname), .reload = RELOAD_RESTART,
+		.help = "The guest's host name; if not set, the machine's name." },
+	{ SECTION_VM, "autostart", KEY_BOOL, V(autostart), .def = "yes", .reload = RELOAD_LIVE,
+		.help = "Start the machine when it is new and when the host has booted; a later "
+			"start or stop by a person counts more." },
+	{ SECTION_VM, "after", KEY_LIST, V(after), .ref = SECTION_VM, .reload = RELOAD_LIVE,
+		.help = "Machines that start before this one: it waits until they are up or have "
+			"failed. A machine that a {{vm.NAME.address}} names comes before by itself." },
+	{ SECTION_VM, "on_change", KEY_ENUM, V(on_change), .def = "restart",
+		.words = on_change_words, .reload = RELOAD_LIVE,
+		.help = "What a reload does with a running machine whose change needs a restart: it "
+			"restarts it, or leaves it until its next start (condition restart-pending)." },
+	{ SECTION_VM, "restart", KEY_ENUM, V(restart), .def = "no", .words = restart_words,
+		.reload = RELOAD_LIVE,
+		.help = "Whether the machine is started again after a run that nobody ended." },
+	{ SECTION_VM, "restart_delay", KEY_TIME, V(restart_delay), .def = "1s", .max = DAY,
+		.reload = RELOAD_LIVE,
+		.help = "Time before the first restart; it doubles with each further one." },
+	{ SECTION_VM, "restart_max_delay", KEY_TIME, V(restart_max_delay), .def = "1m", .max = DAY,
+		.reload = RELOAD_LIVE, .help = "The longest time before a restart." },
+	{ SECTION_VM, "restart_reset", KEY_TIME, V(restart_reset), .def = "1m", .max = DAY,
+		.reload = RELOAD_LIVE,
+		.help = "A run as long as this is stable: delay and count begin anew after it." },
+	{ SECTION_VM, "restart_limit", KEY_INT, V(restart_limit), .def = "5", .max = 1000000,
+		.reload = RELOAD_LIVE,
+		.help = "Restarts in a row before the machine counts as failed; 0 is no limit." },
+	{ SECTION_VM, "stop_timeout", KEY_TIME, V(stop_timeout), .def = "30s", .max = DAY,
+		.reload = RELOAD_LIVE,
+		.help = "How long the guest may take to shut down before the hypervisor is ended." },
+	{ SECTION_VM, "start_timeout", KEY_TIME, V(start_timeout), .def = "1m", .min = SEC,
+		.max = HOUR, .reload = RELOAD_LIVE,
+		.help = "How long the hypervisor may take until its monitor answers." },
+	{ SECTION_VM, "pull", KEY_ENUM, V(pull), .def = "missing", .words = pull_words,
+		.reload = RELOAD_LIVE,
+		.help = "When images are pulled: if they are not there, at each start, or never." },
+	{ SECTION_VM, "jail", KEY_BOOL, V(jail), .def = "yes", .reload = RELOAD_RESTART,
+		.help = "Run the hypervisor below drover-jail, which keeps its exit status for a "
+			"daemon that comes later." },
+	{ SECTION_VM, "start_paused", KEY_BOOL, V(start_paused), .def = "no",
+		.reload = RELOAD_RESTART,
+		.help = "Do not let the guest run before `drover resume`." },
+	{ SECTION_VM, "reboot", KEY_BOOL, V(reboot), .def = "yes", .reload = RELOAD_RESTART,
+		.help = "Whether the guest may reboot; if not, its reboot ends the run." },
+	{ SECTION_VM, "on_panic", KEY_ENUM, V(stop_on_panic), .def = "stop",
+		.words = on_panic_words, .reload = RELOAD_LIVE,
+		.help = "What a kernel panic on the serial console does: it ends the run when the "
+			"guest reboots or has been silent for 3 s (then `restart` decides), or nothing." },
+	{ SECTION_VM, "health", KEY_LIST, V(health), .reload = RELOAD_LIVE,
+		.help = "Check whether the guest is well; may be repeated. tcp:PORT: it can be "
+			"connected to; ssh: port 22 says it is an SSH server; http://:PORT/PATH: "
+			"a GET is answered with a status from 200 to 399 (a host in front of the "
+			"colon is asked in place of the machine); agent: the guest agent answers "
+			"(needs agent = yes); console:REGEX: a line of the serial console has matched "
+			"this POSIX extended regular expression since the guest booted. The machine "
+			"is ready once all of them have passed." },
+	{ SECTION_VM, "health_interval", KEY_TIME, V(health_interval), .def = "10s", .min = 100,
+		.max = DAY, .reload = RELOAD_LIVE,
+		.help = "Time from one round of checks to the next; until the machine is ready, at "
+			"most 1 s." },
+	{ SECTION_VM, "health_timeout", KEY_TIME, V(health_timeout), .def = "5s", .min = 10,
+		.max = HOUR, .reload = RELOAD_LIVE,
+		.help = "How long a check may take before it has failed." },
+	{ SECTION_VM, "health_retries", KEY_INT, V(health_retries), .def = "3", .min = 1,
+		.max = 1000, .reload = RELOAD_LIVE,
+		.help = "Rounds with a failed check, in a row, before the machine is unhealthy." },
+	{ SECTION_VM, "health_start_period", KEY_TIME, V(health_start_period), .def = "30s",
+		.max = DAY, .reload = RELOAD_LIVE,
+		.help = "How long after the guest's boot failed checks do not count, unless it has "
+			"been ready." },
+	{ SECTION_VM, "health_action", KEY_ENUM, V(health_action), .def = "none",
+		.words = health_action_words, .reload = RELOAD_LIVE,
+		.help = "What is done to an unhealthy machine beside saying so: it is reset, or "
+			"stopped and started again, whatever `restart` says." },
+	{ SECTION_VM, "watchdog", KEY_ENUM, V(watchdog), .def = "none", .words = watchdog_words,
+		.reload = RELOAD_RESTART,
+		.help = "Watchdog device, which acts when a guest that has armed it is silent: "
+			"i6300esb is on PCI, ib700 on ISA; a microvm can have neither." },
+	{ SECTION_VM, "watchdog_action", KEY_ENUM, V(watchdog_action), .def = "reset",
+		.words = watchdog_action_words, .reload = RELOAD_RESTART,
+		.help = "What the watchdog does; with poweroff (and with reset, if reboot = no) the "
+			"run has failed and `restart` decides." },
+	{ SECTION_VM, "agent", KEY_BOOL, V(agent), .def = "no", .reload = RELOAD_RESTART,
+		.help = "Give the guest the port of the QEMU guest agent; a stop asks the agent "
+			"first, if it answers." },
+	{ SECTION_VM, "qemu_args", KEY_ARGS, V(qemu_args), .late = true, .reload = RELOAD_RESTART,
+		.help = "Further arguments for QEMU, split at white space (a value in double quotes "
+			"is one argument); may be repeated." },
+};
+const size_t config_nkeys = ARRAY_LEN(config_keys);
+
+static const struct {
+	const char *name;
+	size_t size;
+	const char *help;
+} kinds[SECTION_KINDS] = {
+	[SECTION_DROVER] = { "drover", sizeof(struct drover_config), "The daemon itself." },
+	[SECTION_NETWORK] = { "network", sizeof(struct network_config),
+		"A network that machines can be in." },
+	[SECTION_REGISTRY] = { "registry", sizeof(struct registry_config),
+		"A pull-through cache of an image registry, started and watched by droverd." },
+	[SECTION_KEY] = { "key", sizeof(struct key_config), "An SSH key for machines." },
+	[SECTION_TEMPLATE] = { "template", sizeof(struct vm_config),
+		"Keys of [vm], shared by the machines that name it." },
+	[SECTION_VM] = { "vm", sizeof(struct vm_config), "A machine." },
+};
+
+const char *section_kind_name(enum section_kind k)
+{
+	return kinds[k].name;
+}
+
+size_t section_kind_size(enum section_kind k)
+{
+	return kinds[k].size;
+}
+
+const char *section_kind_help(enum section_kind k)
+{
+	return kinds[k].help;
+}
+
+bool section_kind_find(const char *name, enum section_kind *out)
+{
+	size_t i;
+
+	for (i = 0; i < SECTION_KINDS; i++) {
+		if (strcmp(kinds[i].name, name) == 0) {
+			*out = (enum section_kind)i;
+			return true;
+		}
+	}
+	return false;
+}
+
+const struct config_key *section_keys(enum section_kind kind, size_t *n)
+{
+	size_t first = 0, end;
+
+	if (kind == SECTION_TEMPLATE)
+		kind = SECTION_VM;
+	while (config_keys[first].section != kind)
+		first++;
+	for (end = first; end < config_nkeys && config_keys[end].section == kind;)
+		end++;
+	*n = end - first;
+	return &config_keys[first];
+}
+
+const struct config_key *config_key_find(enum section_kind kind, const char *name)
+{
+	size_t i, n;
+	const struct config_key *keys = section_keys(kind, &n);
+
+	for (i = 0; i < n; i++)
+		if (strcmp(keys[i].name, name) == 0)
+			return &keys[i];
+	return NULL;
+}
+
+const char *config_key_nearest(enum section_kind kind, const char *name)
+{
+	const char *names[ARRAY_LEN(config_keys)];
+	size_t i, n;
+	const struct config_key *keys = section_keys(kind, &n);
+
+	for (i = 0; i < n; i++)
+		names[i] = keys[i].name;
+	return str_nearest(name, names, n);
+}

@@ -1,0 +1,285 @@
+/*
+ * supervisor/config.h - the wanted state as one INI file (and what it includes) asks for it: typed,
+ * validated, immutable. Blocking reads of small files; any thread, but one config is built by one.
+ *
+ * One table of keys (config_keys) yields parser, bounds, defaults, `drover config`, the manual
+ * page and the reload class. Durations in ms, sizes in bytes unless the member says otherwise.
+ */
+#ifndef DROVER_SUPERVISOR_CONFIG_H
+#define DROVER_SUPERVISOR_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "lib/list.h"
+#include "lib/log.h"
+#include "lib/str.h"
+
+/* What a changed key means for a running machine (or service). */
+enum reload_class {
+	RELOAD_LIVE,
+	RELOAD_RESTART,
+	RELOAD_RECREATE
+};
+
+enum key_type {
+	KEY_STRING, /* char * */
+	KEY_BOOL,   /* bool */
+	KEY_INT,    /* uint64_t, min..max */
+	KEY_SIZE,   /* uint64_t bytes, min..max */
+	KEY_TIME,   /* uint64_t ms, min..max */
+	KEY_ENUM,   /* int; words[] in the order of the enum, NULL-terminated */
+	KEY_LIST,   /* struct strv; with `ref`, names of such sections, which must exist */
+	KEY_ARGS,   /* struct strv; a value is split at white space unless it is in quotes */
+	KEY_NAME,   /* char *, name_check() */
+	KEY_PATH,   /* char *, must be absolute after ~ and the file's own folder are applied */
+	KEY_CIDR,   /* char *, IPv4 prefix without host bits */
+	KEY_REF,    /* char *, name of a section of kind `ref`; must exist */
+	KEY_IMAGE,  /* char *, a path (begins with '/', '.' or '~') or an OCI reference */
+};
+
+enum section_kind {
+	SECTION_DROVER,
+	SECTION_NETWORK,
+	SECTION_REGISTRY,
+	SECTION_KEY,
+	SECTION_TEMPLATE, /* the keys of SECTION_VM */
+	SECTION_VM,
+	SECTION_KINDS
+};
+
+struct config_key {
+	enum section_kind section;
+	const char *name;
+	enum key_type type;
+	size_t offset;     /* in the section's struct */
+	const char *def;   /* default as text; NULL: none */
+	uint64_t min, max; /* KEY_INT, KEY_SIZE, KEY_TIME */
+	const char *const *words;
+	enum section_kind ref;
+	bool required;
+	bool late; /* may hold {{vm.NAME.address}} and the like: pass it through config_expand() */
+	bool meta; /* shapes the text (template, include), is no property of the thing */
+	enum reload_class reload;
+	const char *help; /* one sentence, for etc/drover.ini and the manual */
+};
+extern const struct config_key config_keys[];
+extern const size_t config_nkeys;
+const char *section_kind_name(enum section_kind k); /* "vm" */
+
+struct config_pos {
+	const char *file; /* owned by the config */
+	unsigned line;
+};
+
+/* The common head of every section's struct. */
+struct config_section {
+	enum section_kind kind;
+	char *name; /* "" for [drover] */
+	struct config_pos pos;
+	struct config_pos *key_pos; /* by index in config_keys; line 0: not in a file (default) */
+};
+
+enum on_exit {
+	ON_EXIT_KEEP,
+	ON_EXIT_STOP
+};
+
+struct drover_config {
+	struct config_section s;
+	struct strv include; /* globs as written; the files are in config.files */
+	char *run_id, *state_dir, *run_dir, *listen, *group, *log_file;
+	int on_exit;          /* enum on_exit */
+	int log_level;        /* enum log_level */
+	int log_format;       /* enum log_format */
+	uint64_t max_starts;  /* concurrent starts; 0: the number of processors */
+	uint64_t events_max;  /* bytes of events.jsonl before it is rotated */
+	uint64_t console_max; /* bytes of console log kept for each boot */
+	uint64_t reconcile_interval, reconcile_min_age;
+};
+
+struct registry_config {
+	struct config_section s;
+	char *upstream;    /* https://ghcr.io */
+	char *listen;      /* 127.0.0.1:5000 */
+	char *storage;     /* NULL: state_dir/registry/NAME */
+	struct strv hosts; /* whose images are pulled through it; empty: upstream's host */
+	bool offline;
+};
+
+enum network_kind {
+	NETWORK_P2P
+};
+enum rp_filter {
+	RP_FILTER_OURS,
+	RP_FILTER_ALL
+};
+
+struct network_config {
+	struct config_section s;
+	int kind; /* enum network_kind */
+	char *cidr;
+	struct strv dns;
+	bool nat;
+	int rp_filter; /* enum rp_filter */
+};
+
+struct key_config {
+	struct config_section s;
+	char *public_key;  /* `public`: the line itself; or */
+	char *file;        /* path of a public key file; or */
+	bool generate;     /* an ed25519 pair made below state_dir/keys/NAME at first use */
+	char *private_key; /* `private`: path for `drover ssh` */
+};
+
+enum vm_disk_policy {
+	DISK_KEEP,
+	DISK_RUN
+};
+enum restart_policy {
+	RESTART_NO,
+	RESTART_ON_FAILURE,
+	RESTART_ALWAYS
+};
+enum on_change {
+	ON_CHANGE_RESTART,
+	ON_CHANGE_DEFER
+};
+enum health_action {
+	HEALTH_ACTION_NONE,
+	HEALTH_ACTION_RESET,
+	HEALTH_ACTION_RESTART
+};
+enum pull_policy {
+	PULL_MISSING,
+	PULL_ALWAYS,
+	PULL_NEVER
+};
+
+struct vm_config {
+	struct config_section s;
+	char *template_name;
+	char *hypervisor; /* "qemu" */
+	char *binary;     /* NULL: qemu-system-ARCH by PATH */
+	int machine;      /* index into "q35", "pc", "microvm" */
+	int accel;        /* enum hv_accel */
+	char *cpu;
+	uint64_t vcpus;
+	uint64_t memory; /* bytes */
+	/* A path (begins with '/' or '.'; made absolute) or an OCI reference. */
+	char *kernel, *initrd, *rootfs;
+	char *cmdline;
+	int disk;             /* enum vm_disk_policy */
+	uint64_t disk_size;   /* 0: the image's */
+	struct strv networks; /* `network`: names; one nic for each */
+	struct strv ssh_keys; /* `ssh_key`: names */
+	char *ssh_user;
+	char *hostname; /* NULL: the machine's name */
+	bool autostart;
+	struct strv after;
+	int on_change; /* enum on_change */
+	int restart;   /* enum restart_policy */
+	uint64_t restart_delay, restart_max_delay, restart_reset, restart_limit;
+	uint64_t stop_timeout;           /* for the guest's own shutdown */
+	uint64_t start_timeout;          /* spawn to monitor */
+	int pull;                        /* enum pull_policy */
+	int stop_on_panic;               /* `on_panic`: 0 ignore, 1 stop */
+	bool jail, start_paused, reboot; /* reboot = no: a guest's reboot ends the run */
+	struct strv health;              /* checks as written: supervisor/health-check.h */
+	uint64_t health_interval, health_timeout, health_retries, health_start_period;
+	int health_action;   /* enum health_action */
+	int watchdog;        /* index into watchdog_words (config-keys.c); 0: none */
+	int watchdog_action; /* index into "reset", "poweroff", "pause", "none" */
+	bool agent;          /* the guest has an agent's port */
+	struct strv qemu_args;
+	int64_t guest_id; /* filled by the supervisor, -1: none yet; not a key */
+};
+
+/* Sections of one kind, in the order of the file. */
+struct config_array {
+	struct config_section **v; /* cast by kind: struct vm_config * ... */
+	size_t n;
+};
+
+struct config {
+	struct drover_config *drover;
+	struct config_array by_kind[SECTION_KINDS];
+	struct strv files; /* every file that was read, for the log */
+	char *path;
+};
+
+/* One mistake; line 0: about the file as a whole, or about an argument or variable. */
+struct config_error {
+	char *file;
+	unsigned line;
+	char *message;
+};
+struct config_errors {
+	struct config_error *v;
+	size_t n;
+};
+void config_errors_finish(struct config_errors *e);
+/* "FILE:LINE: MESSAGE\n" for each. */
+void config_errors_print(const struct config_errors *e, struct buf *out);
+
+/* What comes before the files: arguments, then the environment (DROVER_RUN_ID ...). */
+struct config_override {
+	const char *key; /* a key of [drover] */
+	const char *value;
+	const char *source; /* "--run-dir" or "DROVER_RUN_DIR", for messages */
+};
+
+/*
+ * Reads path and what it includes. All mistakes are reported, not only the first; *out is written
+ * only when there is none. guest_id gives the number for {{guestId}} of a machine's name (NULL:
+ * all get 0, for `droverd -n`).
+ */
+struct config_load_opts {
+	const char *path;
+	const struct config_override
+		*overrides; /* arguments; the environment is read by config_load */
+	size_t noverrides;
+	int64_t (*guest_id)(void *arg, const char *vm);
+	void *arg;
+};
+int config_load(struct config **out, const struct config_load_opts *opts,
+	struct config_errors *errors, struct err *err);
+void config_destroy(struct config *c);
+
+/* NULL when there is none of this name. */
+const struct config_section *config_find(
+	const struct config *c, enum section_kind kind, const char *name);
+#define config_vm(c, name)                                                                         \
+	((const struct vm_config *)(const void *)config_find(c, SECTION_VM, name))
+#define config_network(c, name)                                                                    \
+	((const struct network_config *)(const void *)config_find(c, SECTION_NETWORK, name))
+#define config_sshkey(c, name)                                                                     \
+	((const struct key_config *)(const void *)config_find(c, SECTION_KEY, name))
+
+/* A key's value as text, in the form that the file would have it (lists joined by newline). */
+void config_value_text(const struct config_section *s, const struct config_key *k, struct buf *out);
+/* The whole effective configuration as INI; with all also defaults. */
+void config_print(const struct config *c, bool all, struct buf *out);
+/* etc/drover.ini: every key with its help and default, from the table. */
+void config_print_reference(struct buf *out);
+
+/*
+ * {{vm.NAME.address}}, {{network.NAME.bridge}}, {{key.NAME.public}} and {{macAddress}} (the first
+ * nic's) are not known when a file is read. They stay in values of `late` keys, without white space
+ * between the braces; config_expand() puts them in when the machine starts: lookup gets
+ * "vm.NAME.address" and returns a malloc'd value, or NULL with err filled.
+ */
+typedef char *config_lookup_fn(void *arg, const char *ref, struct err *err);
+int config_expand(
+	const char *value, config_lookup_fn *lookup, void *arg, char **out, struct err *err);
+/* Names of the machines that vm's values refer to: they start first. */
+int config_vm_references(const struct vm_config *vm, struct strv *out);
+/*
+ * The machines' places in by_kind in the order of the file, but what a machine refers to before it;
+ * order has room for all. Each loop is reported (a loaded config has none) with the place of one of
+ * its machines and its path, "'a' -> 'b' -> 'a'", and is cut. Returns 0 or -ENOMEM.
+ */
+typedef void config_loop_fn(void *arg, size_t at, const char *path);
+int config_vm_order(const struct config *c, size_t *order, config_loop_fn *loop, void *arg);
+
+#endif

@@ -1,0 +1,72 @@
+/*
+ * supervisor/drover.h - the daemon: what its parts share. Loop thread. One object for the life of
+ * the process, made by main() and given to everything.
+ */
+#ifndef DROVER_SUPERVISOR_DROVER_H
+#define DROVER_SUPERVISOR_DROVER_H
+
+#include <stdbool.h>
+#include <uv.h>
+#include "lib/deadline.h"
+#include "lib/http.h"
+#include "lib/list.h"
+#include "netcfg/firewall.h"
+#include "netcfg/link.h"
+#include "netcfg/linkdel.h"
+#include "supervisor/config.h"
+#include "supervisor/events.h"
+#include "supervisor/ledger.h"
+#include "supervisor/operation.h"
+
+/* A config lives as long as a machine runs from it: reloads do not pull it away. */
+struct config_box {
+	unsigned refs;
+	struct config *config;
+};
+struct config_box *config_box_create(struct config *c); /* takes c over; NULL without memory */
+struct config_box *config_box_ref(struct config_box *box);
+void config_box_unref(struct config_box *box); /* takes NULL */
+
+#define MACHINE_BUCKETS 1024
+
+struct drover {
+	uv_loop_t *loop;
+	struct config_box *box;
+	struct config_load_opts load;    /* how to read the configuration again */
+	const char *state_dir, *run_dir; /* of the first configuration: they do not change */
+	char *libexec;                   /* where drover-jail and drover-image are */
+
+	struct events *events;
+	struct operations *ops;
+	struct ledger *ledger;
+	struct http_client *http;
+	struct firewall *firewall;
+	struct netlink *nl;
+	struct link_deleter *linkdel;
+	struct reconciler *reconciler; /* NULL before the start is over */
+
+	struct list machines; /* by name */
+	struct list machine_buckets[MACHINE_BUCKETS];
+	struct list registries;
+	struct list image_jobs;
+	struct list after_queue; /* machines that wait for others (`after`) */
+	struct list start_queue; /* machines that wait for a slot, in order */
+	unsigned starting;       /* machines that have one */
+	bool host_ready;         /* forwarding is on and the nft table is there */
+
+	uint64_t started_ms; /* unix */
+	bool unconverged;    /* an action of the plan found its machine busy */
+	struct deadline converge;
+	bool stopping; /* on the way out: nothing new starts */
+	bool leaving;  /* everything is being let go of: nothing is released any more either */
+};
+
+/* A machine has come to rest; the daemon may be waiting for the last one. main.c */
+void drover_machine_rests(struct drover *d);
+
+static inline const struct config *drover_config(const struct drover *d)
+{
+	return d->box->config;
+}
+
+#endif

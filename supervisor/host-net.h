@@ -1,0 +1,34 @@
+/*
+ * supervisor/host-net.h - the host's settings and the nft table while any machine needs them, and
+ * the release of whatever the ledger holds. Loop thread.
+ */
+#ifndef DROVER_SUPERVISOR_HOST_NET_H
+#define DROVER_SUPERVISOR_HOST_NET_H
+
+#include "supervisor/drover.h"
+
+#define HOST_OWNER "host"
+
+/*
+ * Forwarding on, rp_filter of `all` off if rp_filter_all, the table inet drover there: written in
+ * the ledger with the values to put back. Does nothing when it was done before. The table is
+ * queued: what is given to the firewall afterwards finds it.
+ */
+int host_net_acquire(struct drover *d, bool rp_filter_all, struct err *err);
+
+/* Whether anything in the ledger needs them. */
+bool host_net_needed(struct drover *d);
+/* The first setting that is not as acquired, as text "net.ipv4.ip_forward is 0"; false: none. */
+bool host_net_setting_differs(bool rp_filter_all, struct buf *text);
+/* Sets them again. */
+int host_net_set_again(struct drover *d, bool rp_filter_all, struct err *err);
+
+/* What the ledger says is in the table; *out is malloc'd, its strings are the ledger's. */
+int host_net_taps(struct drover *d, struct firewall_tap **out, size_t *n, struct err *err);
+/*
+ * The whole table with all that the ledger says, in one transaction. done exactly once, on a
+ * later turn of the loop.
+ */
+void host_net_rebuild(struct drover *d, void (*done)(void *arg, const struct err *err), void *arg);
+
+#endif

@@ -1,0 +1,157 @@
+/* Taking up what an earlier daemon has left: supervisor/machine.h. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "lib/clock.h"
+#include "lib/log.h"
+#include "supervisor/machine.h"
+#include "supervisor/network.h"
+#include "supervisor/faults.h"
+
+/* What a machine that is no longer in the configuration is taken over with, to be stopped. */
+static const struct vm_config removed_config = { .hypervisor = "qemu",
+	.vcpus = 1,
+	.jail = true,
+	.stop_timeout = 30000,
+	.start_timeout = 60000 };
+
+static const char *adopt_point(size_t i)
+{
+	static const char *const points[] = { "take-up", "adopted", "network" };
+
+	return i < ARRAY_LEN(points) ? points[i] : NULL;
+}
+const struct fault_table adopt_faults = { "adopt", adopt_point, false };
+
+void machine_adopt_finished(struct machine *m)
+{
+	void (*done)(void *arg) = m->adopted;
+
+	m->adopted = NULL;
+	if (done != NULL)
+		done(m->adopted_arg);
+}
+
+/* The state in which a run without a process ends: the policy decides on from there, and the
+ * adoption is finished when the machine has come to rest. */
+static void run_is_over(struct machine *m, const char *how)
+{
+	machine_tell(m, "gone", "%s", how);
+	m->state = MACHINE_STOPPING;
+	machine_begin_teardown(m);
+}
+
+static void adopted(void *arg, const struct err *err)
+{
+	struct machine *m = arg;
+
+	fault_at("adopt", "adopted", NULL);
+	if (err != NULL) {
+		m->process = false;
+		log_msg(LOG_LVL_WARN, m->name, "%s", err->msg);
+		run_is_over(m, err->msg);
+		return;
+	}
+	machine_tell(m, "adopted", "process %d found again by a new daemon",
+		(int)hv_process(m->hv)->pid);
+	m->up_mono_ms = clock_mono_ms() - (clock_unix_ms() - m->run_started_ms);
+	events_emit(m->d->events, "vm", m->name, "adopted", NULL);
+	fault_at("adopt", "network", NULL);
+	network_adopt(m);
+	switch (hv_status(m->hv)) {
+	case HV_STATUS_RUNNING:
+		machine_event(m, EV_UP);
+		break;
+	case HV_STATUS_UNKNOWN:
+		break; /* its monitor does not answer: unknown until it does */
+	default:
+		machine_event(m, EV_PAUSED);
+		break;
+	}
+	/* A stop that the earlier daemon had begun goes on. */
+	if (m->intent == INTENT_STOP || m->intent == INTENT_KILL)
+		machine_event(m, EV_STOP);
+	machine_adopt_finished(m);
+}
+
+static int take_up(struct machine *m, const struct saved_process *saved, struct err *err)
+{
+	struct hv_callbacks cb = { .event = machine_hv_event,
+		.exited = machine_hv_exited,
+		.console = machine_hv_console,
+		.arg = m };
+	struct spec_hold hold = { 0 };
+	struct hv_spec spec;
+	int r;
+
+	m->run_box = config_box_ref(m->d->box);
+	m->run_cfg = m->cfg != NULL ? m->cfg : &removed_config;
+	r = machine_spec(m, &spec, &hold, err);
+	if (r == 0)
+		r = machine_console_open(m, err);
+	if (r == 0)
+		r = hv_create(&m->hv, hv_find(m->run_cfg->hypervisor), m->d->loop, &cb, err);
+	if (r == 0) {
+		m->process = true;
+		hv_adopt(m->hv, &spec, &saved->process, &m->exit_status, adopted, m);
+	}
+	spec_hold_finish(&hold);
+	return r;
+}
+
+/* What is left of the wait; after a reboot of the host the plan starts it at once. */
+static void resume_backoff(struct machine *m, bool this_boot)
+{
+	uint64_t now = clock_unix_ms();
+
+	if (!this_boot) {
+		m->state = MACHINE_STOPPED;
+		return;
+	}
+	deadline_set(&m->timer, m->retry_at_ms > now ? m->retry_at_ms - now : 0);
+}
+
+void machine_adopt(
+	struct machine *m, const struct saved_process *saved, void (*done)(void *arg), void *arg)
+{
+	bool had_run = saved->state != MACHINE_STOPPED && saved->state != MACHINE_FAILED &&
+		       saved->state != MACHINE_BACKOFF;
+	struct err err;
+
+	m->adopted = done;
+	m->adopted_arg = arg;
+	if (!had_run) {
+		m->state = saved->state;
+		if (m->state == MACHINE_BACKOFF)
+			resume_backoff(m, saved->this_boot);
+		machine_adopt_finished(m);
+		return;
+	}
+	m->state = MACHINE_UNKNOWN;
+	if (!saved->this_boot) {
+		m->exit_status = (struct child_status){ 0 };
+		m->hint = CAUSE_HOST_SHUTDOWN;
+		m->hint_text = str_printf("the host was rebooted");
+		m->error.code = 0;
+		run_is_over(m, "the host was rebooted since");
+		return;
+	}
+	if (saved->process.pid == 0) {
+		/*
+		 * It had not come to the spawn, or its end had been seen: only the rest is left. A
+		 * start that was cut short is taken up again.
+		 */
+		if (saved->state != MACHINE_STOPPING) {
+			err_set(&m->error, -EINTR,
+				"vm %s: droverd ended while the machine was starting", m->name);
+			m->intent = INTENT_RESTART;
+		}
+		run_is_over(m, "droverd ended before the hypervisor ran");
+		return;
+	}
+	fault_at("adopt", "take-up", NULL);
+	if (take_up(m, saved, &err) < 0) {
+		log_msg(LOG_LVL_ERROR, m->name, "cannot be adopted: %s", err.msg);
+		machine_adopt_finished(m);
+	}
+}

@@ -1,0 +1,357 @@
+/* Between the machine and its hypervisor: supervisor/machine.h. */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+
+#include "lib/file.h"
+#include "lib/json.h"
+#include "lib/log.h"
+#include "supervisor/machine-steps.h"
+#include "supervisor/marker.h"
+
+/* After a kernel panic: for the rest of its words, if the guest does not reboot before. */
+#define PANIC_SILENCE_MS 3000
+
+static void set_hint(struct machine *m, enum cause cause, char *text)
+{
+	/* The first sign tells most: a panic before the reset that it causes. */
+	if (m->hint != CAUSE_NONE || text == NULL) {
+		free(text);
+		return;
+	}
+	m->hint = cause;
+	m->hint_text = text;
+}
+
+static void emit(struct machine *m, const char *event, const struct hv_event *ev)
+{
+	json_t *more = json_object();
+
+	json_put_str(more, "reason", ev->reason);
+	json_put_bool(more, "by_us", ev->by_us);
+	events_emit(m->d->events, "vm", m->name, event, more);
+}
+
+static void guest_ended(struct machine *m, const struct hv_event *ev)
+{
+	const char *reason = ev->reason != NULL ? ev->reason : "";
+
+	if (strcmp(reason, "guest-reset") == 0)
+		set_hint(m, CAUSE_GUEST_REBOOT, strdup("the guest rebooted, and reboot = no"));
+	else if (strcmp(reason, "guest-panic") == 0)
+		set_hint(m, CAUSE_GUEST_PANIC, strdup("the guest's kernel panicked"));
+	else
+		set_hint(m, CAUSE_GUEST_SHUTDOWN, strdup("the guest shut down"));
+	machine_tell(m, "guest-shutdown", "%s", reason);
+}
+
+static void host_ended(struct machine *m, const struct hv_event *ev)
+{
+	if (ev->by_us)
+		return;
+	machine_tell(m, "host-quit", "%s", ev->reason != NULL ? ev->reason : "");
+	if (str_eq(ev->reason, "host-signal"))
+		set_hint(m, CAUSE_HOST_SHUTDOWN,
+			strdup("somebody sent the hypervisor a signal to end"));
+	else
+		set_hint(m, CAUSE_REQUESTED, strdup("somebody sent quit to the monitor"));
+}
+
+static void status_changed(struct machine *m, const struct hv_event *ev)
+{
+	machine_tell(
+		m, "status", "%s%s", hv_status_name(ev->status), ev->by_us ? "" : " (not by us)");
+	switch (ev->status) {
+	case HV_STATUS_RUNNING:
+		machine_event(m, EV_RESUMED);
+		break;
+	case HV_STATUS_PAUSED:
+	case HV_STATUS_IO_ERROR:
+		machine_event(m, EV_PAUSED);
+		break;
+	default:
+		break;
+	}
+}
+
+static void guest_reset(struct machine *m, const struct hv_event *ev)
+{
+	bool watchdog = m->hint == CAUSE_WATCHDOG;
+
+	machine_tell(m, "guest-reset", watchdog ? "by the watchdog" : "the guest rebooted");
+	emit(m, "rebooted", ev);
+	/* The run goes on: how it ends one day is not the watchdog's doing. */
+	if (watchdog) {
+		m->hint = CAUSE_NONE;
+		free(m->hint_text);
+		m->hint_text = NULL;
+	}
+	machine_health_boot(m);
+	if (m->panicked && m->process)
+		hv_kill(m->hv, SIGKILL);
+}
+
+/* reason is what QEMU does now (qapi/run-state.json, WatchdogAction). */
+static void watchdog_expired(struct machine *m, const struct hv_event *ev)
+{
+	machine_tell(m, "watchdog", "it expired: %s", ev->reason != NULL ? ev->reason : "");
+	if (!str_eq(ev->reason, "none") && !str_eq(ev->reason, "pause"))
+		set_hint(m, CAUSE_WATCHDOG, strdup("the guest's watchdog expired"));
+	emit(m, "watchdog", ev);
+}
+
+void machine_hv_event(void *arg, const struct hv_event *ev)
+{
+	struct machine *m = arg;
+
+	switch (ev->kind) {
+	case HV_EVENT_STATUS:
+		status_changed(m, ev);
+		break;
+	case HV_EVENT_GUEST_SHUTDOWN:
+		guest_ended(m, ev);
+		break;
+	case HV_EVENT_GUEST_RESET:
+		guest_reset(m, ev);
+		break;
+	case HV_EVENT_HOST_RESET:
+		machine_tell(m, "reset", ev->by_us ? "by drover" : "by somebody at the monitor");
+		emit(m, "reset", ev);
+		machine_health_boot(m);
+		break;
+	case HV_EVENT_HOST_QUIT:
+		host_ended(m, ev);
+		break;
+	case HV_EVENT_PANIC:
+		set_hint(m, CAUSE_GUEST_PANIC, strdup("the guest's kernel panicked"));
+		machine_tell(m, "panic", "%s", ev->reason != NULL ? ev->reason : "");
+		emit(m, "panic", ev);
+		break;
+	case HV_EVENT_WATCHDOG:
+		watchdog_expired(m, ev);
+		break;
+	case HV_EVENT_IO_ERROR:
+		machine_tell(m, "io-error", "%s", ev->reason != NULL ? ev->reason : "");
+		emit(m, ev->nospace ? "nospace" : "io-error", ev);
+		break;
+	case HV_EVENT_MONITOR_LOST:
+		machine_tell(m, "monitor-lost", "the monitor closed its connection");
+		emit(m, "monitor-lost", ev);
+		break;
+	case HV_EVENT_UNRESPONSIVE:
+		machine_tell(m, "unresponsive", "the monitor does not answer in time");
+		emit(m, "unresponsive", ev);
+		break;
+	case HV_EVENT_RESPONSIVE:
+		machine_tell(m, "responsive", "the monitor answers again");
+		emit(m, "responsive", ev);
+		if (m->state == MACHINE_UNKNOWN)
+			machine_event(m, hv_status(m->hv) == HV_STATUS_RUNNING ? EV_UP : EV_PAUSED);
+		break;
+	case HV_EVENT_DEVICE_GONE:
+	case HV_EVENT_OTHER:
+		break;
+	}
+}
+
+void machine_hv_exited(void *arg, const struct child_status *status)
+{
+	struct machine *m = arg;
+
+	m->process = false;
+	m->exit_status = *status;
+	machine_tell(m, "exited", "the hypervisor %s", child_status_text(status));
+	machine_event(m, EV_EXITED);
+}
+
+/* ---- console ---- */
+
+void machine_panic_timer(void *arg)
+{
+	struct machine *m = arg;
+
+	if (m->process)
+		hv_kill(m->hv, SIGKILL);
+}
+
+static void console_line(void *arg, const char *line)
+{
+	static const char sign[] = "Kernel panic - not syncing";
+	struct machine *m = arg;
+	const char *found = strstr(line, sign);
+
+	machine_health_line(m, line);
+	if (m->panicked) {
+		deadline_set(&m->panic_timer, PANIC_SILENCE_MS);
+		return;
+	}
+	if (found == NULL || (m->cfg != NULL && !m->cfg->stop_on_panic) || !m->process)
+		return;
+	m->panicked = true;
+	set_hint(m, CAUSE_GUEST_PANIC, str_printf("the guest's kernel panicked: %s", found));
+	machine_tell(m, "panic", "%s", found);
+	events_emit(m->d->events, "vm", m->name, "panic", NULL);
+	deadline_set(&m->panic_timer, PANIC_SILENCE_MS);
+}
+
+static void console_input(void *arg, const char *data, size_t len)
+{
+	struct machine *m = arg;
+
+	if (m->hv != NULL)
+		hv_console_write(m->hv, data, len);
+}
+
+void machine_hv_console(void *arg, const char *data, size_t len)
+{
+	struct machine *m = arg;
+
+	if (m->console != NULL)
+		console_write(m->console, data, len);
+	machine_health_console(m);
+}
+
+int machine_console_open(struct machine *m, struct err *err)
+{
+	char *path = path_join(m->run_dir, "console.sock");
+	struct console_opts opts = { .log_dir = m->log_dir,
+		.socket_path = path,
+		.boot = m->boot,
+		.max_bytes = drover_config(m->d)->drover->console_max,
+		.input = console_input,
+		.line = console_line,
+		.arg = m };
+	int r = path == NULL ? err_nomem(err) : console_create(&m->console, m->d->loop, &opts, err);
+
+	free(path);
+	return r;
+}
+
+/* ---- the spec ---- */
+
+/* Without root= the root disk and the console are added (DESIGN, "Start parameters"). */
+static int set_cmdline(struct machine *m, struct spec_hold *hold, struct err *err)
+{
+	struct utsname u;
+	struct buf b = { 0 };
+	char *text = NULL;
+	const char *given = m->run_cfg->cmdline != NULL ? m->run_cfg->cmdline : "";
+	bool root;
+	int r = machine_expand(m, given, &text, err);
+
+	if (r < 0)
+		return err_wrap(err, "cmdline");
+	root = str_starts(text, "root=") || strstr(text, " root=") != NULL;
+	buf_adds(&b, text);
+	free(text);
+	if (!root) {
+		uname(&u);
+		buf_printf(&b, "%s%sconsole=%s", b.len > 0 ? " " : "",
+			m->disk_path != NULL ? "root=/dev/vda rw " : "",
+			strcmp(u.machine, "aarch64") == 0 ? "ttyAMA0" : "ttyS0");
+	}
+	hold->cmdline = buf_steal(&b);
+	return hold->cmdline == NULL ? err_nomem(err) : 0;
+}
+
+static int set_binary(struct machine *m, struct spec_hold *hold, struct err *err)
+{
+	struct utsname u;
+	char name[64];
+
+	uname(&u);
+	snprintf(name, sizeof(name), "qemu-system-%s", u.machine);
+	hold->binary = find_program(m->run_cfg->binary != NULL ? m->run_cfg->binary : name);
+	if (hold->binary == NULL)
+		return err_set(err, -ENOENT, "%s is not there or not executable%s",
+			quote(m->run_cfg->binary != NULL ? m->run_cfg->binary : name),
+			m->run_cfg->binary != NULL ? "" : " (Debian package qemu-system-x86)");
+	if (!m->run_cfg->jail)
+		return 0;
+	hold->jail = path_join(m->d->libexec, "drover-jail");
+	return hold->jail == NULL ? err_nomem(err) : 0;
+}
+
+static int set_extra(struct machine *m, struct spec_hold *hold, struct err *err)
+{
+	for (size_t i = 0; i < m->run_cfg->qemu_args.n; i++) {
+		char *text = NULL;
+		int r = machine_expand(m, m->run_cfg->qemu_args.v[i], &text, err);
+
+		if (r < 0)
+			return err_wrap(err, "qemu_args");
+		strv_add(&hold->extra, text);
+		free(text);
+	}
+	return hold->extra.bad ? err_nomem(err) : 0;
+}
+
+int machine_spec(struct machine *m, struct hv_spec *spec, struct spec_hold *hold, struct err *err)
+{
+	static const char *const machines[] = { "q35", "pc", "microvm" };
+	static const char *const watchdogs[] = { NULL, "i6300esb", "ib700" };
+	static const char *const watchdog_actions[] = { "reset", "poweroff", "pause", "none" };
+	const struct vm_config *cfg = m->run_cfg;
+	int r = set_cmdline(m, hold, err);
+
+	if (r == 0)
+		r = set_binary(m, hold, err);
+	if (r == 0)
+		r = set_extra(m, hold, err);
+	if (r == 0) {
+		hold->log_path = path_join(m->log_dir, "hypervisor.log");
+		hold->marker = marker_make(m->d->run_dir, m->owner, MARKER_HYPERVISOR);
+		r = hold->log_path == NULL || hold->marker == NULL ? err_nomem(err) : 0;
+	}
+	if (r < 0)
+		return r;
+	hold->disk = (struct hv_disk){ .path = m->disk_path, .format = HV_DISK_RAW };
+	for (unsigned i = 0; i < m->nnics; i++) {
+		snprintf(hold->nic_ids[i], sizeof(hold->nic_ids[i]), "nic%u", i);
+		hold->nics[i] = (struct hv_nic){ .id = hold->nic_ids[i],
+			.mac = m->nics[i].mac,
+			.tap_fd = m->nics[i].tap_fd,
+			.tap = m->nics[i].tap };
+	}
+	*spec = (struct hv_spec){
+		.name = m->name,
+		.run_dir = m->run_dir,
+		.binary = hold->binary,
+		.machine = machines[cfg->machine],
+		.accel = (enum hv_accel)cfg->accel,
+		.cpu = cfg->cpu,
+		.vcpus = (unsigned)cfg->vcpus,
+		.memory_mib = cfg->memory >> 20,
+		.kernel = m->kernel_path,
+		.initrd = m->initrd_path,
+		.cmdline = m->kernel_path != NULL ? hold->cmdline : NULL,
+		.disks = &hold->disk,
+		.ndisks = m->disk_path != NULL ? 1 : 0,
+		.nics = hold->nics,
+		.nnics = m->nnics,
+		.extra_args = (const char *const *)hold->extra.v,
+		.start_paused = cfg->start_paused,
+		.reboot_is_exit = !cfg->reboot,
+		.sandbox = true,
+		.agent = cfg->agent,
+		.watchdog = watchdogs[cfg->watchdog],
+		.watchdog_action = watchdog_actions[cfg->watchdog_action],
+		.jail = hold->jail,
+		.env = hold->marker,
+		.log_path = hold->log_path,
+		.ready_timeout_ms = cfg->start_timeout,
+	};
+	return 0;
+}
+
+void spec_hold_finish(struct spec_hold *hold)
+{
+	free(hold->binary);
+	free(hold->jail);
+	free(hold->cmdline);
+	free(hold->log_path);
+	free(hold->marker);
+	strv_finish(&hold->extra);
+}

@@ -1,0 +1,379 @@
+/* A machine as the API shows it: supervisor/machine.h, supervisor/routes.h. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/clock.h"
+#include "lib/file.h"
+#include "lib/json.h"
+#include "supervisor/health.h"
+#include "supervisor/machine.h"
+#include "supervisor/service.h"
+
+#define WHY_LINES 20
+
+/* What the present run was started from, else what the next one would be; NULL when removed. */
+static const struct vm_config *shown_config(const struct machine *m)
+{
+	return m->run_cfg != NULL ? m->run_cfg : m->cfg;
+}
+
+static const struct config_key *find_key(const char *name)
+{
+	for (size_t i = 0; i < config_nkeys; i++) {
+		if (config_keys[i].section == SECTION_VM && strcmp(config_keys[i].name, name) == 0)
+			return &config_keys[i];
+	}
+	return NULL;
+}
+
+/* A removed machine is shown as it was when it last ran; what is missing there was the default. */
+static const char *applied(const struct machine *m, const char *name)
+{
+	const struct config_key *key = find_key(name);
+	const char *value = m->applied != NULL ? json_str(m->applied, name) : NULL;
+
+	return value != NULL ? value : key != NULL ? key->def : NULL;
+}
+
+static void put_null(json_t *j, const char *key)
+{
+	json_object_set_new(j, key, json_null());
+}
+
+static void put_time(json_t *j, const char *key, uint64_t unix_ms)
+{
+	char text[32];
+
+	format_time(text, unix_ms);
+	json_put_str(j, key, unix_ms != 0 ? text : NULL);
+}
+
+/* A key of the configuration in the form that the file has; null when there is none. */
+static void put_key(json_t *j, const struct machine *m, const char *name)
+{
+	const struct vm_config *cfg = shown_config(m);
+	const struct config_key *key = find_key(name);
+	struct buf text = { 0 };
+
+	if (cfg == NULL || key == NULL) {
+		json_put_str(j, name, applied(m, name));
+		return;
+	}
+	config_value_text(&cfg->s, key, &text);
+	json_put_str(j, name, text.len > 0 ? buf_str(&text) : NULL);
+	buf_finish(&text);
+}
+
+static const char *shown_state(const struct machine *m)
+{
+	return m->cfg == NULL && !machine_active(m) ? "removed" : machine_state_name(m->state);
+}
+
+static bool is_up(const struct machine *m)
+{
+	return m->process && m->up_mono_ms != 0;
+}
+
+/* The guest has network + 2 (netcfg/alloc.h). */
+static bool guest_address(const struct nic *nic, char out[16])
+{
+	if (nic->net.len == 0)
+		return false;
+	ip4_format(nic->net.addr + 2, out);
+	return true;
+}
+
+static bool is_degraded(const struct machine *m)
+{
+	if (m->state != MACHINE_RUNNING && m->state != MACHINE_PAUSED)
+		return false;
+	for (unsigned i = 0; i < m->nnics; i++) {
+		const struct nic *nic = &m->nics[i];
+
+		if (nic->net.len != 0 && (nic->dnsmasq == NULL || !service_up(nic->dnsmasq)))
+			return true;
+	}
+	return false;
+}
+
+/* Somebody deleted a TAP under the hypervisor: only a restart brings the network back. */
+static bool is_network_lost(const struct machine *m)
+{
+	for (unsigned i = 0; m->process && i < m->nnics; i++) {
+		if (m->nics[i].lost)
+			return true;
+	}
+	return false;
+}
+
+static json_t *conditions(const struct machine *m)
+{
+	json_t *array = json_array();
+
+	if (m->process && m->hv != NULL && hv_unresponsive(m->hv))
+		json_array_append_new(array, json_string("unresponsive"));
+	if (m->deferred != NULL)
+		json_array_append_new(array, json_string("restart-pending"));
+	if (is_network_lost(m))
+		json_array_append_new(array, json_string("network-lost"));
+	if (is_degraded(m))
+		json_array_append_new(array, json_string("degraded"));
+	if (m->health != NULL && !health_ready(m->health))
+		json_array_append_new(array, json_string("not-ready"));
+	if (m->health != NULL && health_state(m->health) == HEALTH_UNHEALTHY)
+		json_array_append_new(array, json_string("unhealthy"));
+	return array;
+}
+
+static void put_image(json_t *j, const struct machine *m)
+{
+	const struct vm_config *cfg = shown_config(m);
+	const char *rootfs = cfg != NULL ? cfg->rootfs : applied(m, "rootfs");
+	const char *kernel = cfg != NULL ? cfg->kernel : applied(m, "kernel");
+
+	json_put_str(j, "image", rootfs != NULL && rootfs[0] != '\0' ? rootfs : kernel);
+}
+
+static void put_first_nic(json_t *j, const struct machine *m)
+{
+	const struct vm_config *cfg = shown_config(m);
+	const struct nic *nic = m->nnics > 0 ? &m->nics[0] : NULL;
+	const char *network = nic != NULL                          ? nic->network
+			      : cfg != NULL && cfg->networks.n > 0 ? cfg->networks.v[0]
+								   : NULL;
+	char address[16];
+
+	json_put_str(j, "address", nic != NULL && guest_address(nic, address) ? address : NULL);
+	json_put_str(j, "mac", nic != NULL && nic->mac[0] != '\0' ? nic->mac : NULL);
+	json_put_str(j, "network", network);
+}
+
+bool machine_address(const struct machine *m, unsigned nic, char out[16])
+{
+	return nic < m->nnics && guest_address(&m->nics[nic], out);
+}
+
+json_t *machine_summary(const struct machine *m)
+{
+	const struct vm_config *cfg = shown_config(m);
+	const struct hv_process *p = m->process && m->hv != NULL ? hv_process(m->hv) : NULL;
+	json_t *j = json_object();
+
+	json_put_str(j, "name", m->name);
+	json_put_str(j, "state", shown_state(m));
+	json_object_set_new(j, "conditions", conditions(m));
+	json_put_str(j, "hypervisor", cfg != NULL ? cfg->hypervisor : applied(m, "hypervisor"));
+	if (p != NULL && p->pid > 0)
+		json_put_int(j, "pid", p->pid);
+	else
+		put_null(j, "pid");
+	put_first_nic(j, m);
+	put_image(j, m);
+	if (is_up(m))
+		json_put_int(j, "uptime_s", (int64_t)(clock_mono_ms() - m->up_mono_ms) / 1000);
+	else
+		put_null(j, "uptime_s");
+	json_put_int(j, "restarts", m->restarts);
+	json_put_str(j, "last_cause", cause_name(m->last_cause));
+	return j;
+}
+
+static json_t *nics_json(const struct machine *m)
+{
+	json_t *array = json_array();
+
+	for (unsigned i = 0; i < m->nnics; i++) {
+		const struct nic *nic = &m->nics[i];
+		json_t *j = json_object(), *addresses = json_array();
+		char text[16];
+
+		snprintf(text, sizeof(text), "nic%u", i);
+		json_put_str(j, "name", text);
+		json_put_str(j, "network", nic->network);
+		json_put_str(j, "mac", nic->mac);
+		json_put_str(j, "tap", nic->tap);
+		if (guest_address(nic, text))
+			json_array_append_new(addresses, json_string(text));
+		json_object_set_new(j, "addresses", addresses);
+		json_array_append_new(array, j);
+	}
+	return array;
+}
+
+/* dir/name as a member; null when there is no such thing now. */
+static void put_path(json_t *j, const char *key, bool there, const char *dir, const char *name)
+{
+	char *path = there ? path_join(dir, name) : NULL;
+
+	json_put_str(j, key, path);
+	free(path);
+}
+
+/* The private half of the first key that has one. */
+static void put_identity(json_t *j, const struct machine *m, const struct vm_config *cfg)
+{
+	const struct config *c = cfg == m->run_cfg && m->run_box != NULL ? m->run_box->config
+									 : drover_config(m->d);
+
+	for (size_t i = 0; i < cfg->ssh_keys.n; i++) {
+		const struct key_config *key = config_sshkey(c, cfg->ssh_keys.v[i]);
+		char *made;
+
+		if (key == NULL)
+			continue;
+		if (key->private_key != NULL) {
+			json_put_str(j, "identity", key->private_key);
+			return;
+		}
+		if (!key->generate)
+			continue;
+		made = str_printf("%s/keys/%s/id_ed25519", m->d->state_dir, key->s.name);
+		json_put_str(j, "identity", made);
+		free(made);
+		return;
+	}
+}
+
+static json_t *ssh_json(const struct machine *m)
+{
+	const struct vm_config *cfg = shown_config(m);
+	json_t *j = json_object();
+	char address[16];
+	bool known = m->nnics > 0 && guest_address(&m->nics[0], address);
+
+	json_put_str(j, "user", cfg != NULL ? cfg->ssh_user : applied(m, "ssh_user"));
+	put_null(j, "identity");
+	if (cfg != NULL)
+		put_identity(j, m, cfg);
+	json_put_str(j, "address", known ? address : NULL);
+	return j;
+}
+
+static json_t *capabilities(const struct machine *m)
+{
+	const struct hv_caps *caps = is_up(m) && m->hv != NULL ? hv_caps(m->hv) : NULL;
+	json_t *array = json_array();
+
+	if (caps == NULL)
+		return array;
+	const struct {
+		const char *name;
+		bool can;
+	} all[] = {
+		{ "pause", caps->pause },
+		{ "powerdown", caps->powerdown },
+		{ "reset", caps->reset },
+		{ "snapshot", caps->snapshot },
+		{ "migrate", caps->migrate },
+		{ "add-disk", caps->add_disk },
+		{ "add-nic", caps->add_nic },
+		{ "resize-cpu", caps->resize_cpu },
+		{ "resize-memory", caps->resize_memory },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+		if (all[i].can)
+			json_array_append_new(array, json_string(all[i].name));
+	}
+	return array;
+}
+
+static bool wanted(const struct machine *m)
+{
+	if (m->want_known)
+		return m->want_running;
+	return m->cfg != NULL && m->cfg->autostart;
+}
+
+static void put_spec(json_t *j, const struct machine *m)
+{
+	const struct vm_config *cfg = shown_config(m);
+
+	if (is_up(m) && m->hv != NULL)
+		json_put_str(j, "accel", hv_accel_text(m->hv));
+	else
+		put_key(j, m, "accel");
+	put_key(j, m, "machine");
+	if (cfg != NULL) {
+		json_put_int(j, "memory", (int64_t)cfg->memory);
+		json_put_int(j, "vcpus", (int64_t)cfg->vcpus);
+	} else {
+		put_null(j, "memory");
+		put_null(j, "vcpus");
+	}
+	put_key(j, m, "kernel");
+	put_key(j, m, "rootfs");
+	put_key(j, m, "restart");
+}
+
+json_t *machine_detail(const struct machine *m)
+{
+	json_t *j = machine_summary(m);
+	char log[32];
+
+	json_put_str(j, "wanted", wanted(m) ? "running" : "stopped");
+	json_object_set_new(j, "nics", nics_json(m));
+	put_spec(j, m);
+	json_put_str(j, "disk", m->disk_path);
+	json_put_int(j, "boot", m->boot);
+	json_put_str(j, "error", m->error.code < 0 ? m->error.msg : NULL);
+	json_object_set_new(j, "operation", m->op != NULL ? operation_json(m->op) : json_null());
+	json_object_set_new(j, "ssh", ssh_json(m));
+	put_path(j, "console", m->console != NULL, m->run_dir, "console.sock");
+	put_path(j, "monitor", m->process, m->run_dir, "mon.sock");
+	snprintf(log, sizeof(log), "%u.log", m->boot);
+	put_path(j, "log", m->boot > 0, m->log_dir, log);
+	if (m->guest_id >= 0)
+		json_put_int(j, "guest_id", m->guest_id);
+	else
+		put_null(j, "guest_id");
+	put_time(j, "started", machine_active(m) ? m->run_started_ms : 0);
+	json_object_set_new(j, "capabilities", capabilities(m));
+	json_object_set_new(j, "health", m->health != NULL ? health_json(m->health) : json_null());
+	return j;
+}
+
+static json_t *console_lines(const struct machine *m)
+{
+	struct strv tail = { 0 };
+	json_t *array;
+
+	if (m->console == NULL)
+		return m->last_console != NULL ? json_incref(m->last_console) : json_array();
+	array = json_array();
+	console_tail(m->console, WHY_LINES, &tail);
+	for (size_t i = 0; i < tail.n; i++)
+		json_array_append_new(array, json_str_new(tail.v[i]));
+	strv_finish(&tail);
+	return array;
+}
+
+static void put_end(json_t *j, const struct machine *m)
+{
+	bool ended = m->run_ended_ms != 0;
+
+	json_put_str(j, "cause", ended ? cause_name(m->last_cause) : NULL);
+	json_put_str(j, "sentence",
+		ended                 ? m->sentence
+		: machine_active(m)   ? "this run has not ended"
+		: m->error.code < 0   ? m->error.msg
+		: m->sentence != NULL ? m->sentence
+				      : "it has not run yet");
+	put_time(j, "started", m->run_started_ms);
+	put_time(j, "ended", m->run_ended_ms);
+	json_put_str(j, "status",
+		ended && m->exit_status.known ? child_status_text(&m->exit_status) : NULL);
+}
+
+json_t *machine_why(const struct machine *m)
+{
+	json_t *j = json_object();
+
+	json_put_str(j, "name", m->name);
+	json_put_str(j, "state", shown_state(m));
+	json_put_int(j, "boot", m->boot);
+	put_end(j, m);
+	json_object_set_new(j, "console", console_lines(m));
+	json_object_set_new(j, "story", m->story != NULL ? json_incref(m->story) : json_array());
+	return j;
+}

@@ -1,0 +1,384 @@
+/* The start of a machine, step by step: supervisor/machine.h. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/clock.h"
+#include "lib/file.h"
+#include "lib/log.h"
+#include "supervisor/machine-steps.h"
+#include "supervisor/network.h"
+#include "supervisor/plan.h"
+#include "supervisor/faults.h"
+
+static void make_folders(struct machine *m);
+static void attach_nics(struct machine *m);
+static void await_others(struct machine *m);
+static void take_slot(struct machine *m);
+
+static const struct {
+	const char *what; /* "vm NAME: WHAT: cause", and the operation's step */
+	void (*fn)(struct machine *m);
+} steps[] = {
+	{ "folders", make_folders },
+	{ "ssh-keys", machine_step_keys },
+	{ "kernel", machine_step_kernel },
+	{ "rootfs", machine_step_rootfs },
+	{ "disk", machine_step_disk },
+	{ "network", attach_nics },
+	{ "order", await_others },
+	{ "slot", take_slot },
+};
+
+/* What comes after the steps, for the tests that break it. */
+static const char *const spawn_points[] = { "spec", "console", "spawn" };
+
+static const char *start_point(size_t i)
+{
+	if (i < ARRAY_LEN(steps))
+		return steps[i].what;
+	return i < ARRAY_LEN(steps) + ARRAY_LEN(spawn_points) ? spawn_points[i - ARRAY_LEN(steps)]
+							      : NULL;
+}
+const struct fault_table start_faults = { "start", start_point, true };
+
+static const char *run_point(size_t i)
+{
+	static const char *const points[] = { "spawned", "up" };
+
+	return i < ARRAY_LEN(points) ? points[i] : NULL;
+}
+const struct fault_table run_faults = { "run", run_point, false };
+
+static void start_failed(struct machine *m, const struct err *err)
+{
+	m->error = *err;
+	machine_tell(m, "failed", "%s", err->msg);
+	machine_event(m, EV_START_FAILED);
+}
+
+void machine_start_next(struct machine *m, const struct err *err)
+{
+	struct err mine;
+
+	if (m->cancelled) {
+		err_set(&mine, -ECANCELED, "vm %s: the start was cancelled", m->name);
+		start_failed(m, &mine);
+		return;
+	}
+	if (err != NULL) {
+		mine = *err;
+		err_wrap(&mine, "vm %s: %s", m->name, steps[m->step - 1].what);
+		start_failed(m, &mine);
+		return;
+	}
+	if (m->step == ARRAY_LEN(steps)) {
+		machine_event(m, EV_PREPARED);
+		return;
+	}
+	operation_step(m->op, steps[m->step].what);
+	if (fault_at("start", steps[m->step].what, &mine) < 0) {
+		m->step++;
+		machine_start_next(m, &mine);
+		return;
+	}
+	steps[m->step++].fn(m);
+}
+
+/* ---- the beginning ---- */
+
+static int set_nics(struct machine *m, struct err *err)
+{
+	const char *run_id = drover_config(m->d)->drover->run_id;
+
+	for (unsigned i = 0; i < m->cfg->networks.n; i++) {
+		struct nic *nic = &m->nics[i];
+
+		/* A nic that stays on its network keeps its subnet. */
+		if (i >= m->nnics || !str_eq(nic->network, m->cfg->networks.v[i])) {
+			if (i < m->nnics)
+				free(nic->network);
+			*nic = (struct nic){ .network = strdup(m->cfg->networks.v[i]) };
+			m->nnics = MAX(m->nnics, i + 1);
+			if (nic->network == NULL)
+				return err_nomem(err);
+		}
+		alloc_mac(run_id, m->name, i, nic->mac);
+		alloc_tap_name(run_id, m->name, i, nic->tap);
+		nic->tap_fd = -1;
+	}
+	while (m->nnics > m->cfg->networks.n) {
+		free(m->nics[--m->nnics].network);
+		m->nics[m->nnics] = (struct nic){ .tap_fd = -1 };
+	}
+	return 0;
+}
+
+static void reset_run(struct machine *m)
+{
+	m->boot++;
+	m->step = 0;
+	m->cancelled = false;
+	m->panicked = false;
+	m->hint = CAUSE_NONE;
+	free(m->hint_text);
+	m->hint_text = NULL;
+	free(m->unhealthy);
+	m->unhealthy = NULL;
+	m->ready = false;
+	m->error.code = 0;
+	m->run_started_ms = clock_unix_ms();
+	m->run_ended_ms = 0;
+	m->up_mono_ms = 0;
+	m->exit_status = (struct child_status){ 0 };
+	json_decref(m->last_console);
+	m->last_console = NULL;
+}
+
+void machine_begin_prepare(struct machine *m)
+{
+	struct err err;
+
+	reset_run(m);
+	config_box_unref(m->run_box);
+	m->run_box = config_box_ref(m->d->box);
+	m->run_cfg = m->cfg;
+	json_decref(m->applied);
+	m->applied = plan_applied(&m->cfg->s);
+	json_decref(m->deferred);
+	m->deferred = NULL;
+	m->intent = INTENT_NONE;
+	machine_adopt_finished(m);
+	if (m->story == NULL || json_array_size(m->story) == 0)
+		machine_tell(m, "start", "started again");
+	if (set_nics(m, &err) < 0 || machine_save(m, &err) < 0) {
+		start_failed(m, &err);
+		return;
+	}
+	machine_start_next(m, NULL);
+}
+
+static void make_folders(struct machine *m)
+{
+	struct err err;
+	int r = mkdir_p(m->dir, 0700, &err);
+
+	if (r == 0)
+		r = mkdir_p(m->log_dir, 0750, &err);
+	if (r == 0)
+		r = ledger_add(m->d->ledger, m->owner, OBJECT_DIR, m->run_dir, NULL, &err);
+	if (r == 0)
+		r = mkdir_p(m->run_dir, 0700, &err);
+	machine_start_next(m, r < 0 ? &err : NULL);
+}
+
+/* ---- network ---- */
+
+static void nic_attached(void *arg, const struct err *err)
+{
+	struct machine *m = arg;
+
+	m->attaching = false;
+	if (m->closing > 0) {
+		machine_closed(m);
+		return;
+	}
+	/* The nics before this one have their TAP open. */
+	if (err == NULL && !m->cancelled)
+		attach_nics(m);
+	else
+		machine_start_next(m, err);
+}
+
+static void attach_nics(struct machine *m)
+{
+	for (unsigned i = 0; i < m->nnics; i++) {
+		if (m->nics[i].tap_fd < 0) {
+			m->attaching = true;
+			network_attach(m, i, nic_attached, m);
+			return;
+		}
+	}
+	machine_start_next(m, NULL);
+}
+
+static void close_taps(struct machine *m)
+{
+	for (unsigned i = 0; i < m->nnics; i++) {
+		if (m->nics[i].tap_fd >= 0)
+			close(m->nics[i].tap_fd);
+		m->nics[i].tap_fd = -1;
+	}
+}
+
+/* ---- the order ---- */
+
+static bool comes_up(const struct machine *other)
+{
+	return other->state == MACHINE_PREPARING || other->state == MACHINE_STARTING ||
+	       (other->state == MACHINE_STOPPING && other->intent == INTENT_RESTART);
+}
+
+static void await_others(struct machine *m)
+{
+	struct strv names = { 0 };
+	bool wait = false;
+
+	if (config_vm_references(m->run_cfg, &names) < 0) {
+		struct err err;
+
+		err_nomem(&err);
+		machine_start_next(m, &err);
+		return;
+	}
+	for (size_t i = 0; i < names.n; i++) {
+		struct machine *other = machine_find(m->d, names.v[i]);
+
+		wait = wait || (other != NULL && comes_up(other));
+	}
+	strv_finish(&names);
+	/* Order, not dependence: one that has failed or is not wanted holds nobody up. */
+	if (wait)
+		list_append(&m->d->after_queue, &m->queue);
+	else
+		machine_start_next(m, NULL);
+}
+
+void machine_wake_waiting(struct drover *d)
+{
+	struct list waiting;
+	struct machine *m;
+
+	list_init(&waiting);
+	list_splice(&waiting, &d->after_queue);
+	while ((m = list_first(&waiting, struct machine, queue)) != NULL) {
+		list_remove(&m->queue);
+		await_others(m);
+	}
+}
+
+/* ---- how many start at once ---- */
+
+static unsigned slots(struct drover *d)
+{
+	uint64_t max = drover_config(d)->drover->max_starts;
+	long cpus = max == 0 ? sysconf(_SC_NPROCESSORS_ONLN) : 0;
+
+	return max != 0 ? (unsigned)max : (unsigned)MAX(cpus, 1);
+}
+
+static void take_slot(struct machine *m)
+{
+	struct drover *d = m->d;
+
+	if (d->starting >= slots(d)) {
+		list_append(&d->start_queue, &m->queue);
+		return;
+	}
+	d->starting++;
+	m->has_slot = true;
+	machine_start_next(m, NULL);
+}
+
+void machine_leave_slot(struct machine *m)
+{
+	struct drover *d = m->d;
+	struct machine *next;
+
+	list_remove(&m->queue);
+	if (!m->has_slot)
+		return;
+	m->has_slot = false;
+	d->starting--;
+	next = list_first(&d->start_queue, struct machine, queue);
+	if (next != NULL && d->starting < slots(d)) {
+		list_remove(&next->queue);
+		take_slot(next);
+	}
+}
+
+/* ---- the hypervisor ---- */
+
+static void spawned(void *arg, const struct hv_process *p)
+{
+	struct machine *m = arg;
+
+	fault_at("run", "spawned", NULL);
+	m->process = true;
+	close_taps(m);
+	machine_tell(m, "spawned", "%s runs as process %d", m->run_cfg->hypervisor, (int)p->pid);
+	machine_save(m, NULL);
+}
+
+static void hv_up(void *arg, const struct err *err)
+{
+	struct machine *m = arg;
+	struct err mine;
+
+	close_taps(m);
+	if (err == NULL) {
+		fault_at("run", "up", NULL);
+		machine_event(m, EV_UP);
+		return;
+	}
+	mine = *err;
+	if (m->cancelled)
+		err_set(&mine, -ECANCELED, "vm %s: the start was cancelled", m->name);
+	else
+		err_wrap(&mine, "vm %s", m->name);
+	start_failed(m, &mine);
+}
+
+void machine_begin_spawn(struct machine *m)
+{
+	struct hv_callbacks cb = { .event = machine_hv_event,
+		.exited = machine_hv_exited,
+		.console = machine_hv_console,
+		.arg = m };
+	struct spec_hold hold = { 0 };
+	struct hv_spec spec;
+	struct err err;
+	int r;
+
+	operation_step(m->op, "starting the hypervisor");
+	r = fault_at("start", "spec", &err);
+	if (r == 0)
+		r = machine_spec(m, &spec, &hold, &err);
+	if (r == 0)
+		r = fault_at("start", "console", &err);
+	if (r == 0)
+		r = machine_console_open(m, &err);
+	if (r == 0)
+		r = fault_at("start", "spawn", &err);
+	if (r == 0)
+		r = hv_create(&m->hv, hv_find(m->run_cfg->hypervisor), m->d->loop, &cb, &err);
+	if (r == 0) {
+		hv_start(m->hv, &spec, spawned, hv_up, m);
+	} else {
+		err_wrap(&err, "vm %s", m->name);
+		start_failed(m, &err);
+	}
+	spec_hold_finish(&hold);
+}
+
+/* ---- cancelling ---- */
+
+void machine_cancel_start(struct machine *m)
+{
+	bool queued = !list_empty(&m->queue);
+
+	m->cancelled = true;
+	if (m->hv != NULL) {
+		hv_start_cancel(m->hv);
+	} else if (m->image_busy) {
+		/* The job goes on for others, and for the next start. */
+		image_unsub(&m->image);
+		m->image_busy = false;
+		machine_start_next(m, NULL);
+	} else if (queued) {
+		list_remove(&m->queue);
+		machine_start_next(m, NULL);
+	}
+	/* Else the step under way ends by itself and machine_start_next() sees it. */
+}

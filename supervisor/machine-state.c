@@ -1,0 +1,327 @@
+/* Persistence and publication of a machine's state: supervisor/machine.h. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/clock.h"
+#include "lib/file.h"
+#include "lib/json.h"
+#include "lib/log.h"
+#include "supervisor/machine.h"
+
+#define STORY_MAX 200
+
+static json_t *nics_json(const struct machine *m)
+{
+	json_t *array = json_array();
+
+	for (unsigned i = 0; i < m->nnics; i++) {
+		const struct nic *nic = &m->nics[i];
+		json_t *j = json_object();
+		char net[19];
+
+		json_put_str(j, "network", nic->network);
+		json_put_str(j, "mac", nic->mac);
+		json_put_str(j, "tap", nic->tap);
+		json_put_int(j, "ifindex", nic->ifindex);
+		if (nic->net.len != 0) {
+			ip4_prefix_format(nic->net, net);
+			json_put_str(j, "subnet", net);
+		}
+		json_array_append_new(array, j);
+	}
+	return array;
+}
+
+static void put_process(const struct machine *m, json_t *j)
+{
+	const struct hv_process *p = m->process && m->hv != NULL ? hv_process(m->hv) : NULL;
+
+	if (p == NULL || p->pid == 0)
+		return;
+	json_put_int(j, "pid", p->pid);
+	json_put_int(j, "starttime", (int64_t)p->starttime);
+	json_put_int(j, "jail_pid", p->jail_pid);
+	json_put_int(j, "jail_starttime", (int64_t)p->jail_starttime);
+}
+
+static void put_run(const struct machine *m, json_t *j)
+{
+	json_put_int(j, "boot", m->boot);
+	json_put_int(j, "run_started", (int64_t)m->run_started_ms);
+	json_put_int(j, "run_ended", (int64_t)m->run_ended_ms);
+	json_put_str(j, "last_cause", cause_name(m->last_cause));
+	json_put_str(j, "sentence", m->sentence);
+	json_put_bool(j, "status_known", m->exit_status.known);
+	json_put_bool(j, "signaled", m->exit_status.signaled);
+	json_put_int(j, "status", m->exit_status.code);
+	json_put_str(j, "error", m->error.code < 0 ? m->error.msg : NULL);
+	json_put_int(j, "error_code", m->error.code);
+	if (m->story != NULL)
+		json_object_set(j, "story", m->story);
+	if (m->last_console != NULL)
+		json_object_set(j, "console", m->last_console);
+}
+
+static json_t *state_json(const struct machine *m)
+{
+	json_t *j = json_object();
+
+	json_put_int(j, "version", 1);
+	json_put_str(j, "name", m->name);
+	json_put_str(j, "state", machine_state_name(m->state));
+	if (m->want_known)
+		json_put_str(j, "wanted", m->want_running ? "running" : "stopped");
+	json_put_str(j, "boot_id", boot_id());
+	put_process(m, j);
+	put_run(m, j);
+	json_put_int(j, "restarts", m->restarts);
+	json_put_int(j, "failures", m->failures);
+	json_put_int(j, "guest_id", m->guest_id);
+	json_put_int(j, "intent", m->intent);
+	json_put_bool(j, "ready", m->ready);
+	json_put_str(j, "unhealthy", m->unhealthy);
+	json_object_set_new(j, "nics", nics_json(m));
+	json_put_str(j, "kernel", m->kernel_path);
+	json_put_str(j, "initrd", m->initrd_path);
+	json_put_str(j, "rootfs", m->rootfs_path);
+	json_put_str(j, "disk", m->disk_path);
+	json_put_str(j, "kernel_ref", m->kernel_ref);
+	json_put_str(j, "rootfs_ref", m->rootfs_ref);
+	json_put_bool(j, "disk_stale", m->disk_stale);
+	if (m->applied != NULL)
+		json_object_set(j, "applied", m->applied);
+	if (m->deferred != NULL)
+		json_object_set(j, "deferred", m->deferred);
+	json_put_int(j, "retry_at", (int64_t)m->retry_at_ms);
+	return j;
+}
+
+static void sync_state(struct machine *m);
+
+static void end_op_now(struct machine *m)
+{
+	struct operation *op = m->op;
+	struct err err = m->op_error;
+
+	m->op = NULL;
+	m->op_ending = false;
+	operation_end(op, err.code < 0 ? &err : NULL);
+	if (m->d->unconverged)
+		deadline_set(&m->d->converge, 0);
+}
+
+static void synced(void *arg, const struct err *err)
+{
+	struct machine *m = arg;
+
+	m->syncing = false;
+	if (err != NULL)
+		log_msg(LOG_LVL_WARN, m->name, "%s (ignoring)", err->msg);
+	if (m->closing > 0) {
+		machine_closed(m);
+		return;
+	}
+	if (m->sync_again)
+		sync_state(m);
+	else if (m->op_ending)
+		end_op_now(m);
+}
+
+static void sync_state(struct machine *m)
+{
+	char *path;
+
+	m->sync_again = m->syncing;
+	if (m->syncing)
+		return;
+	path = path_join(m->dir, "state.json");
+	m->syncing = path != NULL && file_sync_async(m->d->loop, path, synced, m) == 0;
+	free(path);
+}
+
+void machine_end_op(struct machine *m, const struct err *err)
+{
+	if (m->op == NULL || m->op_ending)
+		return;
+	m->op_error.code = 0;
+	if (err != NULL)
+		m->op_error = *err;
+	if (m->syncing)
+		m->op_ending = true;
+	else
+		end_op_now(m);
+}
+
+int machine_save(struct machine *m, struct err *err)
+{
+	char *path = path_join(m->dir, "state.json"), *text;
+	json_t *j = state_json(m);
+	int r;
+
+	text = json_text(j);
+	json_decref(j);
+	r = path == NULL || text == NULL ? err_nomem(err) : mkdir_p(m->dir, 0700, err);
+	/* Safe against our own crash now, against the host's when the fsync has come back. */
+	if (r == 0)
+		r = file_write_atomic(path, text, strlen(text), 0600, false, err);
+	if (r == 0)
+		sync_state(m);
+	free(text);
+	free(path);
+	return r < 0 ? err_wrap(err, "vm %s: state file", m->name) : 0;
+}
+
+static void set_string(char **to, const json_t *j, const char *key)
+{
+	const char *s = json_str(j, key);
+
+	free(*to);
+	*to = s != NULL ? strdup(s) : NULL;
+}
+
+static void load_nics(struct machine *m, const json_t *j)
+{
+	const json_t *array = json_arr(j, "nics"), *e;
+	size_t i;
+
+	json_array_foreach (array, i, e) {
+		struct nic *nic = &m->nics[i];
+		const char *mac = json_str(e, "mac"), *tap = json_str(e, "tap");
+		const char *net = json_str(e, "subnet");
+
+		if (i >= NICS_MAX || mac == NULL || tap == NULL)
+			break;
+		set_string(&nic->network, e, "network");
+		snprintf(nic->mac, sizeof(nic->mac), "%s", mac);
+		snprintf(nic->tap, sizeof(nic->tap), "%s", tap);
+		nic->tap_fd = -1;
+		nic->ifindex = (int)json_int(e, "ifindex", 0);
+		if (net == NULL || ip4_prefix_parse(net, false, &nic->net, NULL) < 0)
+			nic->net = (struct ip4_prefix){ 0 };
+		m->nnics = (unsigned)i + 1;
+	}
+}
+
+static void load_run(struct machine *m, const json_t *j)
+{
+	const char *error = json_str(j, "error");
+
+	m->boot = (unsigned)json_int(j, "boot", 0);
+	m->run_started_ms = (uint64_t)json_int(j, "run_started", 0);
+	m->run_ended_ms = (uint64_t)json_int(j, "run_ended", 0);
+	m->last_cause = cause_from_name(json_str(j, "last_cause"));
+	m->exit_status.known = json_flag(j, "status_known", false);
+	m->exit_status.signaled = json_flag(j, "signaled", false);
+	m->exit_status.code = (int)json_int(j, "status", 0);
+	if (error != NULL)
+		err_set(&m->error, (int)json_int(j, "error_code", -EIO), "%s", error);
+	set_string(&m->sentence, j, "sentence");
+	json_decref(m->story);
+	m->story = json_incref(json_object_get(j, "story"));
+	json_decref(m->last_console);
+	m->last_console = json_incref(json_object_get(j, "console"));
+}
+
+static enum machine_state state_from_name(const char *name)
+{
+	for (int s = 0; name != NULL && s < MACHINE_STATES; s++) {
+		if (strcmp(name, machine_state_name((enum machine_state)s)) == 0)
+			return (enum machine_state)s;
+	}
+	return MACHINE_UNKNOWN;
+}
+
+int machine_load(struct machine *m, struct saved_process *out, struct err *err)
+{
+	char *path = path_join(m->dir, "state.json");
+	const char *wanted, *boot;
+	json_t *j = NULL;
+	int r = path == NULL ? err_nomem(err) : json_read_file(path, &j, err);
+
+	free(path);
+	if (r < 0)
+		return err_wrap(err, "vm %s: state file", m->name);
+	wanted = json_str(j, "wanted");
+	m->want_known = wanted != NULL;
+	m->want_running = wanted != NULL && strcmp(wanted, "running") == 0;
+	load_run(m, j);
+	load_nics(m, j);
+	m->restarts = (unsigned)json_int(j, "restarts", 0);
+	m->failures = (unsigned)json_int(j, "failures", 0);
+	m->guest_id = json_int(j, "guest_id", -1);
+	m->intent = (enum intent)json_int(j, "intent", INTENT_NONE);
+	m->ready = json_flag(j, "ready", false);
+	set_string(&m->unhealthy, j, "unhealthy");
+	set_string(&m->kernel_path, j, "kernel");
+	set_string(&m->initrd_path, j, "initrd");
+	set_string(&m->rootfs_path, j, "rootfs");
+	set_string(&m->disk_path, j, "disk");
+	set_string(&m->kernel_ref, j, "kernel_ref");
+	set_string(&m->rootfs_ref, j, "rootfs_ref");
+	m->disk_stale = json_flag(j, "disk_stale", false);
+	json_decref(m->applied);
+	m->applied = json_incref(json_object_get(j, "applied"));
+	json_decref(m->deferred);
+	m->deferred = json_incref(json_object_get(j, "deferred"));
+	m->retry_at_ms = (uint64_t)json_int(j, "retry_at", 0);
+	boot = json_str(j, "boot_id");
+	*out = (struct saved_process){
+		.process = {
+			.pid = (pid_t)json_int(j, "pid", 0),
+			.starttime = (uint64_t)json_int(j, "starttime", 0),
+			.jail_pid = (pid_t)json_int(j, "jail_pid", 0),
+			.jail_starttime = (uint64_t)json_int(j, "jail_starttime", 0),
+		},
+		.this_boot = boot != NULL && strcmp(boot, boot_id()) == 0,
+		.state = state_from_name(json_str(j, "state")),
+	};
+	json_decref(j);
+	return 0;
+}
+
+void machine_tell(struct machine *m, const char *event, const char *fmt, ...)
+{
+	json_t *j = json_object();
+	char text[1024], time[32];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (m->story == NULL)
+		m->story = json_array();
+	format_time(time, clock_unix_ms());
+	json_put_str(j, "time", time);
+	json_put_str(j, "event", event);
+	json_put_str(j, "text", text);
+	/* The beginning of a long story matters more than its middle: the last entry is replaced. */
+	if (json_array_size(m->story) >= STORY_MAX)
+		json_array_remove(m->story, STORY_MAX - 1);
+	json_array_append_new(m->story, j);
+}
+
+void machine_set_state(struct machine *m, enum machine_state s)
+{
+	enum machine_state from = m->state;
+	struct err err;
+	json_t *more;
+
+	m->state = s;
+	if (machine_save(m, &err) < 0)
+		log_error("%s", err.msg);
+	if (s == from)
+		return;
+	machine_health_state(m, from);
+	more = json_object();
+	json_put_str(more, "from", machine_state_name(from));
+	json_put_str(more, "to", machine_state_name(s));
+	if (s == MACHINE_STOPPED || s == MACHINE_FAILED || s == MACHINE_BACKOFF) {
+		json_put_str(more, "cause", cause_name(m->last_cause));
+		json_put_str(more, "reason", m->sentence);
+	}
+	events_emit(m->d->events, "vm", m->name, "state", more);
+	log_msg(LOG_LVL_INFO, m->name, "%s -> %s", machine_state_name(from), machine_state_name(s));
+}

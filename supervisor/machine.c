@@ -1,0 +1,382 @@
+/* What is asked of one machine, and the door for all that happens: supervisor/machine.h. */
+#include "supervisor/machine.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/clock.h"
+#include "lib/file.h"
+#include "lib/log.h"
+#include "supervisor/network.h"
+
+static const char *event_name(enum machine_event ev)
+{
+	static const char *const names[MACHINE_EVENTS] = {
+		[EV_START] = "start",
+		[EV_PREPARED] = "prepared",
+		[EV_START_FAILED] = "start-failed",
+		[EV_UP] = "up",
+		[EV_PAUSED] = "paused",
+		[EV_RESUMED] = "resumed",
+		[EV_STOP] = "stop",
+		[EV_EXITED] = "exited",
+		[EV_CLEAN] = "clean",
+		[EV_REST] = "rest",
+		[EV_WAIT] = "wait",
+		[EV_GIVE_UP] = "give-up",
+		[EV_AGAIN] = "again",
+	};
+
+	return names[ev];
+}
+
+static void handle(struct machine *m, enum machine_event ev)
+{
+	const struct transition *t = machine_transition(m->state, ev);
+
+	if (!t->valid) {
+		if (log_enabled(LOG_LVL_DEBUG))
+			log_msg(LOG_LVL_DEBUG, m->name, "%s: ignoring %s",
+				machine_state_name(m->state), event_name(ev));
+		return;
+	}
+	machine_set_state(m, t->next);
+	if (t->action != NULL)
+		t->action(m);
+}
+
+/* An action may cause the next event: it waits until the present one is done with. */
+void machine_event(struct machine *m, enum machine_event ev)
+{
+	if (m->npending == ARRAY_LEN(m->pending)) {
+		log_msg(LOG_LVL_ERROR, m->name, "too many events at once: %s is lost",
+			event_name(ev));
+		return;
+	}
+	m->pending[m->npending++] = ev;
+	if (m->handling)
+		return;
+	m->handling = true;
+	while (m->npending > 0) {
+		enum machine_event next = m->pending[0];
+
+		memmove(m->pending, m->pending + 1, --m->npending * sizeof(m->pending[0]));
+		handle(m, next);
+	}
+	m->handling = false;
+}
+
+bool machine_active(const struct machine *m)
+{
+	return m->state != MACHINE_STOPPED && m->state != MACHINE_FAILED &&
+	       m->state != MACHINE_BACKOFF;
+}
+
+void machine_now_up(struct machine *m)
+{
+	enum hv_status status = hv_status(m->hv);
+
+	m->up_mono_ms = clock_mono_ms();
+	machine_tell(m, "up", "the monitor answers: %s, %s", hv_caps(m->hv)->program,
+		hv_accel_text(m->hv));
+	machine_save(m, NULL);
+	if (status == HV_STATUS_CREATED || status == HV_STATUS_PAUSED)
+		machine_event(m, EV_PAUSED);
+	machine_end_op(m, NULL);
+	machine_leave_slot(m);
+	machine_wake_waiting(m->d);
+}
+
+void machine_leave_rest(struct machine *m)
+{
+	deadline_cancel(&m->timer);
+	m->failures = 0;
+	machine_end_op(m, NULL);
+}
+
+void machine_timer(void *arg)
+{
+	struct machine *m = arg;
+	struct err err;
+
+	if (m->state == MACHINE_STOPPING) {
+		machine_shutdown_next(m);
+	} else if (m->state == MACHINE_BACKOFF) {
+		m->restarts++;
+		if (machine_start(m, "the restart policy", false, NULL, &err) < 0)
+			log_msg(LOG_LVL_WARN, m->name, "not restarted: %s", err.msg);
+	}
+}
+
+/* ---- operations ---- */
+
+static int busy(const struct machine *m, struct err *err)
+{
+	return err_set(err, -EBUSY, "vm %s: busy with %s (for %s)", m->name, operation_verb(m->op),
+		format_duration(operation_age_ms(m->op) / 1000));
+}
+
+static int wrong_state(const struct machine *m, const char *verb, struct err *err)
+{
+	return err_set(err, -EBADFD, "vm %s: cannot %s a machine that is %s", m->name, verb,
+		m->cfg == NULL && !machine_active(m) ? "removed" : machine_state_name(m->state));
+}
+
+static void cancel_op(void *arg)
+{
+	struct machine *m = arg;
+
+	m->intent = INTENT_STOP;
+	machine_tell(m, "cancelled", "the operation was cancelled");
+	machine_event(m, EV_STOP);
+}
+
+static int begin_op(struct machine *m, const char *verb, bool can_cancel, struct operation **op,
+	struct err *err)
+{
+	m->op = operation_begin(m->d->ops, verb, m->name, can_cancel ? cancel_op : NULL, m);
+	if (m->op == NULL)
+		return err_nomem(err);
+	if (op != NULL)
+		*op = m->op;
+	return 0;
+}
+
+static int set_want(struct machine *m, bool running, struct err *err)
+{
+	m->want_known = true;
+	m->want_running = running;
+	return machine_save(m, err);
+}
+
+int machine_start(
+	struct machine *m, const char *by, bool want, struct operation **op, struct err *err)
+{
+	int r;
+
+	if (op != NULL)
+		*op = NULL;
+	if (m->cfg == NULL)
+		return wrong_state(m, "start", err);
+	if (m->d->stopping)
+		return err_set(err, -ECANCELED, "droverd is stopping");
+	if (want) {
+		r = set_want(m, true, err);
+		if (r < 0)
+			return r;
+	}
+	if (m->op != NULL)
+		return busy(m, err);
+	if (machine_active(m) && m->state != MACHINE_STOPPING)
+		return 0;
+	r = begin_op(m, "start", true, op, err);
+	if (r < 0)
+		return r;
+	if (want)
+		m->failures = 0;
+	if (m->state == MACHINE_STOPPING) {
+		/* Its run has ended and is being cleared away: it starts when that is done. */
+		m->intent = INTENT_RESTART;
+		return 0;
+	}
+	deadline_cancel(&m->timer);
+	m->intent = INTENT_NONE;
+	json_decref(m->story);
+	m->story = NULL;
+	machine_tell(m, "start", "started by %s", by);
+	machine_event(m, EV_START);
+	return 0;
+}
+
+int machine_stop(struct machine *m, enum intent how, const char *by, bool want,
+	struct operation **op, struct err *err)
+{
+	struct err overruled;
+	int r;
+
+	if (op != NULL)
+		*op = NULL;
+	if (want && m->cfg != NULL) {
+		r = set_want(m, false, err);
+		if (r < 0)
+			return r;
+	}
+	if (m->state == MACHINE_STOPPED && m->op == NULL)
+		return 0;
+	/* A kill overrules everything, a stop whatever makes the machine run. */
+	if (m->op != NULL &&
+		(m->removing || (how != INTENT_KILL &&
+					(m->intent == INTENT_STOP || m->intent == INTENT_KILL))))
+		return busy(m, err);
+	if (m->op != NULL) {
+		struct operation *old = m->op;
+
+		err_set(&overruled, -ECANCELED, "vm %s: %s was overruled by %s", m->name,
+			operation_verb(old), how == INTENT_KILL ? "kill" : "stop");
+		m->op = NULL;
+		m->op_ending = false;
+		operation_end(old, &overruled);
+	}
+	r = begin_op(m, how == INTENT_KILL ? "kill" : "stop", false, op, err);
+	if (r < 0)
+		return r;
+	m->intent = how;
+	machine_tell(m, how == INTENT_KILL ? "kill" : "stop", "asked for by %s", by);
+	machine_event(m, EV_STOP);
+	return 0;
+}
+
+int machine_restart(
+	struct machine *m, enum intent how, const char *by, struct operation **op, struct err *err)
+{
+	int r;
+
+	if (m->cfg == NULL)
+		return wrong_state(m, "restart", err);
+	if (!machine_active(m)) {
+		if (how == INTENT_RECREATE && machine_forget_disk(m, err) < 0)
+			return err->code;
+		return machine_start(m, by, true, op, err);
+	}
+	if (m->op != NULL)
+		return busy(m, err);
+	r = set_want(m, true, err);
+	if (r == 0)
+		r = begin_op(m, "restart", false, op, err);
+	if (r < 0)
+		return r;
+	m->intent = how;
+	machine_tell(m, "restart", "asked for by %s", by);
+	machine_event(m, EV_STOP);
+	return 0;
+}
+
+static void paused_or_resumed(void *arg, const struct err *err)
+{
+	struct machine *m = arg;
+	struct err mine;
+
+	/* The state follows from the hypervisor's own event, which came before this reply. */
+	if (err != NULL) {
+		mine = *err;
+		err_wrap(&mine, "vm %s", m->name);
+		err = &mine;
+	}
+	machine_end_op(m, err);
+}
+
+int machine_pause(struct machine *m, struct operation **op, struct err *err)
+{
+	int r;
+
+	*op = NULL;
+	if (m->op != NULL)
+		return busy(m, err);
+	if (m->state == MACHINE_PAUSED)
+		return 0;
+	if (m->state != MACHINE_RUNNING)
+		return wrong_state(m, "pause", err);
+	r = begin_op(m, "pause", false, op, err);
+	if (r == 0) {
+		machine_tell(m, "pause", "asked for by a person");
+		hv_pause(m->hv, paused_or_resumed, m);
+	}
+	return r;
+}
+
+int machine_resume(struct machine *m, struct operation **op, struct err *err)
+{
+	int r;
+
+	*op = NULL;
+	if (m->op != NULL)
+		return busy(m, err);
+	if (m->state == MACHINE_RUNNING)
+		return 0;
+	if (m->state != MACHINE_PAUSED)
+		return wrong_state(m, "resume", err);
+	r = begin_op(m, "resume", false, op, err);
+	if (r == 0) {
+		machine_tell(m, "resume", "asked for by a person");
+		hv_resume(m->hv, paused_or_resumed, m);
+	}
+	return r;
+}
+
+/* Deletes a machine's files in the thread pool. */
+struct removal {
+	uv_work_t work;
+	struct machine *m;
+	char *dir, *log_dir;
+	int result;
+	struct err err;
+};
+
+static void remove_files(uv_work_t *work)
+{
+	struct removal *rm = container_of(work, struct removal, work);
+
+	rm->result = remove_tree(rm->dir, &rm->err);
+	if (rm->result == 0 && rm->log_dir != NULL)
+		rm->result = remove_tree(rm->log_dir, &rm->err);
+}
+
+static void files_removed(uv_work_t *work, int status)
+{
+	struct removal *rm = container_of(work, struct removal, work);
+	struct machine *m = rm->m;
+	struct operation *op = m->op;
+
+	m->op = NULL;
+	m->removing = false;
+	if (m->closing > 0) {
+		machine_closed(m);
+	} else if (rm->result < 0) {
+		err_wrap(&rm->err, "vm %s", m->name);
+		operation_end(op, &rm->err);
+	} else {
+		events_emit(m->d->events, "vm", m->name, "removed", NULL);
+		free(m->disk_path);
+		m->disk_path = NULL;
+		/* One that is in the configuration stays, without its past. */
+		if (m->cfg == NULL)
+			machine_destroy(m);
+		operation_end(op, NULL);
+	}
+	free(rm->dir);
+	free(rm->log_dir);
+	free(rm);
+}
+
+int machine_rm(struct machine *m, bool disks, struct operation **op, struct err *err)
+{
+	struct removal *rm;
+	int r;
+
+	*op = NULL;
+	if (m->op != NULL)
+		return busy(m, err);
+	if (machine_active(m) || m->state == MACHINE_BACKOFF)
+		return wrong_state(m, "remove", err);
+	if (m->disk_path != NULL && !disks)
+		return err_set(err, -EBUSY,
+			"vm %s: it still has its disk %s; `drover rm %s --disks` deletes that too",
+			m->name, quote(m->disk_path), m->name);
+	rm = calloc(1, sizeof(*rm));
+	if (rm == NULL)
+		return err_nomem(err);
+	rm->m = m;
+	rm->dir = strdup(m->dir);
+	rm->log_dir = strdup(m->log_dir);
+	r = rm->dir == NULL || rm->log_dir == NULL ? err_nomem(err)
+						   : begin_op(m, "rm", false, op, err);
+	if (r == 0 && uv_queue_work(m->d->loop, &rm->work, remove_files, files_removed) == 0) {
+		m->removing = true;
+		return 0;
+	}
+	free(rm->dir);
+	free(rm->log_dir);
+	free(rm);
+	return r;
+}

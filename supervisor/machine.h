@@ -1,0 +1,270 @@
+/*
+ * supervisor/machine.h - one machine: its state, what is wanted of it, its runs. Loop thread.
+ *
+ * The actual state is one enum that changes in one table (machine-table.c); the wanted state is
+ * stored apart from it. Every change is logged, persisted and published by machine_set_state().
+ */
+#ifndef DROVER_SUPERVISOR_MACHINE_H
+#define DROVER_SUPERVISOR_MACHINE_H
+
+#include <jansson.h>
+#include "hv/hv.h"
+#include "lib/deadline.h"
+#include "supervisor/console.h"
+#include "supervisor/drover.h"
+#include "supervisor/image-job.h"
+#include "supervisor/restart.h"
+
+enum machine_state {
+	MACHINE_STOPPED,
+	MACHINE_PREPARING,
+	MACHINE_STARTING,
+	MACHINE_RUNNING,
+	MACHINE_PAUSED,
+	MACHINE_SAVING,
+	MACHINE_RESTORING,
+	MACHINE_MIGRATING,
+	MACHINE_STOPPING,
+	MACHINE_BACKOFF,
+	MACHINE_FAILED,
+	MACHINE_UNKNOWN,
+	MACHINE_STATES
+};
+const char *machine_state_name(enum machine_state s);
+
+/* What happens to a machine. */
+enum machine_event {
+	EV_START,        /* somebody, the plan or the backoff wants it to run */
+	EV_PREPARED,     /* disk and network are there */
+	EV_START_FAILED, /* a step of the start failed or was cancelled; m->error says why */
+	EV_UP,           /* the monitor has answered; of an adopted one: the guest runs */
+	EV_PAUSED,
+	EV_RESUMED,
+	EV_STOP,    /* stop or kill, by m->intent */
+	EV_EXITED,  /* the hypervisor is gone and reaped */
+	EV_CLEAN,   /* teardown has released everything */
+	EV_REST,    /* after the teardown: it stays stopped */
+	EV_WAIT,    /* it starts again after the backoff */
+	EV_GIVE_UP, /* it failed and stays so */
+	EV_AGAIN,   /* it starts again at once */
+	MACHINE_EVENTS
+};
+
+/* What we ourselves are about to do to the run, recorded before it is done. */
+enum intent {
+	INTENT_NONE,
+	INTENT_STOP,
+	INTENT_KILL,
+	INTENT_RESTART,
+	INTENT_RECREATE
+};
+
+enum {
+	NICS_MAX = 8
+};
+
+struct nic {
+	char *network; /* name of the section */
+	char mac[18];
+	char tap[16];
+	struct ip4_prefix net; /* p2p: its /30; len 0: none given yet */
+	struct service *dnsmasq;
+	int tap_fd;  /* between its making and the spawn; else -1 */
+	int ifindex; /* of the TAP that the run uses; 0: not known */
+	bool lost;   /* somebody deleted that TAP: the hypervisor holds a dead one */
+};
+
+struct machine {
+	struct list entry, bucket;
+	struct list queue; /* in d->start_queue or d->after_queue */
+	struct drover *d;
+	char *name;
+	char *owner;                   /* in the ledger: "vm/NAME" */
+	char *dir, *run_dir, *log_dir; /* state_dir/vm/NAME, run_dir/vm/NAME, state_dir/log/NAME */
+
+	const struct vm_config *cfg;     /* of the current configuration; NULL: removed from it */
+	struct config_box *run_box;      /* what the present run was started from */
+	const struct vm_config *run_cfg; /* in run_box; NULL when there is no run */
+	json_t *deferred; /* a change that waits for the next start (on_change = defer); or NULL */
+	json_t *applied;  /* of the present or last run; may be NULL */
+
+	enum machine_state state;
+	bool want_known, want_running;
+	enum intent intent;
+	struct operation *op; /* what is being done; NULL: nothing */
+
+	struct hv *hv;
+	bool process; /* the hypervisor was spawned or adopted and has not exited */
+	struct console *console;
+	struct health *health; /* of a machine that is up and has checks */
+	struct nic nics[NICS_MAX];
+	unsigned nnics;
+	bool has_slot; /* counted in d->starting */
+
+	/* Start (machine-start.c). */
+	unsigned step;
+	bool cancelled;
+	struct image_sub image;
+	bool image_busy;
+	char *kernel_path, *initrd_path; /* found by the start */
+	char *rootfs_path;               /* the built image that the disk is cloned from */
+	char *disk_path;                 /* NULL: the machine has none */
+	char *kernel_ref, *rootfs_ref;   /* what those were made from */
+
+	/* The present or last run. */
+	unsigned boot;                         /* its number */
+	uint64_t run_started_ms, run_ended_ms; /* unix */
+	uint64_t up_mono_ms;                   /* when the monitor had answered; 0: not yet */
+	struct child_status exit_status;
+	enum cause hint;       /* what the monitor or the console told of the end */
+	char *hint_text;       /* its sentence */
+	char *unhealthy;       /* the sentence of a restart by the health checks */
+	bool ready;            /* all health checks have passed since the guest booted */
+	enum cause last_cause; /* of the last run that ended */
+	char *sentence;        /* of it */
+	json_t *story;         /* [{time, event, text}] of the present or last run */
+	json_t *last_console;  /* last lines of the last run */
+	struct err error;      /* why the last start failed; code 0: it did not */
+
+	uint64_t retry_at_ms;        /* in backoff: when it starts again, unix */
+	unsigned restarts, failures; /* in all, and in a row */
+	int64_t guest_id;
+	struct deadline timer; /* backoff, or a step of the shutdown */
+	unsigned shutdown_step;
+	uint64_t shutdown_mono_ms; /* when the escalation began */
+	struct deadline panic_timer;
+	bool panicked;                 /* the console showed a kernel panic */
+	bool disk_stale;               /* disk = run: made anew at the next start */
+	bool tearing_down, attaching;  /* the network releases, or makes, what the run needs */
+	bool removing;                 /* by machine_rm() */
+	bool syncing, sync_again;      /* fsync of the state file: under way, and once more */
+	bool op_ending;                /* m->op ends with op_error once the state file is synced */
+	struct err op_error;           /* code 0: it ends well */
+	unsigned closing;              /* close callbacks to come before the memory goes */
+	enum machine_event pending[8]; /* what came while an event was being handled */
+	unsigned npending;
+	bool handling;
+	void (*adopted)(void *arg);
+	void *adopted_arg;
+};
+
+/* ---- machines.c: all of them ---- */
+struct machine *machine_find(struct drover *d, const char *name);
+int machine_create(struct machine **out, struct drover *d, const char *name, struct err *err);
+/* Of a stopped machine; its files stay. */
+void machine_destroy(struct machine *m);
+/* One close callback of m has come: the last gives the memory back. */
+void machine_closed(struct machine *m);
+/* Lets go of everything for the next daemon: hypervisors and services live on. */
+void machines_release(struct drover *d);
+
+/* ---- machine.c: what is asked of one ---- */
+/*
+ * Each begins an operation, given to *op (may be NULL), or says why not: -EBUSY (names the one
+ * that is under way and its age), -EBADFD (wrong state). by: "a person", "the plan", ... for the
+ * story. want: records the wanted state too.
+ */
+int machine_start(
+	struct machine *m, const char *by, bool want, struct operation **op, struct err *err);
+int machine_stop(struct machine *m, enum intent how, const char *by, bool want,
+	struct operation **op, struct err *err);
+int machine_restart(
+	struct machine *m, enum intent how, const char *by, struct operation **op, struct err *err);
+int machine_pause(struct machine *m, struct operation **op, struct err *err);
+int machine_resume(struct machine *m, struct operation **op, struct err *err);
+/* Of a machine that does not run. Without disks only what is not a disk goes. */
+int machine_rm(struct machine *m, bool disks, struct operation **op, struct err *err);
+
+/* The one door for all that happens. */
+void machine_event(struct machine *m, enum machine_event ev);
+/* Whether it has a run (anything but stopped, failed, backoff). */
+bool machine_active(const struct machine *m);
+
+/* ---- machine-table.c ---- */
+typedef void machine_action_fn(struct machine *m);
+struct transition {
+	bool valid;
+	enum machine_state next;
+	machine_action_fn *action; /* after the state was set; may be NULL */
+};
+const struct transition *machine_transition(enum machine_state s, enum machine_event ev);
+
+void machine_timer(void *arg);
+void machine_panic_timer(void *arg);           /* machine-hv.c */
+void machine_shutdown_next(struct machine *m); /* machine-stop.c: the next step of the escalation */
+/* Machines that wait for others look again whether they still have to. */
+void machine_wake_waiting(struct drover *d); /* machine-start.c */
+void machine_leave_slot(struct machine *m);  /* machine-start.c */
+/* Deletes the disk, so that the next start makes it anew (machine-disk.c). */
+int machine_forget_disk(struct machine *m, struct err *err);
+
+/* The actions, each in its file. */
+void machine_begin_prepare(struct machine *m);  /* machine-start.c */
+void machine_begin_spawn(struct machine *m);    /* machine-start.c */
+void machine_cancel_start(struct machine *m);   /* machine-start.c */
+void machine_now_up(struct machine *m);         /* machine.c */
+void machine_begin_shutdown(struct machine *m); /* machine-stop.c */
+void machine_begin_teardown(struct machine *m); /* machine-stop.c */
+void machine_settle(struct machine *m);         /* machine-stop.c */
+void machine_at_rest(struct machine *m);        /* machine-stop.c: stopped, failed or in backoff */
+void machine_leave_rest(struct machine *m);     /* machine.c: out of backoff or failed */
+
+/* ---- machine-state.c: persistence ---- */
+int machine_save(struct machine *m, struct err *err);
+/* Ends m->op, if there is one, as soon as the state file is synced; err NULL: well. */
+void machine_end_op(struct machine *m, const struct err *err);
+/* Reads state.json; -ENOENT when there is none. */
+struct saved_process {
+	struct hv_process process;
+	bool this_boot;
+	enum machine_state state;
+};
+int machine_load(struct machine *m, struct saved_process *out, struct err *err);
+void machine_set_state(struct machine *m, enum machine_state s);
+/* A line of the run's story (`drover why`). */
+void machine_tell(struct machine *m, const char *event, const char *fmt, ...) PRINTF(3, 4);
+
+/* ---- machine-adopt.c ---- */
+/* Takes up what the state file says; done exactly once, when its state is known. */
+void machine_adopt(
+	struct machine *m, const struct saved_process *saved, void (*done)(void *arg), void *arg);
+
+/* Says so, if that was not said yet. */
+void machine_adopt_finished(struct machine *m);
+
+/* ---- machine-hv.c: between the machine and hv ---- */
+/* Callbacks of the hypervisor. */
+void machine_hv_event(void *arg, const struct hv_event *ev);
+void machine_hv_exited(void *arg, const struct child_status *status);
+void machine_hv_console(void *arg, const char *data, size_t len);
+int machine_console_open(struct machine *m, struct err *err);
+/* The spec for m's run, whose strings live in *hold until hold is finished. */
+struct spec_hold {
+	struct hv_disk disk;
+	struct hv_nic nics[NICS_MAX];
+	char nic_ids[NICS_MAX][8];
+	char *binary, *jail, *cmdline, *log_path, *marker;
+	struct strv extra;
+};
+int machine_spec(struct machine *m, struct hv_spec *spec, struct spec_hold *hold, struct err *err);
+void spec_hold_finish(struct spec_hold *hold);
+
+/* ---- machine-health.c: checks of the guest (supervisor/health.h) ---- */
+/* The machine's state was set. */
+void machine_health_state(struct machine *m, enum machine_state from);
+/* Its keys have changed. */
+void machine_health_reload(struct machine *m);
+/* The guest boots anew in the same run. */
+void machine_health_boot(struct machine *m);
+/* Something was said on the console; a whole line. */
+void machine_health_console(struct machine *m);
+void machine_health_line(struct machine *m, const char *line);
+
+/* ---- machine-json.c: for the API ---- */
+/* The address of a nic's guest end; false when it is not known. */
+bool machine_address(const struct machine *m, unsigned nic, char out[16]);
+json_t *machine_summary(const struct machine *m);
+json_t *machine_detail(const struct machine *m);
+json_t *machine_why(const struct machine *m);
+
+#endif

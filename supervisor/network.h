@@ -1,0 +1,46 @@
+/*
+ * supervisor/network.h - the nics of machines on the networks of the configuration: subnet, TAP,
+ * firewall, dnsmasq; and the host's settings while any of them needs them. Loop thread.
+ *
+ * Everything made is in the ledger under the machine's owner (or "host"), and goes by
+ * objects_release(), whether it was made by this daemon or an earlier one.
+ */
+#ifndef DROVER_SUPERVISOR_NETWORK_H
+#define DROVER_SUPERVISOR_NETWORK_H
+
+#include "supervisor/machine.h"
+
+typedef void network_done_fn(void *arg, const struct err *err);
+
+/*
+ * Gives nic i of m its subnet (kept in m->nics) and makes its link: TAP, address, firewall
+ * element, dnsmasq. m->nics[i].tap_fd is open afterwards. done exactly once, not before this
+ * returns. What was made before a failure stays for the teardown.
+ */
+void network_attach(struct machine *m, unsigned i, network_done_fn *done, void *arg);
+void network_close_tap(struct nic *nic);
+/* For an adopted machine: watches the dnsmasq that an earlier daemon started, starts a new one
+ * where it is gone. */
+void network_adopt(struct machine *m);
+/* Lets go of the services of m's nics; they live on. */
+void network_release(struct machine *m);
+
+/* The alias of the TAPs of owner, "drover RUN_DIR vm/NAME": their sign. malloc'd, or NULL. */
+char *network_alias(struct drover *d, const char *owner);
+/* The host's end of a nic's /30. */
+struct ip4_prefix network_host_address(const struct nic *nic);
+/* Address, up, and the link's own settings; what is so already is no error. */
+int network_set_address(struct drover *d, const struct nic *nic, struct err *err);
+
+/*
+ * Releases all that the ledger has for owner, last made first, and crosses it out. done exactly
+ * once, not before this returns. What cannot be released is logged and stays in the ledger.
+ */
+void objects_release(struct drover *d, const char *owner, void (*done)(void *arg), void *arg);
+
+/* Says once, at start, which foreign rule will block guests. */
+void network_check_foreign(struct drover *d);
+/* Host settings go when the last nic that needed them has gone. */
+void network_host_check(struct drover *d, void (*done)(void *arg), void *arg);
+
+#endif

@@ -1,0 +1,54 @@
+/* supervisor/registry-private.h - what the files of supervisor/registry.h share. Loop thread. */
+#ifndef DROVER_SUPERVISOR_REGISTRY_PRIVATE_H
+#define DROVER_SUPERVISOR_REGISTRY_PRIVATE_H
+
+#include "lib/deadline.h"
+#include "supervisor/registry-relay.h"
+#include "supervisor/registry.h"
+#include "supervisor/service.h"
+
+struct registry {
+	struct list entry;
+	struct drover *d;
+	char *name, *owner, *upstream, *listen, *storage, *log_path;
+	struct strv hosts;
+	bool offline_wanted;
+	json_t *applied;
+
+	struct service *service;
+	struct registry_relay *relay; /* runs while there is a proxy section */
+	enum registry_state state;
+	bool proxy; /* the running one has its proxy section */
+	unsigned deaths;
+	uint64_t retry_ms;
+	struct http_req *probe;
+	struct deadline timer; /* the next thing to do: poll, retry, probe */
+	void (*timer_fn)(struct registry *r);
+	struct deadline wait_timer;
+	struct list waiters;
+	struct err last_error;
+	bool stopping;
+	void (*stopped)(void *arg);
+	void *stopped_arg;
+};
+
+/* NULL when there is none of this name, or when it is being stopped. */
+struct registry *registry_find(struct drover *d, const char *name);
+void registry_tell_waiters(struct registry *r, const struct err *err);
+
+/* ---- registry-files.c ---- */
+
+/* Writes what docker-registry reads; its command. The relay listens already, if proxy. */
+int registry_prepare(struct registry *r, bool proxy, struct strv *argv, struct err *err);
+/* Somebody else at our address is found out before, or the cache's death would have to tell. */
+int registry_address_free(const char *listen, struct err *err);
+/*
+ * What the next daemon has to know of a docker-registry: from which section it was made and where
+ * its relay listens (0: it has no proxy section). Written before it is started.
+ */
+int registry_save(const struct registry *r, bool proxy, struct err *err);
+/* Whether what is saved was made from the same section. */
+bool registry_load(const struct registry *r, uint16_t *relay_port);
+void registry_remove_files(const struct registry *r);
+
+#endif

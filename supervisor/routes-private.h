@@ -1,0 +1,38 @@
+/* supervisor/routes-private.h - what the files of routes share. The API is in routes.h. */
+#ifndef DROVER_SUPERVISOR_ROUTES_PRIVATE_H
+#define DROVER_SUPERVISOR_ROUTES_PRIVATE_H
+
+#include "supervisor/machine.h"
+#include "supervisor/routes.h"
+
+/* routes.c */
+/* The machine that the path names; NULL: there is none, and the request was answered. */
+struct machine *route_machine(struct drover *d, struct request *rq);
+/* As reply_err(), for what went wrong with m. */
+void route_machine_err(struct request *rq, const struct machine *m, const struct err *err);
+/* ?name=1 (yes, true). false: it makes no sense, and the request was answered. */
+bool route_flag(struct request *rq, const char *name, bool *out);
+
+/* routes-operation.c */
+/*
+ * Answers with op, at once or, as ?wait= says, when it has ended. as_resource: a failed operation
+ * is an answer like any other, not an error.
+ */
+void route_operation(struct drover *d, struct request *rq, struct operation *op, bool as_resource);
+route_fn route_operations, route_operation_show, route_operation_cancel;
+
+/* routes-vm.c */
+route_fn route_vms, route_vm, route_vm_why, route_vm_rm, route_vm_qmp;
+route_fn route_vm_start, route_vm_stop, route_vm_kill, route_vm_restart, route_vm_pause,
+	route_vm_resume;
+
+/* routes-stream.c */
+route_fn route_vm_log, route_events;
+
+/* routes-doctor.c */
+route_fn route_doctor, route_doctor_fix;
+
+/* routes-image.c */
+route_fn route_images, route_image_rm, route_image_pull;
+
+#endif

@@ -1,0 +1,80 @@
+/*
+ * supervisor/routes.h - the HTTP API of droverd: every route in one table.
+ *
+ * HTTP/1.1 with JSON over the Unix socket `listen`. An error is
+ *   {"error":{"code":WORD,"message":SENTENCE,"vm":NAME|null,"state":STATE|null}}
+ * with WORD as err_word(): invalid 400, denied 403, not-found 404, wrong-state, busy and exists
+ * 409, unsupported 501, timeout 504, anything else 500. A reload or plan of a broken file has
+ * "errors":[{"file","line","message"}] beside it (code "config", 422).
+ *
+ *   GET    /version                       {version, api: 1, pid}
+ *   GET    /health                        {status: "ok", machines, uptime_s}
+ *   GET    /vms[?all=1]                   array of summaries; all: removed ones with disks too
+ *   GET    /vms/NAME                      summary and more, see below
+ *   POST   /vms/NAME/ACTION[?wait=S]      start stop kill restart pause resume; an operation
+ *   DELETE /vms/NAME[?disks=1][&wait=S]   an operation; only a stopped or removed machine
+ *   GET    /vms/NAME/why                  the last run, below
+ *   GET    /vms/NAME/log[?boot=N][&follow=1]  text/plain; boot 0: the current or last, -1 before
+ *   POST   /vms/NAME/qmp                  body: one QMP command; answer: its reply as QEMU gave it
+ *   GET    /operations                    array of those under way and the last 100
+ *   GET    /operations/ID[?wait=S]        without wait a failed one is shown, not answered as error
+ *   POST   /operations/ID/cancel
+ *   GET    /events[?since=SEQ][&follow=1][&vm=NAME]  one JSON object a line
+ *                                         (application/x-ndjson); seq > SEQ; below 0: the
+ *                                         last -SEQ
+ *   GET    /plan                          {actions:[...]}: what a reload would do now
+ *   POST   /reload                        {actions:[...]}: what was set going
+ *   GET    /config[?all=1]                text/plain, the effective INI; all: defaults too
+ *   POST   /images/pull                   body {"reference":R,"policy":P}; answer: JSON lines of
+ *                                         oci/image.h as they come, the last is done or error
+ *   GET    /images                        array of {reference, digest, size, created, os,
+ *                                         architecture, used_by:[]}
+ *   DELETE /images?reference=R            {freed: bytes}
+ *   GET    /registries                    array of {name, upstream, listen, state, mode, pid}
+ *   GET    /doctor                        {checks:[{check, ok, level, message, fix|null}],
+ *                                         differences:[{kind, name, owner|null, difference,
+ *                                         action}]}; level: "error", "warning" or "info"
+ *   POST   /doctor[?fix=1]                the same; fix: mends the differences
+ *
+ * wait=S: the answer comes when the operation has ended or S seconds (at most 3600) have passed;
+ * without it at once. 202 while it is under way, 200 when it is done; a failed one answers with
+ * its error. What needed no operation (start of a running machine) has id null and is done.
+ *
+ * A log that is followed begins with what there is of the boot and ends with the run; that of a
+ * machine which is about to start waits for its console. A pull goes on when its client goes.
+ *
+ * summary: {name, state, conditions:[], hypervisor, pid|null, address|null, mac|null,
+ *   network|null, image|null, uptime_s|null, restarts, last_cause|null}
+ * conditions: unresponsive, degraded (a dnsmasq is down), restart-pending (on_change = defer),
+ *   not-ready, unhealthy
+ * state: stopped preparing starting running paused saving restoring migrating stopping backoff
+ *   failed unknown removed
+ * GET /vms/NAME adds: wanted ("running"|"stopped"), nics:[{name, network, mac, tap,
+ *   addresses:[]}], accel, machine, memory, vcpus, kernel, rootfs, disk, boot (number of this
+ *   boot), restart, error|null (why the last start failed), operation|null, ssh:{user, identity|null,
+ *   address}, console (path of the Unix socket: raw bytes both ways, no replay), monitor, log (path),
+ *   guest_id, started (time), capabilities:[], health|null (of a machine that is up and has checks):
+ *   {state: "starting"|"healthy"|"unhealthy", ready, checks:[{check, ok|null, error|null, last|null}]}
+ * operation: {id, verb, vm, state: "running"|"done"|"failed"|"cancelled", error|null, step,
+ *   started, ended|null}
+ * why: {name, state, boot, cause, sentence, started, ended, status, console:[last 20 lines],
+ *   story:[{time, event, text}]}; of the present run, with cause null, while there is one
+ * event: {seq, time, kind: "vm"|"network"|"registry"|"image"|"drover", name, event, ...}
+ *   vm: state {from, to, cause, reason}, stop-step {step}, ended {cause, reason, boot, status},
+ *     panic, rebooted, reset, watchdog, io-error, nospace, monitor-lost, unresponsive, responsive
+ *     {reason, by_us}, ready, healthy, unhealthy {check, reason}, health-action {action, check,
+ *     reason}, adopted, removed, qmp {command, uid, pid}
+ *   network, registry: started {pid}, died {reason}, ready {mode}
+ *   drover: started, reloaded, re-executing, stopping
+ */
+#ifndef DROVER_SUPERVISOR_ROUTES_H
+#define DROVER_SUPERVISOR_ROUTES_H
+
+#include "supervisor/server.h"
+
+struct drover;
+/* The table; requests get the struct drover as their arg. */
+extern const struct route routes[];
+extern const size_t nroutes;
+
+#endif
