@@ -1,0 +1,83 @@
+#include "ctl/ctl.h"
+
+#define WAITING                                                                                    \
+	{ "no-wait", 0, NULL, "return when the operation has begun" },                             \
+	{                                                                                          \
+		"timeout", 't', "SECONDS", "stop waiting after so long (default 3600)"             \
+	}
+
+/* One row a verb: the parser, the help, the completion and the manual page read this table. */
+const struct verb verbs[] = {
+	{ "Machines", "list", "", 0, 0, false, "List the machines", NULL,
+		{ { "all", 'a', NULL, "removed ones whose disks are still there, too" } },
+		verb_list },
+	{ "Machines", "show", "NAME...", 1, -1u, false, "Show all that is known of a machine", NULL,
+		{ { 0 } }, verb_show },
+	{ "Machines", "start", "NAME...", 1, -1u, false, "Start machines",
+		"Waits until the monitor says that the machine runs; images are pulled first.",
+		{ WAITING }, verb_start },
+	{ "Machines", "stop", "NAME...", 1, -1u, false, "Stop machines by their power button",
+		"A guest that does not shut down in its stop_timeout is stopped harder.",
+		{ WAITING }, verb_stop },
+	{ "Machines", "kill", "NAME...", 1, -1u, false, "Stop machines at once, as by a power cut",
+		NULL, { WAITING }, verb_kill },
+	{ "Machines", "restart", "NAME...", 1, -1u, false, "Stop and start machines", NULL,
+		{ WAITING }, verb_restart },
+	{ "Machines", "pause", "NAME...", 1, -1u, false, "Pause running machines", NULL,
+		{ WAITING }, verb_pause },
+	{ "Machines", "resume", "NAME...", 1, -1u, false, "Resume paused machines", NULL,
+		{ WAITING }, verb_resume },
+	{ "Machines", "rm", "NAME...", 1, -1u, false, "Forget removed or stopped machines", NULL,
+		{ { "disks", 0, NULL, "delete their disks, too" }, WAITING }, verb_rm },
+	{ "Inside a machine", "ssh", "NAME [--] [COMMAND...]", 1, -1u, true,
+		"Log in, or run a command",
+		"Runs ssh with the machine's key, user and address. Its exit status is ssh's: that of\n"
+		"the command, or 255.",
+		{ { "wait", 'w', "SECONDS", "wait so long for the machine to answer on port 22" } },
+		verb_ssh },
+	{ "Inside a machine", "console", "NAME", 1, 1, false, "Connect to the serial console",
+		"Ctrl-] leaves. When standard input is no terminal, what it has is sent and the output\n"
+		"goes on until the console closes, or with --once until standard input ends.",
+		{ { "once", 0, NULL, "leave at the end of standard input" } }, verb_console },
+	{ "Inside a machine", "log", "NAME", 1, 1, false, "Print the console's log", NULL,
+		{ { "boot", 'b', "N", "of that boot; -1 is the one before (default: the last)" },
+			{ "follow", 'f', NULL, "go on as it is written, until the run ends" } },
+		verb_log },
+	{ "Inside a machine", "qmp", "NAME COMMAND...", 2, -1u, false,
+		"Send commands to the monitor, print the replies",
+		"A COMMAND is QMP's JSON or only its name: query-status. Exit status 1 if one failed.",
+		{ { 0 } }, verb_qmp },
+	{ "What happened", "why", "NAME", 1, 1, false, "Tell the story of the last run", NULL,
+		{ { 0 } }, verb_why },
+	{ "What happened", "events", "[NAME]", 0, 1, false, "Print the events",
+		"-o json prints one object a line. With --follow and without --since, what comes from\n"
+		"now on.",
+		{ { "since", 's', "SEQ", "only those after this number; -N: the last N" },
+			{ "follow", 'f', NULL, "go on as they happen" } },
+		verb_events },
+	{ "Configuration", "check", "[FILE]", 0, 1, false, "Check a configuration, without droverd",
+		"Runs `droverd -n -c FILE`; the default is droverd's own.", { { 0 } }, verb_check },
+	{ "Configuration", "plan", "", 0, 0, false, "Print what a reload would do, and why", NULL,
+		{ { 0 } }, verb_plan },
+	{ "Configuration", "reload", "", 0, 0, false, "Read the configuration again and apply it",
+		"A file with a mistake changes nothing; all its mistakes are printed.", { { 0 } },
+		verb_reload },
+	{ "Configuration", "config", "", 0, 0, false, "Print the configuration in force", NULL,
+		{ { "all", 'a', NULL, "with all defaults" } }, verb_config },
+	{ "Images", "pull", "REFERENCE...", 1, -1u, false, "Fetch images into the store",
+		"The pull goes on when drover is interrupted.",
+		{ { "policy", 0, "WORD", "missing (default), always or never" } }, verb_pull },
+	{ "Images", "image list", "", 0, 0, false, "List the images in the store", NULL, { { 0 } },
+		verb_image_list },
+	{ "Images", "image rm", "REFERENCE...", 1, -1u, false, "Remove images from the store", NULL,
+		{ { 0 } }, verb_image_rm },
+	{ "Images", "registry list", "", 0, 0, false, "List the registry caches", NULL, { { 0 } },
+		verb_registry_list },
+	{ "Other", "version", "", 0, 0, false, "Print the versions of drover and droverd", NULL,
+		{ { 0 } }, verb_version },
+	{ "Other", "help", "[VERB]", 0, 2, false, "Explain drover, or one verb", NULL,
+		{ { "completion", 0, NULL, "print the completion for bash" },
+			{ "man", 0, NULL, "print the manual page" } },
+		verb_help },
+};
+const size_t nverbs = ARRAY_LEN(verbs);
