@@ -1,0 +1,75 @@
+# Completion of drover for bash; made by `drover help --completion`.
+_drover()
+{
+	local cur=${COMP_WORDS[COMP_CWORD]} verb= opts= names= files= i w
+	local words=()
+	for ((i = 1; i < COMP_CWORD; i++)); do
+		w=${COMP_WORDS[i]}
+		case $w in
+		--socket | -o | --output) i=$((i + 1)) ;;
+		-*) ;;
+		*) words+=("$w") ;;
+		esac
+	done
+	COMPREPLY=()
+	if [ ${#words[@]} = 0 ]; then
+		COMPREPLY=($(compgen -W 'list show start stop kill restart pause resume rm ssh console log qmp why events check plan reload config pull image registry version help --socket --output --help --version' -- "$cur"))
+		return
+	fi
+	verb=${words[0]}
+	case $verb in
+	image)
+		if [ ${#words[@]} = 1 ]; then
+			COMPREPLY=($(compgen -W 'list rm' -- "$cur"))
+			return
+		fi
+		verb="$verb ${words[1]}"
+		;;
+	registry)
+		if [ ${#words[@]} = 1 ]; then
+			COMPREPLY=($(compgen -W 'list' -- "$cur"))
+			return
+		fi
+		verb="$verb ${words[1]}"
+		;;
+	esac
+	case $verb in
+	'list') opts='--all --help' ;;
+	'show') opts='--help' names=1 ;;
+	'start') opts='--no-wait --timeout --help' names=1 ;;
+	'stop') opts='--no-wait --timeout --help' names=1 ;;
+	'kill') opts='--no-wait --timeout --help' names=1 ;;
+	'restart') opts='--no-wait --timeout --help' names=1 ;;
+	'pause') opts='--no-wait --timeout --help' names=1 ;;
+	'resume') opts='--no-wait --timeout --help' names=1 ;;
+	'rm') opts='--disks --no-wait --timeout --help' names=1 ;;
+	'ssh') opts='--wait --help' names=1 ;;
+	'console') opts='--once --help' names=1 ;;
+	'log') opts='--boot --follow --help' names=1 ;;
+	'qmp') opts='--help' names=1 ;;
+	'why') opts='--help' names=1 ;;
+	'events') opts='--since --follow --help' names=1 ;;
+	'check') opts='--help' files=1 ;;
+	'plan') opts='--help' ;;
+	'reload') opts='--help' ;;
+	'config') opts='--all --help' ;;
+	'pull') opts='--policy --help' ;;
+	'image list') opts='--help' ;;
+	'image rm') opts='--help' ;;
+	'registry list') opts='--help' ;;
+	'version') opts='--help' ;;
+	'help') opts='--completion --man --help' ;;
+	esac
+	case $cur in
+	-*) COMPREPLY=($(compgen -W "$opts --socket --output" -- "$cur")) ;;
+	*)
+		if [ -n "$names" ]; then
+			COMPREPLY=($(compgen -W "$(drover list --all 2>/dev/null |
+				awk 'NR > 1 { print $1 }')" -- "$cur"))
+		elif [ -n "$files" ]; then
+			COMPREPLY=($(compgen -f -- "$cur"))
+		fi
+		;;
+	esac
+}
+complete -F _drover drover
