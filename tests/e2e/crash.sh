@@ -1,0 +1,194 @@
+# shellcheck shell=bash
+# The crash matrix: at every fault point of the given tables droverd is killed, or the step fails,
+# and started again. Afterwards the machine is as it was wanted, one hypervisor runs or none, and
+# nothing is left behind. The points come from the program's own step tables
+# (droverd --fault-points), so a new step is covered the day it is added.
+. "$(dirname "$0")/lib.sh"
+world_for droverd drover-jail drover-image faults/droverd
+kernel=$(nano) disk=$(nano_disk)
+mkdir -p "$W/bin"
+ln -s "$B/faults/droverd" "$W/bin/faulty"
+export DROVER_LIBEXEC=$B
+
+extra='' # a further line of [vm m], for a point that needs it
+crash_config() { # crash_config MEMORY
+	config <<-END
+	[network taps]
+	cidr = 172.16.0.0/16
+	[vm m]
+	kernel = $kernel
+	rootfs = $disk
+	memory = $1
+	accel = tcg
+	network = taps
+	stop_timeout = 1
+	$extra
+	END
+}
+
+hypervisors() { pgrep -c -f '^[^ ]*qemu-system-[^ ]* .*guest=m,' || true; }
+
+# launch FAULT: droverd with the fault; an empty one is the program without faults.
+launch() {
+	starts=$((starts + 1))
+	DROVER_FAULT=$1 "$W/bin/faulty" -c "$W/drover.ini" >"$W/droverd-$starts.log" 2>&1 </dev/null &
+	DROVERD=$!
+}
+
+up() { api GET /version | jq -e ".pid == $DROVERD"; }
+reached() { grep -q "fault $1" "$W/droverd-$starts.log"; }
+
+# What must hold at the end of every round; then all is put back for the next one.
+settle() { # settle NAME STATE
+	local pid
+	launch ''
+	wait_for "$patience" up || { fail "$1: the next droverd comes up" "$(tail -n 5 "$W/droverd-$starts.log")"; return; }
+	if ! vm_wait m "$2"; then
+		fail "$1: ends $2" "$(api GET /vms/m/why)"
+	elif [ "$(hypervisors)" != "$([ "$2" = running ] && echo 1 || echo 0)" ]; then
+		fail "$1: $2 with $(hypervisors) hypervisors" "$(pgrep -af qemu-system)"
+	else
+		clean_up "$1"
+	fi
+}
+
+clean_up() {
+	api POST '/vms/m/stop?wait=60' >/dev/null
+	vm_wait m stopped || { fail "$1: cannot be stopped afterwards" "$(api GET /vms/m)"; return; }
+	stop_droverd >"$W/output" || { fail "$1: droverd does not leave" "$(cat "$W/output")"; return; }
+	if wait_for 15 audit_same; then
+		pass "$1"
+	else
+		audit_same >"$W/left"
+		fail "$1: something is left" "$(head -n 20 "$W/left")"
+	fi
+	rm -rf "$W/state/vm" /run/drover
+}
+
+# Between rounds nothing of the last one may be left, whatever went wrong in it.
+reset_world() {
+	[ -z "$DROVERD" ] || kill -9 "$DROVERD" 2>/dev/null
+	pkill -9 -f 'qemu-system|dnsmasq' 2>/dev/null
+	DROVERD=''
+	rm -rf "$W/state/vm" /run/drover
+	nft flush ruleset
+	echo 0 >/proc/sys/net/ipv4/ip_forward
+	crash_config 16M
+}
+
+must_die() { # must_die NAME POINT
+	wait_for "$patience" dead "$DROVERD" && wait "$DROVERD" 2>/dev/null
+	if ! reached "$2"; then
+		fail "$1: was not reached" "$(tail -n 8 "$W/droverd-$starts.log")"
+		return 1
+	fi
+}
+
+round_start() { # at a start: killed
+	launch "$1=kill"
+	must_die "$1 killed" "$1=kill" && settle "$1 killed" running
+}
+
+round_fail() { # at a start: the step fails with $2
+	launch "$1=$2"
+	wait_for "$patience" up
+	if ! vm_wait m failed 30 || ! reached "$1=$2"; then
+		fail "$1 $2: the machine fails" "$(api GET /vms/m)"
+		return
+	fi
+	if ! api GET /vms/m | jq -e '.error | test("injected")' >/dev/null || [ "$(hypervisors)" != 0 ]; then
+		fail "$1 $2: says why, nothing runs" "$(api GET /vms/m)"
+		return
+	fi
+	api POST '/vms/m/start?wait=60' >/dev/null
+	vm_wait m running || { fail "$1 $2: starts when it works again" "$(api GET /vms/m)"; return; }
+	clean_up "$1 $2"
+}
+
+round_stop() { # at a stop: killed
+	launch "$1=kill"
+	wait_for "$patience" vm_is m running
+	wait_for 20 api GET /vms/m/log
+	case $1 in
+	stop/quit)
+		# A guest that hangs does not heed its power button.
+		wait_for 20 grep -q NANO-READY "$W/state/log/m/1.log"
+		printf c | timeout 2 socat - "UNIX-CONNECT:/run/drover/vm/m/console.sock" >/dev/null
+		;;
+	stop/sigterm | stop/sigkill) kill -STOP "$(vm_pid m)" ;;
+	esac
+	api POST '/vms/m/stop' >/dev/null
+	must_die "$1 killed" "$1=kill" && settle "$1 killed" stopped
+}
+
+runs_with_20m() {
+	vm_is m running && tr '\0' ' ' <"/proc/$(vm_pid m)/cmdline" | grep -qE -- ' -m [^ ]*20'
+}
+
+round_reload() {
+	launch "$1=kill"
+	wait_for "$patience" vm_is m running
+	crash_config 20M
+	kill -HUP "$DROVERD"
+	must_die "$1 killed" "$1=kill" || return
+	# Whether the old or the new daemon restarts it: in the end it runs from the new file.
+	launch ''
+	wait_for "$patience" up
+	if wait_for 60 runs_with_20m && [ "$(hypervisors)" = 1 ]; then
+		clean_up "$1 killed"
+	else
+		fail "$1 killed: runs from the new file" "$(api GET /vms/m) $(tail -n 8 "$W/droverd-$starts.log")"
+	fi
+}
+
+round_boot() {
+	local pid
+	launch ''
+	wait_for "$patience" vm_is m running
+	pid=$(vm_pid m)
+	kill -9 "$DROVERD"
+	wait "$DROVERD" 2>/dev/null
+	launch "$1=kill"
+	must_die "$1 killed" "$1=kill" || return
+	launch ''
+	wait_for "$patience" up && vm_wait m running
+	if [ "$(vm_pid m)" != "$pid" ] || [ "$(hypervisors)" != 1 ]; then
+		fail "$1 killed: adopted with the same process" "$(api GET /vms/m)"
+	else
+		clean_up "$1 killed"
+	fi
+}
+
+crash_matrix() { # crash_matrix TABLE...
+	local table point how n
+	crash_config 16M
+	baseline
+	for table; do
+		n=0
+		while read -r _ point how; do
+			extra=''
+			[ "$table/$point" != stop/agent ] || extra='agent = yes'
+			reset_world
+			n=$((n + 1))
+			case $table in
+			start | run | attach | service) round_start "$table/$point" ;;
+			stop | teardown | release) round_stop "$table/$point" ;;
+			reload) round_reload "$table/$point" ;;
+			boot | adopt) round_boot "$table/$point" ;;
+			*) fail "table $table has no round: write one" ;;
+			esac
+			[ "$how" = 'kill fail' ] || continue
+			for code in ENOSPC EMFILE ENOMEM EPERM; do
+				reset_world
+				round_fail "$table/$point" $code
+			done
+		done < <("$W/bin/faulty" --fault-points | grep "^$table ")
+		diag "$table: $n points"
+		[ $n -gt 0 ] || fail "$table: has no points"
+	done
+	# Nobody may forget a table.
+	"$W/bin/faulty" --fault-points | cut -d' ' -f1 | sort -u >"$W/tables"
+	is "$(cat "$W/tables")" "$(printf '%s\n' adopt attach boot release reload run service start stop teardown)" \
+		'every table is in some test'
+	done_testing
+}

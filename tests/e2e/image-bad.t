@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# drover-image against a registry that misbehaves: each kind of misbehaviour is either got over or
+# told of in one sentence, and nothing that is wrong is ever stored.
+. "$(dirname "$0")/image-lib.sh"
+world_for drover-image fakes/bad-registry
+
+"$B/fakes/bad-registry" "$W/bad.log" 5600 >"$W/bad.out" &
+wait_for "$patience" test -s "$W/bad.out"
+layer=$(sed 's/ready //' "$W/bad.out")
+host=127.0.0.1:5600
+
+pull() { # pull SCENARIO [OPTION...]: into a fresh store
+	local ref=$host/$1:latest
+	shift
+	rm -rf "$W/store"
+	: >"$W/bad.log"
+	run pull --store "$W/store" --ref "$ref" "$@"
+}
+has() { # has TEXT PART DESCRIPTION
+	[[ $1 == *"$2"* ]] && pass "$3" || fail "$3" "got:    $1"$'\n'"wanted: $2"
+}
+requests() { grep -c "$1" "$W/bad.log"; }
+
+# goes_well SCENARIO DESCRIPTION [OPTION...]
+goes_well() {
+	pull "$1" "${@:3}"
+	is "$rc $(field event)" '0 done' "$2"
+	ok "$1: the layer is stored, and what it should be" stored "$W/store" "$layer"
+	ok "$1: nothing else is left" empty_tmp "$W/store"
+}
+
+# fails SCENARIO CODE MESSAGE [OPTION...]: the message's end
+fails() {
+	pull "$1" "${@:4}"
+	is "$rc $code" "1 $2" "$1: fails as $2"
+	has "$message" "$3" "$1: says why"
+	ok "$1: no wrong layer is stored" test ! -e "$W/store/blobs/sha256/${layer#sha256:}"
+	ok "$1: nothing is left behind" empty_tmp "$W/store"
+	is "$(events error)" 1 "$1: one error"
+}
+
+goes_well good 'a good image is pulled'
+is "$(requests /blobs/)" 2 'good: one request for config and layer each'
+
+# Digest and size.
+fails wrong-digest failed "wrong content for blob $layer: its digest is sha256:"
+goes_well wrong-once 'a layer that was damaged on its way is fetched again'
+fails short failed 'ended after 1000 of 3145728 bytes'
+fails long failed 'is longer than the 3145728 bytes announced'
+fails other-manifest failed 'wrong content for sha256:'
+
+# Broken off.
+goes_well cut-once 'a layer that was cut off is resumed'
+is "$(requests range=bytes=1572864-)" 1 'cut-once: from where it was cut off'
+goes_well no-range 'a server that ignores Range sends it all again'
+goes_well cut-416 'a server that refuses Range sends it all again'
+fails cut-always failed 'given up after 3 tries: the connection broke off' --tries 3
+is "$(requests "/blobs/$layer")" 3 'cut-always: tried as often as asked for'
+fails other-range failed 'another range than asked for' --tries 3
+fails stall timeout 'given up after 2 tries: it stopped sending (nothing for 1s)' \
+	--tries 2 --stall 1s
+goes_well stall-once 'a stalled layer is resumed' --stall 1s
+
+# Overloaded.
+start=$SECONDS
+goes_well limit 'what is limited (429) comes later'
+ok 'limit: Retry-After was heeded' test $((SECONDS - start)) -ge 2
+goes_well error-once 'an error of the server (503) passes'
+fails error-always unavailable "registry http://$host: given up after 2 tries: it answers 503" --tries 2
+has "$message" "it says 'upstream is\\x1b down'" 'error-always: its words are escaped'
+
+# Authentication.
+goes_well token 'a token is fetched where one is asked for'
+is "$(requests "/token?")" 1 'token: once for all requests'
+has "$(grep "/token?" "$W/bad.log")" 'service=bad&scope=repository%3Atoken%3Apull' \
+	'token: for service and scope of the challenge'
+fails loop401 denied "unauthorized: registry http://$host wants credentials"
+ok 'loop401: soon given up' test "$(wc -l <"$W/bad.log")" -le 4
+fails basic denied 'wants credentials'
+printf '{"auths":{"%s":{"auth":"dXNlcjpzZWNyZXQ="}}}' $host >"$W/auth.json"
+goes_well basic 'credentials of a docker config.json are used' --auth-file "$W/auth.json"
+fails denied denied 'it answers 403'
+goes_well redirect 'a redirect to another host is followed'
+is "$(grep -c '^5601 .*auth=$' "$W/bad.log")" 1 'redirect: no credentials go to the other host'
+is "$(grep -c '^5601 .*auth=.' "$W/bad.log")" 0 'redirect: none at all'
+fails redirect-loop failed 'it redirects more than 5 times'
+
+# Documents.
+fails absent not-found "$host/absent:latest: not found in registry http://$host"
+fails gone not-found "it answers 404, it says 'blob unknown'"
+fails huge failed 'its answer is larger than 4M'
+fails schema1 unsupported 'it has the old schema 1'
+fails garbage failed 'manifest: not JSON'
+goes_well index 'an index leads to the manifest of the platform'
+fails index-other not-found "no image for linux/amd64; there is 'linux/riscv64'"
+fails good not-found "no image for linux/arm64; there is one for 'linux' and 'amd64'" --platform linux/arm64
+
+# Killed in the middle, and resumed by the next process.
+rm -rf "$W/store"
+"$image" pull --store "$W/store" --ref $host/slow:latest >"$W/slow.out" 2>&1 &
+pid=$!
+part=$W/store/tmp/sha256-${layer#sha256:}.part
+has_mib() { [ "$(stat -c %s "$part")" = 1048576 ]; }
+ok 'killed: a MiB of the layer came' wait_for "$patience" has_mib
+# A second one waits for the first, and takes over when it dies.
+"$image" pull --store "$W/store" --ref $host/good:latest >"$W/second.out" 2>&1 &
+second=$!
+ok 'killed: a second pull of the layer waits' wait_for "$patience" grep -q '"event":"progress"' "$W/second.out"
+: >"$W/bad.log"
+kill -9 $pid
+wait $pid 2>/dev/null
+wait $second
+is $? 0 'killed: it completes what the dead one began'
+is "$(requests range=bytes=1048576-)" 1 'killed: from where that one came to'
+ok 'killed: the layer is right' stored "$W/store" "$layer"
+ok 'killed: nothing else is left' empty_tmp "$W/store"
+
+done_testing
