@@ -10,6 +10,7 @@ layer() {
 	head -c "$2" /dev/urandom >"$W/$1/var/$1"
 	tar -C "$W/$1" --owner=0 --group=0 -cf "$W/$1.tar" .
 }
+baseline
 registry origin 5001
 for i in 1 2 3 4 5 6; do
 	layer "small$i" 3000
@@ -40,7 +41,7 @@ is_up() { [ "$(state cache) $(state bad)" = 'up proxy up proxy' ]; }
 relay() { pgrep -f "drover-image relay .*--upstream http://127.0.0.1:$1"; }
 cache() { pgrep -f 'docker-registry serve /run/drover/registry/cache'; }
 port() { sed -n 's|.*remoteurl:.*127.0.0.1:\([0-9]*\)".*|\1|p' /run/drover/registry/cache.yml; }
-relay_is_new() { local p; p=$(relay 5001) && [ "$p" != "$1" ]; }
+relay_is_new() { local p; p=$(relay "${2-5001}") && [ "$p" != "$1" ]; }
 
 # blobs_of N: a line "1 DIGEST" for each blob of the image, as fetched() says it of the origin.
 blobs_of() {
@@ -63,7 +64,6 @@ pull() {
 
 on_exit=keep
 write
-baseline
 start_droverd
 ok 'the caches are up' wait_for "$patience" is_up
 ok 'with a relay for each' relay '500[13]'
@@ -126,7 +126,12 @@ once 5 'each blob was fetched once'
 unregistry squatter
 
 # An upstream that wants tokens, and one that redirects to another host.
+# Both have the same layer, and a relay keeps it for a while for whoever else asks.
 for name in token redirect; do
+	pid=$(relay 5003)
+	kill -9 "$pid"
+	wait_for "$patience" relay_is_new "$pid" 5003 || bail 'the relay did not come back'
+	wait_for "$patience" is_up || bail 'the caches are not up'
 	: >"$W/bad.log"
 	ok "$name: a pull" "$image" pull --store "$W/$name" --ref "ghcr.io/$name:latest" \
 		--mirror ghcr.io=http://127.0.0.1:5002
