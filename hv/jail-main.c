@@ -117,6 +117,7 @@ static unsigned long long read_starttime(pid_t pid)
 /* Starts the program; errno of the exec that failed, or 0. */
 static int start(struct jail *j)
 {
+	static const char dfl[64];
 	volatile int failure = 0;
 
 	for (size_t i = 0; i < N_SURVIVED; i++)
@@ -127,8 +128,10 @@ static int start(struct jail *j)
 	if (j->pid < 0)
 		return errno;
 	if (j->pid == 0) {
-		for (size_t i = 0; i < N_SURVIVED; i++)
-			signal(survived[i], SIG_DFL);
+		/* All of them, whatever we were started with, those that libc keeps for itself
+		 * (and refuses to set) too: all zero is SIG_DFL. */
+		for (int sig = 1; sig < NSIG; sig++)
+			syscall(SYS_rt_sigaction, sig, dfl, NULL, (NSIG - 1) / 8);
 		execv(j->argv[0], j->argv);
 		failure = errno;
 		_exit(127);

@@ -43,10 +43,12 @@ NO_SANITIZE static void fail(struct job *job, const char *what)
 
 NO_SANITIZE static void reset_signals(void)
 {
-	struct sigaction dfl = { .sa_handler = SIG_DFL };
+	/* All zero is SIG_DFL. Not by libc's sigaction(): it refuses its own signals 32 and 33, which
+	 * who started us may have set to be ignored. Fails for KILL and STOP. */
+	static const char dfl[64];
 
 	for (int sig = 1; sig < NSIG; sig++)
-		sigaction(sig, &dfl, NULL); /* fails for KILL, STOP and those of libc */
+		syscall(SYS_rt_sigaction, sig, dfl, NULL, (NSIG - 1) / 8);
 }
 
 NO_SANITIZE static void map_fds(struct job *job)
