@@ -19,7 +19,8 @@ enum {
 	TAKES_PULL = 1 << 3,
 	TAKES_SIZE = 1 << 4,
 	TAKES_INJECT = 1 << 5,
-	NEEDS_RELAY = 1 << 6
+	NEEDS_RELAY = 1 << 6,
+	NEEDS_DISK = 1 << 7
 };
 
 static const struct verb {
@@ -36,6 +37,8 @@ static const struct verb {
 		"makes the ext4 disk, or finds it made; pulls first if need be" },
 	{ "clone", job_clone, NEEDS_FROM_TO | TAKES_SIZE | TAKES_INJECT,
 		"copies a disk for one machine, by reflink where that is possible" },
+	{ "inject", job_inject, NEEDS_DISK | TAKES_INJECT,
+		"writes name and keys into a machine's disk that is there already" },
 	{ "list", job_list, NEEDS_STORE, "lists the images of the store" },
 	{ "rm", job_rm, NEEDS_STORE | NEEDS_REF, "removes images and what only they needed" },
 	{ "prune", job_prune, NEEDS_STORE, "removes what no image needs" },
@@ -56,6 +59,7 @@ enum option_id {
 	OPT_SIZE,
 	OPT_FROM,
 	OPT_TO,
+	OPT_DISK,
 	OPT_INJECT,
 	OPT_NO_SYNC,
 	OPT_LISTEN_FD,
@@ -82,6 +86,7 @@ static const struct option_row {
 	{ "size", "BYTES", OPT_SIZE, TAKES_SIZE, "of the disk, e.g. 16G" },
 	{ "from", "FILE", OPT_FROM, NEEDS_FROM_TO, "the disk to copy" },
 	{ "to", "FILE", OPT_TO, NEEDS_FROM_TO, "the copy; replaced if it is there" },
+	{ "disk", "FILE", OPT_DISK, NEEDS_DISK, "an ext4 that nobody uses" },
 	{ "inject", "FILE", OPT_INJECT, TAKES_INJECT,
 		"JSON: {\"hostname\", \"user\", \"authorized_keys\"}" },
 	{ "no-sync", NULL, OPT_NO_SYNC, NEEDS_FROM_TO,
@@ -170,6 +175,7 @@ static int take_option(struct job_opts *o, enum option_id id, const char *value,
 		o->from = value;
 		break;
 	case OPT_TO:
+	case OPT_DISK:
 		o->to = value;
 		break;
 	case OPT_INJECT:
@@ -204,6 +210,8 @@ static int check(const struct job_opts *o, const struct verb *v, struct err *err
 		return err_set(err, -EINVAL, "--ref is missing");
 	if ((v->flags & NEEDS_FROM_TO) && (o->from == NULL || o->to == NULL))
 		return err_set(err, -EINVAL, "--from and --to are needed");
+	if ((v->flags & NEEDS_DISK) && (o->to == NULL || o->inject == NULL))
+		return err_set(err, -EINVAL, "--disk and --inject are needed");
 	if ((v->flags & NEEDS_RELAY) &&
 		(o->listen_fd < 0 || o->upstream == NULL || o->spool == NULL))
 		return err_set(err, -EINVAL, "--listen-fd, --upstream and --spool are needed");

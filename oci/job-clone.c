@@ -1,4 +1,4 @@
-/* The verb clone: a machine's own disk, with what it is to know of itself. */
+/* The verbs clone and inject: a machine's own disk, with what it is to know of itself. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -129,5 +129,21 @@ int job_clone(const struct job_opts *o)
 		progress_error(NULL, &err);
 	}
 	free(tmp);
+	return r;
+}
+
+int job_inject(const struct job_opts *o)
+{
+	struct err err = { 0 };
+	int r = inject_file(o->to, o->inject, &err);
+
+	if (r == 0)
+		r = sync_path(o->to, 0, &err);
+	if (r == 0) {
+		progress_event(json_pack("{s:s,s:s}", "event", "done", "disk", o->to));
+	} else {
+		err_wrap(&err, "write into %s", quote(o->to));
+		progress_error(NULL, &err);
+	}
 	return r;
 }

@@ -21,9 +21,9 @@ struct job_opts {
 	struct registry_conf registry;
 	struct platform platform;
 	enum pull_policy policy;
-	uint64_t size; /* of a disk; 0: by default */
-	const char *from, *to, *inject;
-	bool no_sync; /* the clone need not outlive a crash of the host */
+	uint64_t size;                  /* of a disk; 0: by default */
+	const char *from, *to, *inject; /* to: the copy, or the disk to inject into */
+	bool no_sync;                   /* the clone need not outlive a crash of the host */
 	/* Of the relay (oci/relay.h). */
 	int listen_fd;
 	const char *upstream, *spool;
@@ -31,7 +31,8 @@ struct job_opts {
 
 /* Returns 0 or -errno. */
 typedef int job_fn(const struct job_opts *o);
-job_fn job_pull, job_kernel, job_rootfs, job_clone, job_list, job_rm, job_prune, job_relay;
+job_fn job_pull, job_kernel, job_rootfs, job_clone, job_inject, job_list, job_rm, job_prune,
+	job_relay;
 
 /* One image of the job: its manifest and config are in the store once image_resolve() succeeded. */
 struct image {

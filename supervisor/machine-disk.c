@@ -7,6 +7,7 @@
 
 #include "lib/file.h"
 #include "lib/json.h"
+#include "lib/log.h"
 #include "supervisor/machine-steps.h"
 
 #define BUILT_SIZE (8ull << 30) /* of a built disk unless another one is asked for */
@@ -177,27 +178,52 @@ void machine_step_rootfs(struct machine *m)
 
 /* ---- the machine's own disk ---- */
 
-static char *inject_path(const struct machine *m)
-{
-	return path_join(m->dir, "inject.json");
-}
+/* What is to be written into the disk, and what has been. */
+#define INJECT_NEW  "inject.json"
+#define INJECT_DONE "injected.json"
+#define INJECT_MAX  (1u << 20)
 
 static void remove_inject(const struct machine *m)
 {
-	char *path = inject_path(m);
+	char *path = path_join(m->dir, INJECT_NEW);
 
 	if (path != NULL)
 		unlink(path);
 	free(path);
 }
 
-/* What is put into the clone: hostname and keys. *path stays NULL when there is nothing. */
-static int write_inject(struct machine *m, char **path, struct err *err)
+/* The disk has it. If this fails it is written into the disk once more, at the next start. */
+static void keep_inject(const struct machine *m)
+{
+	char *from = path_join(m->dir, INJECT_NEW), *to = path_join(m->dir, INJECT_DONE);
+
+	if (from != NULL && to != NULL && rename(from, to) < 0 && errno != ENOENT)
+		log_debug("vm %s: ignoring: rename %s: %s", m->name, quote(from), strerror(errno));
+	free(from);
+	free(to);
+}
+
+/* Whether the disk has this already. */
+static bool is_injected(const struct machine *m, const char *text)
+{
+	char *path = path_join(m->dir, INJECT_DONE);
+	struct buf had = { 0 };
+	bool same;
+
+	same = path != NULL && file_read(path, INJECT_MAX, &had, NULL) == 0 &&
+	       str_eq(buf_str(&had), text);
+	buf_finish(&had);
+	free(path);
+	return same;
+}
+
+/* Hostname and keys as JSON for drover-image; *out stays NULL when nothing is to be written. */
+static int inject_text(struct machine *m, char **out, struct err *err)
 {
 	const struct vm_config *cfg = m->run_cfg;
 	json_t *j, *keys;
-	char *text, *hostname = NULL;
-	int r = 0;
+	char *hostname = NULL;
+	int r;
 
 	/* A disk file of somebody's own is left as it is unless a key was asked for. */
 	if (is_path(cfg->rootfs) && cfg->ssh_keys.n == 0)
@@ -219,16 +245,71 @@ static int write_inject(struct machine *m, char **path, struct err *err)
 		buf_finish(&line);
 	}
 	json_object_set_new(j, "authorized_keys", keys);
-	text = json_text(j);
+	if (r == 0 && (*out = json_text(j)) == NULL)
+		r = err_nomem(err);
 	json_decref(j);
-	*path = inject_path(m);
-	if (r == 0)
-		r = text == NULL || *path == NULL
-			    ? err_nomem(err)
-			    : file_write_atomic(*path, text, strlen(text), 0600, false, err);
-	free(text);
 	free(hostname);
 	return r;
+}
+
+/* Adds --inject FILE to args, the file with this text made. */
+static int add_inject(struct machine *m, const char *text, struct strv *args, struct err *err)
+{
+	char *path = path_join(m->dir, INJECT_NEW);
+	int r = path == NULL ? err_nomem(err)
+			     : file_write_atomic(path, text, strlen(text), 0600, false, err);
+
+	strv_add(args, "--inject");
+	strv_add(args, path);
+	free(path);
+	return r;
+}
+
+static void inject_done(void *arg, const json_t *result, const struct err *err)
+{
+	struct machine *m = arg;
+
+	m->image_busy = false;
+	if (err == NULL) {
+		keep_inject(m);
+		machine_tell(m, "disk", "has the new name and keys");
+	} else {
+		/* The machine ran with this disk before, and can again. */
+		remove_inject(m);
+		machine_tell(m, "disk", "keeps its old name and keys: %s", err->msg);
+		log_warn("vm %s: the disk keeps its old name and keys: %s", m->name, err->msg);
+	}
+	machine_start_next(m, NULL);
+}
+
+/* The configuration may ask for other keys than those that the disk was made with. */
+static void refresh_disk(struct machine *m)
+{
+	struct strv args = { 0 };
+	char *text = NULL;
+	struct err err;
+	int r = inject_text(m, &text, &err);
+
+	if (r == 0 && (text == NULL || is_injected(m, text))) {
+		free(text);
+		machine_start_next(m, NULL);
+		return;
+	}
+	strv_add(&args, "inject");
+	strv_add(&args, "--disk");
+	strv_add(&args, m->disk_path);
+	if (r == 0)
+		r = add_inject(m, text, &args, &err);
+	subscribe(m, inject_done);
+	if (r == 0)
+		r = args.bad ? err_nomem(&err) : image_job_args(m->d, &args, &m->image, &err);
+	strv_finish(&args);
+	free(text);
+	if (r < 0) {
+		m->image_busy = false;
+		remove_inject(m);
+		machine_start_next(m, &err);
+	}
 }
 
 static void disk_done(void *arg, const json_t *result, const struct err *err)
@@ -237,8 +318,10 @@ static void disk_done(void *arg, const json_t *result, const struct err *err)
 	char *path;
 
 	m->image_busy = false;
-	remove_inject(m);
+	if (err != NULL)
+		remove_inject(m);
 	if (err == NULL) {
+		keep_inject(m);
 		path = path_join(m->dir, "disk.raw");
 		free(m->disk_path);
 		m->disk_path = path;
@@ -255,7 +338,7 @@ void machine_step_disk(struct machine *m)
 {
 	const struct vm_config *cfg = m->run_cfg;
 	struct strv args = { 0 };
-	char *inject = NULL;
+	char *text = NULL;
 	struct err err;
 	int r = 0;
 
@@ -265,10 +348,10 @@ void machine_step_disk(struct machine *m)
 		return;
 	}
 	if (disk_is_there(m)) {
-		machine_start_next(m, NULL);
+		refresh_disk(m);
 		return;
 	}
-	r = write_inject(m, &inject, &err);
+	r = inject_text(m, &text, &err);
 	strv_add(&args, "clone");
 	strv_add(&args, "--from");
 	strv_add(&args, m->rootfs_path);
@@ -278,15 +361,13 @@ void machine_step_disk(struct machine *m)
 		strv_add(&args, "--size");
 		strv_addf(&args, "%llu", (unsigned long long)cfg->disk_size);
 	}
-	if (inject != NULL) {
-		strv_add(&args, "--inject");
-		strv_add(&args, inject);
-	}
+	if (r == 0 && text != NULL)
+		r = add_inject(m, text, &args, &err);
 	subscribe(m, disk_done);
 	if (r == 0)
 		r = args.bad ? err_nomem(&err) : image_job_args(m->d, &args, &m->image, &err);
 	strv_finish(&args);
-	free(inject);
+	free(text);
 	if (r < 0) {
 		m->image_busy = false;
 		remove_inject(m);

@@ -5,6 +5,7 @@
 need_guest
 world
 ssh_key
+ssh-keygen -q -t ed25519 -N '' -C other -f "$W/other"
 config <<END
 on_exit = stop
 [registry cache]
@@ -16,6 +17,9 @@ dns = 1.1.1.1
 [key test]
 file = $W/key.pub
 private = $W/key
+[key other]
+file = $W/other.pub
+private = $W/other
 [template linux]
 rootfs = $ORIGIN_HOST/test/guest-image:1
 memory = 192M
@@ -88,6 +92,20 @@ ok 'restart' drover restart first
 ok 'it answers ssh once more' ssh_wait first
 ok 'in another process' [ "$(vm_pid first)" != "$pid" ]
 is "$(guest first cat /root/mark)" mine 'its disk was kept'
+
+# Another key: it is written into the disk that is there.
+sed -i 's/^ssh_key = test$/ssh_key = other/' "$W/drover.ini"
+is "$(drover plan -o json | jq -c '[.actions[] | select(.name == "first") | .op, .keys]')" \
+	'["restart",["ssh_key"]]' 'another key: a restart'
+ok 'another key: reload' drover reload
+SSH_KEY=$W/other
+export SSH_KEY
+ok 'another key: ssh' ssh_wait first
+is "$(guest first cat /root/mark)" mine 'another key: the disk was kept'
+with_old_key() { SSH_KEY=$W/key guest first true; }
+ok 'another key: the old one is refused' not with_old_key
+ok 'another key: while the new one still works' guest first true
+is "$(vm first '.last_cause')" requested 'another key: a restart by us'
 
 # disk = run: made anew at each start after a stop; not by a reboot of the guest.
 ok 'disk = run: start' drover start fresh
