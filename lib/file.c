@@ -200,11 +200,28 @@ int file_sync_async(uv_loop_t *loop, const char *path, file_done_fn *done, void 
 	return 0;
 }
 
+/* 0 also when it is there already, itself or by a link. */
+static int make_dir(const char *path, mode_t mode)
+{
+	struct stat st;
+
+	if (mkdir(path, mode) == 0)
+		return 0;
+	if (errno != EEXIST)
+		return -errno;
+	if (stat(path, &st) < 0)
+		return -errno;
+	return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
+}
+
 int mkdir_p(const char *path, mode_t mode, struct err *err)
 {
-	char *p = strdup(path);
+	char *p;
 	int r = 0;
 
+	if (path[0] == '\0')
+		return err_errno(err, -ENOENT, "make the folder %s", quote(path));
+	p = strdup(path);
 	if (p == NULL)
 		return err_nomem(err);
 	for (char *s = p + 1;; s++) {
@@ -213,8 +230,9 @@ int mkdir_p(const char *path, mode_t mode, struct err *err)
 		if (c != '/' && c != '\0')
 			continue;
 		*s = '\0';
-		if (mkdir(p, c == '\0' ? mode : 0755) < 0 && errno != EEXIST) {
-			r = err_errno(err, -errno, "make the folder %s", quote(p));
+		r = make_dir(p, c == '\0' ? mode : 0755);
+		if (r < 0) {
+			err_errno(err, r, "make the folder %s", quote(p));
 			break;
 		}
 		*s = c;

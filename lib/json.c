@@ -102,51 +102,17 @@ int json_need_int(const json_t *obj, const char *key, int64_t *out, struct err *
 	return 0;
 }
 
-/* Length of the well-formed UTF-8 sequence at s (RFC 3629), 0 if there is none. */
-static size_t utf8_len(const unsigned char *s)
-{
-	static const struct {
-		unsigned char lo, hi, second_lo, second_hi;
-		unsigned char len;
-	} forms[] = {
-		{ 0x01, 0x7f, 0, 0, 1 },
-		{ 0xc2, 0xdf, 0x80, 0xbf, 2 },
-		{ 0xe0, 0xe0, 0xa0, 0xbf, 3 },
-		{ 0xe1, 0xec, 0x80, 0xbf, 3 },
-		{ 0xed, 0xed, 0x80, 0x9f, 3 },
-		{ 0xee, 0xef, 0x80, 0xbf, 3 },
-		{ 0xf0, 0xf0, 0x90, 0xbf, 4 },
-		{ 0xf1, 0xf3, 0x80, 0xbf, 4 },
-		{ 0xf4, 0xf4, 0x80, 0x8f, 4 },
-	};
-
-	for (size_t i = 0; i < ARRAY_LEN(forms); i++) {
-		size_t n = forms[i].len;
-
-		if (s[0] < forms[i].lo || s[0] > forms[i].hi)
-			continue;
-		if (n > 1 && (s[1] < forms[i].second_lo || s[1] > forms[i].second_hi))
-			return 0;
-		for (size_t j = 2; j < n; j++) {
-			if (s[j] < 0x80 || s[j] > 0xbf)
-				return 0;
-		}
-		return n;
-	}
-	return 0;
-}
-
 /* Console lines and programs' messages can hold any byte; what is not UTF-8 becomes U+FFFD. */
 json_t *json_str_new(const char *value)
 {
-	const unsigned char *s = (const unsigned char *)value;
+	const char *s = value, *end = value + strlen(value);
 	struct buf clean = { 0 };
 	json_t *v = json_string(value);
 
 	if (v != NULL)
 		return v;
-	while (*s != '\0') {
-		size_t n = utf8_len(s);
+	while (s < end) {
+		size_t n = utf8_len(s, (size_t)(end - s));
 
 		if (n > 0)
 			buf_add(&clean, s, n);

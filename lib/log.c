@@ -75,20 +75,25 @@ bool log_enabled(enum log_level level)
 	return level <= state.level;
 }
 
-static void add_json_string(struct buf *b, const char *s)
+/* As text control characters and what is no UTF-8 become \xNN; in JSON the latter U+FFFD. */
+static void add_escaped(struct buf *b, const char *s, bool json)
 {
-	buf_adds(b, "\"");
-	for (; *s != '\0'; s++) {
+	const char *end = s + strlen(s);
+	size_t len;
+
+	for (; s < end; s += MAX(len, (size_t)1)) {
 		unsigned char c = (unsigned char)*s;
 
-		if (c == '"' || c == '\\')
+		len = utf8_len(s, (size_t)(end - s));
+		if (len == 0 && json)
+			buf_adds(b, "\xef\xbf\xbd");
+		else if (json && (c == '"' || c == '\\'))
 			buf_printf(b, "\\%c", c);
-		else if (c < 0x20 || c == 0x7f)
-			buf_printf(b, "\\u%04x", c);
+		else if (c < 0x20 || c == 0x7f || len == 0)
+			buf_printf(b, json ? "\\u%04x" : "\\x%02x", c);
 		else
-			buf_add(b, s, 1);
+			buf_add(b, s, len);
 	}
-	buf_adds(b, "\"");
 }
 
 static void add_json(struct buf *b, enum log_level level, const char *name, const char *msg)
@@ -98,12 +103,13 @@ static void add_json(struct buf *b, enum log_level level, const char *name, cons
 	format_time(time, clock_unix_ms());
 	buf_printf(b, "{\"time\":\"%s\",\"level\":\"%s\"", time, level_names[level]);
 	if (name != NULL) {
-		buf_adds(b, ",\"name\":");
-		add_json_string(b, name);
+		buf_adds(b, ",\"name\":\"");
+		add_escaped(b, name, true);
+		buf_adds(b, "\"");
 	}
-	buf_adds(b, ",\"message\":");
-	add_json_string(b, msg);
-	buf_adds(b, "}\n");
+	buf_adds(b, ",\"message\":\"");
+	add_escaped(b, msg, true);
+	buf_adds(b, "\"}\n");
 }
 
 static void add_text(struct buf *b, enum log_level level, const char *name, const char *msg)
@@ -118,16 +124,11 @@ static void add_text(struct buf *b, enum log_level level, const char *name, cons
 	} else {
 		buf_printf(b, "%s: ", level_names[level]);
 	}
-	if (name != NULL)
-		buf_printf(b, "%s: ", name);
-	for (; *msg != '\0'; msg++) {
-		unsigned char c = (unsigned char)*msg;
-
-		if (c < 0x20 || c == 0x7f)
-			buf_printf(b, "\\x%02x", c);
-		else
-			buf_add(b, msg, 1);
+	if (name != NULL) {
+		add_escaped(b, name, false);
+		buf_adds(b, ": ");
 	}
+	add_escaped(b, msg, false);
 	buf_adds(b, "\n");
 }
 

@@ -3,7 +3,7 @@
  *
  * Text goes to stderr as "<level> message"; under systemd (JOURNAL_STREAM is set) with the
  * sd-daemon prefix <N>. With a file, lines carry an RFC 3339 time; log_reopen() follows a rename.
- * Foreign control characters are escaped: a message is always one line.
+ * Control characters and what is no UTF-8 are escaped: a message is always one line.
  */
 #ifndef DROVER_LIB_LOG_H
 #define DROVER_LIB_LOG_H

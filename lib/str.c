@@ -232,10 +232,11 @@ static char *scratch(void)
 	return bufs[next++ % 8];
 }
 
-/* Length of the valid UTF-8 sequence at s, 0 if there is none. */
-static size_t utf8_len(const unsigned char *s, size_t n)
+size_t utf8_len(const char *text, size_t n)
 {
-	size_t len = s[0] < 0x80                   ? 1
+	const unsigned char *s = (const unsigned char *)text;
+	size_t len = n == 0                        ? 0
+		     : s[0] < 0x80                 ? 1
 		     : s[0] >= 0xc2 && s[0] < 0xe0 ? 2
 		     : (s[0] & 0xf0) == 0xe0       ? 3
 		     : s[0] >= 0xf0 && s[0] < 0xf5 ? 4
@@ -262,7 +263,7 @@ const char *quote_n(const char *s, size_t n)
 	out[o++] = '\'';
 	for (size_t i = 0; i < n;) {
 		unsigned char c = (unsigned char)s[i];
-		size_t len = utf8_len((const unsigned char *)s + i, n - i);
+		size_t len = utf8_len(s + i, n - i);
 
 		if (o > 200) {
 			memcpy(out + o, "...", 3);

@@ -58,6 +58,9 @@ char *str_trim(char *s);
 const char *quote(const char *s);
 const char *quote_n(const char *s, size_t n);
 
+/* Length of the well-formed UTF-8 sequence (RFC 3629) at s, which has n bytes; 0: there is none. */
+size_t utf8_len(const char *s, size_t n);
+
 /* [a-z0-9]([a-z0-9._-]*[a-z0-9])?, at most 63 characters: names of machines, networks, ... */
 #define NAME_LEN_MAX 63
 int name_check(const char *name, const char *what, struct err *err);

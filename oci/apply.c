@@ -281,6 +281,12 @@ static int apply_other(struct apply *a, struct entries *es, struct archive_entry
 	return r;
 }
 
+/* At the root of a layer: links that aufs kept track of, and the like. containerd skips them too. */
+static bool is_aufs(const struct buf *path)
+{
+	return str_starts(buf_str(path), WHITEOUT_AUX) && strcmp(buf_str(path), WHITEOUT_OPQ) != 0;
+}
+
 static int apply_entry(struct apply *a, struct entries *es, struct archive_entry *entry,
 	const char *name, struct buf *path, struct err *err)
 {
@@ -291,6 +297,8 @@ static int apply_entry(struct apply *a, struct entries *es, struct archive_entry
 	r = path_clean(name, path, err);
 	if (r < 0)
 		return r;
+	if (is_aufs(path))
+		return 0;
 	last = path_last(path);
 	if (strncmp(last, WHITEOUT, strlen(WHITEOUT)) == 0)
 		return whiteout(a, path, err);

@@ -12,6 +12,7 @@
 #define FLUSH_BYTES ((uint64_t)8 << 20)
 
 struct blob {
+	const struct store *store; /* outlives it */
 	struct store_work *work;
 	struct digest *digest;
 	char want[DIGEST_MAX];
@@ -22,7 +23,8 @@ struct blob {
 static int io_error(const struct blob *b, int code, const char *what, struct err *err)
 {
 	if (code == -ENOSPC || code == -EDQUOT)
-		return err_errno(err, -ENOSPC, "write blob %s (%s)", b->want, format_size(b->size));
+		return err_errno(err, -ENOSPC, "the image store %s: write blob %s (%s)",
+			quote(store_dir(b->store)), b->want, format_size(b->size));
 	return err_errno(err, code, "%s %s", what, quote(store_work_path(b->work)));
 }
 
@@ -62,6 +64,7 @@ int blob_open(
 	if (b == NULL)
 		return err_nomem(err);
 	b->fd = -1;
+	b->store = s;
 	b->size = size;
 	snprintf(b->want, sizeof(b->want), "%s", digest);
 	r = store_claim(s, STORE_BLOB, digest, false, &b->work, err);

@@ -56,6 +56,7 @@ void progress_finish(struct progress *p)
 	*p = (struct progress){ 0 };
 }
 
+/* Names and messages here are foreign: what is no UTF-8 in them must not cost the line. */
 int progress_start(struct progress *p, const struct descriptor *layers, size_t n, size_t cached,
 	struct err *err)
 {
@@ -74,8 +75,8 @@ int progress_start(struct progress *p, const struct descriptor *layers, size_t n
 	for (size_t i = 0; i < n; i++)
 		json_array_append_new(list, json_pack("{s:s,s:I}", "digest", layers[i].digest,
 						    "size", (json_int_t)layers[i].size));
-	progress_event(json_pack("{s:s,s:s,s:o,s:I}", "event", "start", "ref", p->ref, "layers",
-		list, "cached", (json_int_t)cached));
+	progress_event(json_pack("{s:s,s:o,s:o,s:I}", "event", "start", "ref", json_str_new(p->ref),
+		"layers", list, "cached", (json_int_t)cached));
 	return 0;
 }
 
@@ -103,36 +104,36 @@ void progress_layer(struct progress *p, const struct descriptor *layer, uint64_t
 		;
 	if (i == p->n || !due(&p->last_ms[i]))
 		return;
-	progress_event(
-		json_pack("{s:s,s:s,s:s,s:I,s:I}", "event", "progress", "ref", p->ref, "digest",
-			layer->digest, "done", (json_int_t)done, "size", (json_int_t)layer->size));
+	progress_event(json_pack("{s:s,s:o,s:s,s:I,s:I}", "event", "progress", "ref",
+		json_str_new(p->ref), "digest", layer->digest, "done", (json_int_t)done, "size",
+		(json_int_t)layer->size));
 }
 
 void progress_layer_done(struct progress *p, const struct descriptor *layer, bool cached)
 {
-	progress_event(json_pack("{s:s,s:s,s:s,s:b}", "event", "layer", "ref", p->ref, "digest",
-		layer->digest, "cached", cached));
+	progress_event(json_pack("{s:s,s:o,s:s,s:b}", "event", "layer", "ref", json_str_new(p->ref),
+		"digest", layer->digest, "cached", cached));
 }
 
 void progress_build(struct progress *p, uint64_t done, uint64_t size)
 {
 	if (done < size && !due(&p->build_last_ms))
 		return;
-	progress_event(json_pack("{s:s,s:s,s:I,s:I}", "event", "build", "ref", p->ref, "done",
-		(json_int_t)done, "size", (json_int_t)size));
+	progress_event(json_pack("{s:s,s:o,s:I,s:I}", "event", "build", "ref", json_str_new(p->ref),
+		"done", (json_int_t)done, "size", (json_int_t)size));
 }
 
 void progress_warning(const char *message)
 {
-	progress_event(json_pack("{s:s,s:s}", "event", "warning", "message", message));
+	progress_event(
+		json_pack("{s:s,s:o}", "event", "warning", "message", json_str_new(message)));
 }
 
 void progress_error(const char *ref, const struct err *err)
 {
-	json_t *v = json_pack("{s:s,s:s?,s:s,s:s}", "event", "error", "ref", ref, "code",
-		err_word(err->code), "message", err->msg);
+	json_t *v = json_pack("{s:s,s:o*,s:s,s:o}", "event", "error", "ref",
+		ref != NULL ? json_str_new(ref) : NULL, "code", err_word(err->code), "message",
+		json_str_new(err->msg));
 
-	if (ref == NULL)
-		json_object_del(v, "ref");
 	progress_event(v);
 }

@@ -21,12 +21,6 @@ struct registry {
 	CURL *idle;          /* keeps a connection for the next small request */
 };
 
-static bool is_loopback(const char *host)
-{
-	return strcmp(host, "localhost") == 0 || str_starts(host, "localhost:") ||
-	       str_starts(host, "127.") || str_starts(host, "[::1]");
-}
-
 int registry_mirror_check(const char *mirror, struct err *err)
 {
 	const char *eq = strchr(mirror, '=');
@@ -56,7 +50,7 @@ static char *base_url(const struct registry_conf *conf, const char *host)
 	if (strcmp(host, "docker.io") == 0)
 		return strdup("https://registry-1.docker.io");
 	return str_printf("http%s://%s",
-		is_loopback(host) || strv_has(&conf->plain_http, host) ? "" : "s", host);
+		url_is_loopback(host) || strv_has(&conf->plain_http, host) ? "" : "s", host);
 }
 
 /* Credentials belong to the host that is asked: the mirror's, not those of the host it mirrors. */

@@ -286,6 +286,10 @@ static size_t on_body(char *data, size_t size, size_t n, void *arg)
 			state = FETCH_BODY;
 		}
 	}
+	/* Who knows the length leaves with the last byte, and what is whole then is kept for others. */
+	if (state == FETCH_BODY && f->answer.length >= 0 &&
+		f->have + len == (uint64_t)f->answer.length)
+		state = FETCH_DONE;
 	tell(f, state, len);
 	return len;
 }
@@ -342,6 +346,9 @@ static void failed(struct fetch *f, CURLcode code)
 {
 	bool wanted;
 
+	/* All has come: how the connection ends is of no interest. */
+	if (f->state == FETCH_DONE)
+		return;
 	pthread_mutex_lock(&f->lock);
 	wanted = !f->cut;
 	if (f->err.code == 0 && code == CURLE_ABORTED_BY_CALLBACK)

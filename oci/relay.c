@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 #include "lib/log.h"
 #include "oci/digest.h"
 #include "oci/relay-share.h"
@@ -325,6 +326,17 @@ static enum MHD_Result handle(void *arg, struct MHD_Connection *c, const char *u
 	return relay(arg, c, rq, head);
 }
 
+/* libmicrohttpd ends the process over one that is none. */
+static int check_listener(int fd, struct err *err)
+{
+	int listens = 0;
+	socklen_t len = sizeof(listens);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) < 0 || !listens)
+		return err_set(err, -EINVAL, "descriptor %d is no listening socket", fd);
+	return 0;
+}
+
 int relay_start(struct relay **out, const struct relay_opts *opts, struct err *err)
 {
 	struct relay *r = calloc(1, sizeof(*r));
@@ -339,6 +351,8 @@ int relay_start(struct relay **out, const struct relay_opts *opts, struct err *e
 	ret = r->upstream == NULL ? err_nomem(err)
 				  : fetcher_create(&r->fetcher, opts->spool, opts->stall_ms, err);
 	if (ret == 0)
+		ret = check_listener(opts->listen_fd, err);
+	if (ret == 0)
 		ret = shares_create(&r->shares, opts->keep_ms, opts->keep_bytes, err);
 	if (ret == 0) {
 		r->daemon = MHD_start_daemon(MHD_USE_THREAD_PER_CONNECTION |
@@ -350,8 +364,7 @@ int relay_start(struct relay **out, const struct relay_opts *opts, struct err *e
 			(unsigned)IDLE_TIMEOUT_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT, HEADERS_MAX,
 			MHD_OPTION_THREAD_STACK_SIZE, STACK_SIZE, MHD_OPTION_END);
 		if (r->daemon == NULL)
-			ret = err_set(err, -EINVAL, "descriptor %d is no listening socket",
-				opts->listen_fd);
+			ret = err_set(err, -EIO, "the HTTP server cannot be started");
 	}
 	if (ret < 0) {
 		relay_stop(r);

@@ -1,3 +1,4 @@
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 static void start_answer(struct transfer *t)
 {
 	t->status = 0;
+	t->head_ended = false;
 	t->content_type[0] = '\0';
 	t->content_digest[0] = '\0';
 	t->challenge[0] = '\0';
@@ -65,6 +67,8 @@ static size_t on_header(char *data, size_t size, size_t n, void *arg)
 
 	if (len >= sizeof(line))
 		return len;
+	if (len > 0 && (data[0] == '\r' || data[0] == '\n'))
+		t->head_ended = true;
 	memcpy(line, data, len);
 	line[len] = '\0';
 	if (strncmp(line, "HTTP/", 5) == 0) {
@@ -112,11 +116,20 @@ static int on_progress(
 
 bool url_is_loopback(const char *url)
 {
-	const char *host = strstr(url, "://");
+	const char *host = strstr(url, "://"), *at;
+	struct in_addr addr;
+	char name[64];
+	size_t len;
 
 	host = host != NULL ? host + 3 : url;
-	return str_starts(host, "127.") || str_starts(host, "localhost") ||
-	       str_starts(host, "[::1]");
+	at = memrchr(host, '@', strcspn(host, "/?#"));
+	host = at != NULL ? at + 1 : host;
+	if (str_starts(host, "[::1]"))
+		return strchr(":/?#", host[5]) != NULL;
+	len = strcspn(host, ":/?#");
+	snprintf(name, sizeof(name), "%.*s", (int)MIN(len, sizeof(name)), host);
+	return strcasecmp(name, "localhost") == 0 ||
+	       (inet_pton(AF_INET, name, &addr) == 1 && ntohl(addr.s_addr) >> 24 == 127);
 }
 
 static int add_header(struct transfer *t, const char *name, const char *value)
@@ -292,6 +305,11 @@ enum transfer_verdict transfer_verdict(struct transfer *t, CURLcode code, struct
 	}
 	switch (code) {
 	case CURLE_OK:
+		/* libcurl takes it for an answer without a body. */
+		if (!t->head_ended) {
+			err_set(err, -EPIPE, "the connection broke off (within the headers)");
+			return TRANSFER_RETRY;
+		}
 		if (t->status == 200 || t->status == 206)
 			return TRANSFER_OK;
 		return judge_status(t, err);

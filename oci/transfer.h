@@ -36,6 +36,7 @@ struct transfer {
 	int64_t last_bytes;
 	/* Of the last answer, after redirects. */
 	int status;
+	bool head_ended; /* the headers came to their end */
 	char content_type[128];
 	char content_digest[160];
 	char challenge[2048];    /* WWW-Authenticate, Bearer rather than others */
@@ -60,7 +61,10 @@ enum transfer_verdict {
 /* err tells of everything but TRANSFER_OK. */
 enum transfer_verdict transfer_verdict(struct transfer *t, CURLcode code, struct err *err);
 
-/* The loopback is never reached by way of a proxy that the environment names. */
+/*
+ * Whether the host of a URL, or a bare "host:port", is this machine: localhost, 127.x.y.z, [::1]. It
+ * is never reached by way of a proxy that the environment names, and needs no TLS.
+ */
 bool url_is_loopback(const char *url);
 
 /* How long to wait before try number n (from 1): backoff with jitter, or what the server said. */

@@ -279,6 +279,8 @@ static void test_url(void **state)
 	url_is(&conf, "127.0.0.1:5000/a", "http://127.0.0.1:5000");
 	url_is(&conf, "[::1]:5000/a", "http://[::1]:5000");
 	url_is(&conf, "localhost.x/a", "https://localhost.x");
+	url_is(&conf, "127.0.0.1.x/a", "https://127.0.0.1.x");
+	url_is(&conf, "127.x.org/a", "https://127.x.org");
 	strv_finish(&conf.mirrors);
 	strv_finish(&conf.plain_http);
 	assert_int_equal(registry_mirror_check("a=https://b", &err), 0);
