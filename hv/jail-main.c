@@ -114,6 +114,20 @@ static unsigned long long read_starttime(pid_t pid)
 	return start;
 }
 
+/*
+ * Whatever our parent ignores or blocks (nohup, a shell's background, a language's runtime) is no
+ * business of the hypervisor, and an ignored SIGCHLD would take its exit status from us.
+ */
+static void reset_signals(void)
+{
+	sigset_t none;
+
+	for (int sig = 1; sig < NSIG; sig++)
+		signal(sig, SIG_DFL); /* fails for KILL, STOP and those of libc */
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
 /* Starts the program; errno of the exec that failed, or 0. */
 static int start(struct jail *j)
 {
@@ -193,6 +207,7 @@ int main(int argc, char **argv)
 
 	if (parse(&j, argc, argv) < 0)
 		return usage();
+	reset_signals();
 	setsid(); /* fails when we lead a session already */
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) {
 		say(j.status_fd, "error: no_new_privs: %s\n", strerror(errno));
