@@ -136,6 +136,9 @@ static void look(uv_prepare_t *prepare)
 	struct until *u = prepare->data;
 
 	u->flag = u->flag || u->fn(u->arg);
+	/* The rig's own look at the flag may have been before this one: no waiting now. */
+	if (u->flag)
+		uv_stop(prepare->loop);
 }
 
 void drover_rig_until(struct drover_rig *r, bool (*fn)(void *arg), void *arg)
