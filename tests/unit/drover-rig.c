@@ -73,6 +73,11 @@ void drover_rig_finish(struct drover_rig *r)
 
 	d->stopping = d->leaving = true;
 	machines_release(d);
+	/* What is under way in the thread pool comes to its end; a handle that stays is a leak. */
+	for (unsigned i = 0; i < 3000 && uv_loop_alive(d->loop); i++) {
+		uv_run(d->loop, UV_RUN_NOWAIT);
+		usleep(i < 10 ? 100 : 10000);
+	}
 	rig_loop_finish(d->loop);
 	events_close(d->events);
 	operations_destroy(d->ops);
