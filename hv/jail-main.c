@@ -114,10 +114,27 @@ static unsigned long long read_starttime(pid_t pid)
 	return start;
 }
 
+/*
+ * Whatever our parent ignores or blocks (nohup, a shell's background, a language's runtime) is no
+ * business of the hypervisor, and an ignored SIGCHLD would take its exit status from us. libc's two
+ * own signals (32 and 33) are left ignored by its posix_spawn() (glibc before 2.38); only the
+ * kernel's own call reaches them.
+ */
+static void reset_signals(void)
+{
+	static const unsigned long dfl[8]; /* the kernel's struct sigaction, all zero: SIG_DFL */
+	sigset_t none;
+
+	for (int sig = 1; sig < NSIG; sig++)
+		syscall(SYS_rt_sigaction, sig, dfl, NULL,
+			(NSIG - 1) / 8); /* fails for KILL and STOP */
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
 /* Starts the program; errno of the exec that failed, or 0. */
 static int start(struct jail *j)
 {
-	static const char dfl[64];
 	volatile int failure = 0;
 
 	for (size_t i = 0; i < N_SURVIVED; i++)
@@ -128,10 +145,8 @@ static int start(struct jail *j)
 	if (j->pid < 0)
 		return errno;
 	if (j->pid == 0) {
-		/* All of them, whatever we were started with, those that libc keeps for itself
-		 * (and refuses to set) too: all zero is SIG_DFL. */
-		for (int sig = 1; sig < NSIG; sig++)
-			syscall(SYS_rt_sigaction, sig, dfl, NULL, (NSIG - 1) / 8);
+		for (size_t i = 0; i < N_SURVIVED; i++)
+			signal(survived[i], SIG_DFL);
 		execv(j->argv[0], j->argv);
 		failure = errno;
 		_exit(127);
@@ -193,6 +208,7 @@ int main(int argc, char **argv)
 
 	if (parse(&j, argc, argv) < 0)
 		return usage();
+	reset_signals();
 	setsid(); /* fails when we lead a session already */
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) {
 		say(j.status_fd, "error: no_new_privs: %s\n", strerror(errno));

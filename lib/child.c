@@ -259,3 +259,22 @@ void child_release(struct child *c)
 	uv_close((uv_handle_t *)&c->poll, poll_closed);
 	deadline_close(&c->stop, timer_closed);
 }
+
+static void discarded_exited(void *arg, const struct child_status *status)
+{
+	child_release(arg);
+}
+
+void child_discard(struct child *c)
+{
+	if (c == NULL || c->released)
+		return;
+	if (!c->alive) {
+		child_release(c);
+		return;
+	}
+	c->exited = discarded_exited;
+	c->arg = c;
+	deadline_cancel(&c->stop);
+	child_signal(c, SIGKILL);
+}

@@ -74,6 +74,9 @@ void child_stop(struct child *c, const struct child_stop_step *steps, size_t n);
 /* Stops watching; a living process lives on (exited will not fire). Takes NULL. */
 void child_release(struct child *c);
 
+/* SIGKILL, and no more is heard of it: it is reaped when it is dead. Takes NULL. */
+void child_discard(struct child *c);
+
 /* Start time of a process, for the state files; 0 if there is no such process or it is a zombie. */
 uint64_t proc_starttime(pid_t pid);
 

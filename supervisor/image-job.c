@@ -53,7 +53,8 @@ static void job_end(struct image_job *job, const struct err *err)
 static void job_line(void *arg, const char *line)
 {
 	struct image_job *job = arg;
-	struct image_sub *sub, *tmp;
+	struct image_sub *sub;
+	struct list subs;
 	json_t *j = NULL;
 	const char *event;
 
@@ -78,7 +79,12 @@ static void job_line(void *arg, const char *line)
 		log_warn("image: %s", message != NULL ? message : "");
 	}
 	json_decref(j);
-	list_for_each_entry_safe (sub, tmp, &job->subs, entry) {
+	/* Each may take any of them out, itself too. */
+	list_init(&subs);
+	list_splice(&subs, &job->subs);
+	while ((sub = list_first(&subs, struct image_sub, entry)) != NULL) {
+		list_remove(&sub->entry);
+		list_append(&job->subs, &sub->entry);
 		if (sub->line != NULL)
 			sub->line(sub->arg, line);
 	}

@@ -11,7 +11,8 @@
 /* Embedded by who waits. */
 struct image_sub {
 	struct list entry;
-	/* A line of progress, as drover-image wrote it (oci/image.h). May be NULL. */
+	/* A line of progress, as drover-image wrote it (oci/image.h). May be NULL. It may take any
+	 * subscriber out, itself too. */
 	void (*line)(void *arg, const char *line);
 	/* Exactly once; result is the "done" object, NULL with err. */
 	void (*done)(void *arg, const json_t *result, const struct err *err);

@@ -144,7 +144,8 @@ void machine_adopt(
 		if (saved->state != MACHINE_STOPPING) {
 			err_set(&m->error, -EINTR,
 				"vm %s: droverd ended while the machine was starting", m->name);
-			m->intent = INTENT_RESTART;
+			m->intent = m->want_known && !m->want_running ? INTENT_STOP
+								      : INTENT_RESTART;
 		}
 		run_is_over(m, "droverd ended before the hypervisor ran");
 		return;

@@ -281,21 +281,25 @@ static void take_slot(struct machine *m)
 	machine_start_next(m, NULL);
 }
 
-void machine_leave_slot(struct machine *m)
+void machine_fill_slots(struct drover *d)
 {
-	struct drover *d = m->d;
 	struct machine *next;
 
+	while (d->starting < slots(d) &&
+		(next = list_first(&d->start_queue, struct machine, queue)) != NULL) {
+		list_remove(&next->queue);
+		take_slot(next);
+	}
+}
+
+void machine_leave_slot(struct machine *m)
+{
 	list_remove(&m->queue);
 	if (!m->has_slot)
 		return;
 	m->has_slot = false;
-	d->starting--;
-	next = list_first(&d->start_queue, struct machine, queue);
-	if (next != NULL && d->starting < slots(d)) {
-		list_remove(&next->queue);
-		take_slot(next);
-	}
+	m->d->starting--;
+	machine_fill_slots(m->d);
 }
 
 /* ---- the hypervisor ---- */

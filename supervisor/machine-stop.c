@@ -198,8 +198,10 @@ static void set_cause(struct machine *m, enum cause cause, char *sentence)
 static void find_cause(struct machine *m)
 {
 	const char *status = child_status_text(&m->exit_status);
+	bool to_stop = m->intent == INTENT_STOP || m->intent == INTENT_KILL;
 
-	if (m->error.code == -ECANCELED || (m->error.code < 0 && m->intent != INTENT_NONE)) {
+	/* A start that is to be done again has failed all the same. */
+	if (m->error.code == -ECANCELED || (m->error.code < 0 && to_stop)) {
 		set_cause(m, CAUSE_REQUESTED, strdup("stopped while it was starting"));
 	} else if (m->error.code < 0) {
 		set_cause(m, CAUSE_START_FAILURE, strdup(m->error.msg));

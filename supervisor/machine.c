@@ -371,9 +371,16 @@ int machine_rm(struct machine *m, bool disks, struct operation **op, struct err 
 	rm->log_dir = strdup(m->log_dir);
 	r = rm->dir == NULL || rm->log_dir == NULL ? err_nomem(err)
 						   : begin_op(m, "rm", false, op, err);
-	if (r == 0 && uv_queue_work(m->d->loop, &rm->work, remove_files, files_removed) == 0) {
+	if (r == 0) {
 		m->removing = true;
-		return 0;
+		r = uv_queue_work(m->d->loop, &rm->work, remove_files, files_removed);
+		if (r == 0)
+			return 0;
+		m->removing = false;
+		err_errno(err, r, "vm %s: rm", m->name);
+		operation_end(m->op, err);
+		m->op = NULL;
+		*op = NULL;
 	}
 	free(rm->dir);
 	free(rm->log_dir);

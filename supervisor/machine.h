@@ -195,6 +195,8 @@ void machine_shutdown_next(struct machine *m); /* machine-stop.c: the next step 
 /* Machines that wait for others look again whether they still have to. */
 void machine_wake_waiting(struct drover *d); /* machine-start.c */
 void machine_leave_slot(struct machine *m);  /* machine-start.c */
+/* Who waits for a slot gets one as long as there are any: max_starts may have grown. */
+void machine_fill_slots(struct drover *d); /* machine-start.c */
 /* Deletes the disk, so that the next start makes it anew (machine-disk.c). */
 int machine_forget_disk(struct machine *m, struct err *err);
 

@@ -425,6 +425,7 @@ int drover_reload(struct drover *d, struct plan *out, struct config_errors *erro
 	given_clear(d);
 	fault_at("reload", "apply", NULL);
 	apply(d, out);
+	machine_fill_slots(d);
 	fault_at("reload", "applied", NULL);
 	reconcile_rearm(d->reconciler);
 	events_emit(d->events, "drover", NULL, "reloaded", NULL);

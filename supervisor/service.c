@@ -137,8 +137,12 @@ static int service_spawn(struct service *s, struct err *err)
 	s->started_ms = clock_mono_ms();
 	r = ledger_add(
 		s->d->ledger, s->owner, OBJECT_PROCESS, s->name, process_data(s->child), err);
-	if (r < 0)
+	if (r < 0) {
+		/* The next daemon could not know of it. */
+		child_discard(s->child);
+		s->child = NULL;
 		return r;
+	}
 	more = json_object();
 	json_put_int(more, "pid", child_pid(s->child));
 	events_emit(s->d->events, s->kind, s->name, "started", more);

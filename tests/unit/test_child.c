@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -95,6 +96,33 @@ static void test_spawn_failure(void **state)
 	/* The dead child was reaped. */
 	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
 	assert_int_equal(errno, ECHILD);
+	rig_loop_finish(loop);
+}
+
+/* Whatever we ignore or block, libc's own signals too: a child begins with the defaults. */
+static void test_signals(void **state)
+{
+	static const int sigs[] = { SIGPIPE, SIGXFSZ, SIGTTOU, 32, 33, 34, 64 };
+	static const unsigned long ignore[8] = { 1 };
+	unsigned long old[ARRAY_LEN(sigs)][8];
+	char *argv[] = { "grep", "-E", "^Sig(Ign|Blk)", "/proc/self/status", NULL };
+	struct child_spec spec = { .file = "/bin/grep", .argv = argv };
+	uv_loop_t *loop = rig_loop();
+	struct seen s = { 0 };
+	sigset_t block, before;
+
+	sigemptyset(&block);
+	sigaddset(&block, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &block, &before);
+	for (size_t i = 0; i < ARRAY_LEN(sigs); i++)
+		assert_int_equal(
+			syscall(SYS_rt_sigaction, sigs[i], ignore, old[i], (NSIG - 1) / 8), 0);
+	assert_int_equal(child_run(NULL, loop, &spec, NULL, done, &s, NULL), 0);
+	for (size_t i = 0; i < ARRAY_LEN(sigs); i++)
+		syscall(SYS_rt_sigaction, sigs[i], old[i], NULL, (NSIG - 1) / 8);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	rig_run_until(loop, &s.fired);
+	assert_string_equal(s.out, "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
 	rig_loop_finish(loop);
 }
 
@@ -264,6 +292,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_exit_status),
 		cmocka_unit_test(test_spawn_failure),
+		cmocka_unit_test(test_signals),
 		cmocka_unit_test(test_descriptors),
 		cmocka_unit_test(test_stop_escalates),
 		cmocka_unit_test(test_adopt),
