@@ -8,7 +8,8 @@
 #ifndef DROVER_LIB_FAULT_H
 #define DROVER_LIB_FAULT_H
 
-#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 #include "lib/err.h"
 
 #ifdef DROVER_FAULTS
@@ -21,11 +22,14 @@ static inline int fault_at(const char *table, const char *point, struct err *err
 }
 #endif
 
+#define FAULT_BIT(i) (UINT32_C(1) << (i))
+#define FAULT_ALL    UINT32_MAX
+
 /* For `droverd --fault-points`: a module's points, from its own table. */
 struct fault_table {
 	const char *name;
 	const char *(*point)(size_t i); /* NULL behind the last one */
-	bool can_fail;                  /* an error can be injected, not only a kill */
+	uint32_t fails; /* FAULT_BITs: where an error can be injected, not only a kill */
 };
 
 #endif

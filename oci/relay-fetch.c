@@ -516,14 +516,3 @@ enum fetch_state fetch_state(struct fetch *f, int *status, uint64_t *bytes)
 	pthread_mutex_unlock(&f->lock);
 	return state;
 }
-
-bool fetch_whole(struct fetch *f)
-{
-	bool whole;
-
-	pthread_mutex_lock(&f->lock);
-	whole = f->state == FETCH_DONE || (f->state == FETCH_BODY && f->answer.length >= 0 &&
-						  f->have == (uint64_t)f->answer.length);
-	pthread_mutex_unlock(&f->lock);
-	return whole;
-}

@@ -54,7 +54,5 @@ enum fetch_state {
 };
 /* status (may be NULL) is 0 while there is no answer; bytes is what there is of the body. */
 enum fetch_state fetch_state(struct fetch *f, int *status, uint64_t *bytes);
-/* Whether all of the body is there: a reader may have had its end before the thread sees it. */
-bool fetch_whole(struct fetch *f);
 
 #endif

@@ -226,7 +226,7 @@ void shares_leave(struct shares *t, struct share *s)
 
 	pthread_mutex_lock(&t->lock);
 	if (--s->readers == 0) {
-		whole = fetch_whole(s->fetch) && is_good(s->fetch);
+		whole = fetch_state(s->fetch, NULL, NULL) == FETCH_DONE && is_good(s->fetch);
 		if (list_empty(&s->entry) || !whole) {
 			share_free(s);
 		} else {

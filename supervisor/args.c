@@ -79,7 +79,7 @@ static int print_reference(void)
 }
 
 #ifdef DROVER_FAULTS
-/* "TABLE POINT kill" or "TABLE POINT kill fail", for tests/e2e/crash.t. */
+/* "TABLE POINT kill" or "TABLE POINT kill fail", for tests/e2e/crash.sh. */
 static int print_faults(void)
 {
 	static const struct fault_table *const tables[] = { &start_faults, &run_faults,
@@ -89,7 +89,7 @@ static int print_faults(void)
 	for (size_t t = 0; t < ARRAY_LEN(tables); t++) {
 		for (size_t i = 0; tables[t]->point(i) != NULL; i++)
 			printf("%s %s kill%s\n", tables[t]->name, tables[t]->point(i),
-				tables[t]->can_fail ? " fail" : "");
+				(tables[t]->fails & FAULT_BIT(i)) != 0 ? " fail" : "");
 	}
 	return 0;
 }

@@ -37,6 +37,7 @@ struct drover {
 	char *libexec;                   /* where drover-jail and drover-image are */
 
 	struct events *events;
+	uint64_t first_event; /* the number of our first one */
 	struct operations *ops;
 	struct ledger *ledger;
 	struct http_client *http;

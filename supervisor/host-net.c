@@ -410,7 +410,7 @@ static const char *release_point(size_t i)
 {
 	return i < OBJECT_KINDS ? object_kind_name((enum object_kind)i) : NULL;
 }
-const struct fault_table release_faults = { "release", release_point, false };
+const struct fault_table release_faults = { "release", release_point, 0 };
 
 /* ---- the host's own, after the last machine's ---- */
 

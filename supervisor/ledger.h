@@ -25,7 +25,11 @@ enum object_kind {
 	OBJECT_SYSCTL,    /* name: key; data: {ours, old} */
 	OBJECT_TAP,       /* name: of the link */
 	OBJECT_NFT_TAP,   /* name: of the TAP; data: {net, nat} */
-	OBJECT_PROCESS, /* name: of the service; data: {pid, starttime}, missing before the spawn */
+	/*
+	 * name: of the service; data: {pid, starttime}, missing before the spawn; died_seq when it
+	 * has died: the number of the event that says so.
+	 */
+	OBJECT_PROCESS,
 	OBJECT_KINDS
 };
 const char *object_kind_name(enum object_kind kind);

@@ -8,6 +8,8 @@
 #include "supervisor/network.h"
 #include "supervisor/faults.h"
 
+#define RETRY_MS 1000 /* until a process that could not be taken up is tried again */
+
 /* What a machine that is no longer in the configuration is taken over with, to be stopped. */
 static const struct vm_config removed_config = { .hypervisor = "qemu",
 	.vcpus = 1,
@@ -21,7 +23,7 @@ static const char *adopt_point(size_t i)
 
 	return i < ARRAY_LEN(points) ? points[i] : NULL;
 }
-const struct fault_table adopt_faults = { "adopt", adopt_point, false };
+const struct fault_table adopt_faults = { "adopt", adopt_point, FAULT_BIT(0) | FAULT_BIT(1) };
 
 void machine_adopt_finished(struct machine *m)
 {
@@ -37,15 +39,39 @@ void machine_adopt_finished(struct machine *m)
 static void run_is_over(struct machine *m, const char *how)
 {
 	machine_tell(m, "gone", "%s", how);
+	m->left = (struct hv_process){ 0 };
 	m->state = MACHINE_STOPPING;
 	machine_begin_teardown(m);
+}
+
+/*
+ * Its process may well be there: nothing is known of it, so nothing is done to it, least of all
+ * another one started. The state stays unknown, and a stop waits until it can be taken up.
+ */
+static void take_up_later(struct machine *m, const struct err *err)
+{
+	log_msg(LOG_LVL_ERROR, m->name, "cannot be adopted: %s; trying again", err->msg);
+	m->process = false;
+	console_destroy(m->console);
+	m->console = NULL;
+	hv_destroy(m->hv, NULL, NULL);
+	m->hv = NULL;
+	deadline_set(&m->timer, RETRY_MS);
+	machine_adopt_finished(m);
 }
 
 static void adopted(void *arg, const struct err *err)
 {
 	struct machine *m = arg;
+	struct err mine;
 
-	fault_at("adopt", "adopted", NULL);
+	if (fault_at("adopt", "adopted", &mine) < 0)
+		err = &mine;
+	if (err != NULL && err->code != -ESRCH) {
+		take_up_later(m, err);
+		return;
+	}
+	m->left = (struct hv_process){ 0 };
 	if (err != NULL) {
 		m->process = false;
 		log_msg(LOG_LVL_WARN, m->name, "%s", err->msg);
@@ -68,13 +94,15 @@ static void adopted(void *arg, const struct err *err)
 		machine_event(m, EV_PAUSED);
 		break;
 	}
-	/* A stop that the earlier daemon had begun goes on. */
-	if (m->intent == INTENT_STOP || m->intent == INTENT_KILL)
+	if (m->panicked)
+		deadline_set(&m->panic_timer, MACHINE_PANIC_SILENCE_MS);
+	/* A stop or a restart that was begun goes on. */
+	if (m->intent != INTENT_NONE)
 		machine_event(m, EV_STOP);
 	machine_adopt_finished(m);
 }
 
-static int take_up(struct machine *m, const struct saved_process *saved, struct err *err)
+static int take_up(struct machine *m, struct err *err)
 {
 	struct hv_callbacks cb = { .event = machine_hv_event,
 		.exited = machine_hv_exited,
@@ -84,19 +112,30 @@ static int take_up(struct machine *m, const struct saved_process *saved, struct 
 	struct hv_spec spec;
 	int r;
 
+	config_box_unref(m->run_box);
 	m->run_box = config_box_ref(m->d->box);
 	m->run_cfg = m->cfg != NULL ? m->cfg : &removed_config;
-	r = machine_spec(m, &spec, &hold, err);
+	r = fault_at("adopt", "take-up", err);
+	if (r == 0)
+		r = machine_spec(m, &spec, &hold, err);
 	if (r == 0)
 		r = machine_console_open(m, err);
 	if (r == 0)
 		r = hv_create(&m->hv, hv_find(m->run_cfg->hypervisor), m->d->loop, &cb, err);
 	if (r == 0) {
 		m->process = true;
-		hv_adopt(m->hv, &spec, &saved->process, &m->exit_status, adopted, m);
+		hv_adopt(m->hv, &spec, &m->left, &m->exit_status, adopted, m);
 	}
 	spec_hold_finish(&hold);
 	return r;
+}
+
+void machine_take_up(struct machine *m)
+{
+	struct err err;
+
+	if (take_up(m, &err) < 0)
+		take_up_later(m, &err);
 }
 
 /* What is left of the wait; after a reboot of the host the plan starts it at once. */
@@ -116,7 +155,6 @@ void machine_adopt(
 {
 	bool had_run = saved->state != MACHINE_STOPPED && saved->state != MACHINE_FAILED &&
 		       saved->state != MACHINE_BACKOFF;
-	struct err err;
 
 	m->adopted = done;
 	m->adopted_arg = arg;
@@ -131,6 +169,7 @@ void machine_adopt(
 	if (!saved->this_boot) {
 		m->exit_status = (struct child_status){ 0 };
 		m->hint = CAUSE_HOST_SHUTDOWN;
+		free(m->hint_text);
 		m->hint_text = str_printf("the host was rebooted");
 		m->error.code = 0;
 		run_is_over(m, "the host was rebooted since");
@@ -150,9 +189,5 @@ void machine_adopt(
 		run_is_over(m, "droverd ended before the hypervisor ran");
 		return;
 	}
-	fault_at("adopt", "take-up", NULL);
-	if (take_up(m, saved, &err) < 0) {
-		log_msg(LOG_LVL_ERROR, m->name, "cannot be adopted: %s", err.msg);
-		machine_adopt_finished(m);
-	}
+	machine_take_up(m);
 }

@@ -11,9 +11,6 @@
 #include "supervisor/machine-steps.h"
 #include "supervisor/marker.h"
 
-/* After a kernel panic: for the rest of its words, if the guest does not reboot before. */
-#define PANIC_SILENCE_MS 3000
-
 static void set_hint(struct machine *m, enum cause cause, char *text)
 {
 	/* The first sign tells most: a panic before the reset that it causes. */
@@ -23,6 +20,8 @@ static void set_hint(struct machine *m, enum cause cause, char *text)
 	}
 	m->hint = cause;
 	m->hint_text = text;
+	/* Nobody says it a second time: a daemon that comes after us must have it. */
+	machine_save(m, NULL);
 }
 
 static void emit(struct machine *m, const char *event, const struct hv_event *ev)
@@ -87,6 +86,7 @@ static void guest_reset(struct machine *m, const struct hv_event *ev)
 		m->hint = CAUSE_NONE;
 		free(m->hint_text);
 		m->hint_text = NULL;
+		machine_save(m, NULL);
 	}
 	machine_health_boot(m);
 	if (m->panicked && m->process)
@@ -184,7 +184,7 @@ static void console_line(void *arg, const char *line)
 
 	machine_health_line(m, line);
 	if (m->panicked) {
-		deadline_set(&m->panic_timer, PANIC_SILENCE_MS);
+		deadline_set(&m->panic_timer, MACHINE_PANIC_SILENCE_MS);
 		return;
 	}
 	if (found == NULL || (m->cfg != NULL && !m->cfg->stop_on_panic) || !m->process)
@@ -193,7 +193,7 @@ static void console_line(void *arg, const char *line)
 	set_hint(m, CAUSE_GUEST_PANIC, str_printf("the guest's kernel panicked: %s", found));
 	machine_tell(m, "panic", "%s", found);
 	events_emit(m->d->events, "vm", m->name, "panic", NULL);
-	deadline_set(&m->panic_timer, PANIC_SILENCE_MS);
+	deadline_set(&m->panic_timer, MACHINE_PANIC_SILENCE_MS);
 }
 
 static void console_input(void *arg, const char *data, size_t len)

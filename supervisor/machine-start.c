@@ -41,7 +41,7 @@ static const char *start_point(size_t i)
 	return i < ARRAY_LEN(steps) + ARRAY_LEN(spawn_points) ? spawn_points[i - ARRAY_LEN(steps)]
 							      : NULL;
 }
-const struct fault_table start_faults = { "start", start_point, true };
+const struct fault_table start_faults = { "start", start_point, FAULT_ALL };
 
 static const char *run_point(size_t i)
 {
@@ -49,7 +49,7 @@ static const char *run_point(size_t i)
 
 	return i < ARRAY_LEN(points) ? points[i] : NULL;
 }
-const struct fault_table run_faults = { "run", run_point, false };
+const struct fault_table run_faults = { "run", run_point, 0 };
 
 static void start_failed(struct machine *m, const struct err *err)
 {
@@ -118,6 +118,8 @@ static int set_nics(struct machine *m, struct err *err)
 static void reset_run(struct machine *m)
 {
 	m->boot++;
+	m->ended = false;
+	m->ended_seq = 0;
 	m->step = 0;
 	m->cancelled = false;
 	m->panicked = false;

@@ -37,9 +37,9 @@ static json_t *nics_json(const struct machine *m)
 
 static void put_process(const struct machine *m, json_t *j)
 {
-	const struct hv_process *p = m->process && m->hv != NULL ? hv_process(m->hv) : NULL;
+	const struct hv_process *p = m->process && m->hv != NULL ? hv_process(m->hv) : &m->left;
 
-	if (p == NULL || p->pid == 0)
+	if (p->pid == 0)
 		return;
 	json_put_int(j, "pid", p->pid);
 	json_put_int(j, "starttime", (int64_t)p->starttime);
@@ -54,11 +54,16 @@ static void put_run(const struct machine *m, json_t *j)
 	json_put_int(j, "run_ended", (int64_t)m->run_ended_ms);
 	json_put_str(j, "last_cause", cause_name(m->last_cause));
 	json_put_str(j, "sentence", m->sentence);
+	json_put_bool(j, "ended", m->ended);
+	json_put_int(j, "ended_seq", (int64_t)m->ended_seq);
 	json_put_bool(j, "status_known", m->exit_status.known);
 	json_put_bool(j, "signaled", m->exit_status.signaled);
 	json_put_int(j, "status", m->exit_status.code);
 	json_put_str(j, "error", m->error.code < 0 ? m->error.msg : NULL);
 	json_put_int(j, "error_code", m->error.code);
+	json_put_str(j, "hint", cause_name(m->hint));
+	json_put_str(j, "hint_text", m->hint_text);
+	json_put_bool(j, "panicked", m->panicked);
 	if (m->story != NULL)
 		json_object_set(j, "story", m->story);
 	if (m->last_console != NULL)
@@ -213,12 +218,17 @@ static void load_run(struct machine *m, const json_t *j)
 	m->run_started_ms = (uint64_t)json_int(j, "run_started", 0);
 	m->run_ended_ms = (uint64_t)json_int(j, "run_ended", 0);
 	m->last_cause = cause_from_name(json_str(j, "last_cause"));
+	m->ended = json_flag(j, "ended", false);
+	m->ended_seq = (uint64_t)json_int(j, "ended_seq", 0);
 	m->exit_status.known = json_flag(j, "status_known", false);
 	m->exit_status.signaled = json_flag(j, "signaled", false);
 	m->exit_status.code = (int)json_int(j, "status", 0);
 	if (error != NULL)
 		err_set(&m->error, (int)json_int(j, "error_code", -EIO), "%s", error);
 	set_string(&m->sentence, j, "sentence");
+	m->hint = cause_from_name(json_str(j, "hint"));
+	set_string(&m->hint_text, j, "hint_text");
+	m->panicked = json_flag(j, "panicked", false);
 	json_decref(m->story);
 	m->story = json_incref(json_object_get(j, "story"));
 	json_decref(m->last_console);
@@ -279,6 +289,10 @@ int machine_load(struct machine *m, struct saved_process *out, struct err *err)
 		.state = state_from_name(json_str(j, "state")),
 	};
 	json_decref(j);
+	/* Until it is adopted, whoever saves it must not say that it is stopped. */
+	m->state = out->state;
+	if (out->this_boot)
+		m->left = out->process;
 	return 0;
 }
 

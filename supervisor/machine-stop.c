@@ -118,17 +118,22 @@ static const char *stop_point(size_t i)
 {
 	return i < ARRAY_LEN(words) ? words[i] : NULL;
 }
-const struct fault_table stop_faults = { "stop", stop_point, false };
+const struct fault_table stop_faults = { "stop", stop_point, FAULT_BIT(STEP_KILL) - 1 };
 
 static void run_step(struct machine *m)
 {
 	json_t *more = json_object();
+	struct err err;
+	int r = fault_at("stop", words[m->shutdown_step], &err);
 
-	fault_at("stop", words[m->shutdown_step], NULL);
 	operation_step(m->op, step_names[m->shutdown_step]);
 	machine_tell(m, "stop-step", "%s", step_names[m->shutdown_step]);
 	json_object_set_new(more, "step", json_string(words[m->shutdown_step]));
 	events_emit(m->d->events, "vm", m->name, "stop-step", more);
+	if (r < 0) {
+		sent(m, &err);
+		return;
+	}
 	switch ((enum shutdown_step)m->shutdown_step) {
 	case STEP_AGENT:
 		/* The other half is for the power button, should it come to that. */
@@ -243,13 +248,29 @@ static void keep_console(struct machine *m)
 
 static void end_run(struct machine *m)
 {
-	json_t *more = json_object();
-
+	/* An earlier daemon has seen the end, and more of it than we. */
+	if (m->ended)
+		return;
 	m->run_ended_ms = clock_unix_ms();
 	keep_console(m);
 	find_cause(m);
 	machine_tell(m, "ended", "%s: %s", cause_name(m->last_cause),
 		m->sentence != NULL ? m->sentence : "");
+	m->ended = true;
+	m->ended_seq = events_last(m->d->events) + 1;
+}
+
+/*
+ * The number is in the state file before the event is in the log: whoever is killed between the
+ * two, the next daemon sees whether the event is there.
+ */
+void machine_announce_end(struct machine *m)
+{
+	json_t *more;
+
+	if (!m->ended || events_last(m->d->events) >= m->ended_seq)
+		return;
+	more = json_object();
 	json_put_str(more, "cause", cause_name(m->last_cause));
 	json_put_str(more, "reason", m->sentence);
 	json_put_int(more, "boot", m->boot);
@@ -275,8 +296,11 @@ static void released(void *arg)
 static void save_end(struct machine *m)
 {
 	struct err err;
+	int r = fault_at("teardown", "save", &err);
 
-	if (machine_save(m, &err) < 0)
+	if (r == 0)
+		r = machine_save(m, &err);
+	if (r < 0)
 		log_error("%s", err.msg);
 }
 
@@ -297,13 +321,14 @@ static void release_objects(struct machine *m)
 	objects_release(m->d, m->owner, released, m);
 }
 
-/* None of them can fail: what cannot be done is logged and left to the reconciler. */
+/* None of them fails the teardown: what cannot be done is logged and left to the reconciler. */
 static const struct {
 	const char *name;
 	void (*fn)(struct machine *m);
 } teardown_steps[] = {
 	{ "end-run", end_run },
 	{ "save", save_end },
+	{ "announce", machine_announce_end },
 	{ "let-go", let_go },
 	{ "objects", release_objects },
 };
@@ -312,7 +337,7 @@ static const char *teardown_point(size_t i)
 {
 	return i < ARRAY_LEN(teardown_steps) ? teardown_steps[i].name : NULL;
 }
-const struct fault_table teardown_faults = { "teardown", teardown_point, false };
+const struct fault_table teardown_faults = { "teardown", teardown_point, FAULT_BIT(1) };
 
 void machine_begin_teardown(struct machine *m)
 {
@@ -323,7 +348,9 @@ void machine_begin_teardown(struct machine *m)
 	deadline_cancel(&m->timer);
 	deadline_cancel(&m->panic_timer);
 	for (size_t i = 0; i < ARRAY_LEN(teardown_steps); i++) {
-		fault_at("teardown", teardown_steps[i].name, NULL);
+		/* An error of save is injected there. */
+		if (teardown_steps[i].fn != save_end)
+			fault_at("teardown", teardown_steps[i].name, NULL);
 		teardown_steps[i].fn(m);
 	}
 }

@@ -100,7 +100,9 @@ void machine_timer(void *arg)
 	struct machine *m = arg;
 	struct err err;
 
-	if (m->state == MACHINE_STOPPING) {
+	if (m->left.pid != 0) {
+		machine_take_up(m);
+	} else if (m->state == MACHINE_STOPPING) {
 		machine_shutdown_next(m);
 	} else if (m->state == MACHINE_BACKOFF) {
 		m->restarts++;

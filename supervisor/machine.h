@@ -60,7 +60,9 @@ enum intent {
 };
 
 enum {
-	NICS_MAX = 8
+	NICS_MAX = 8,
+	/* After a kernel panic: for the rest of its words, if the guest does not reboot before. */
+	MACHINE_PANIC_SILENCE_MS = 3000
 };
 
 struct nic {
@@ -94,7 +96,8 @@ struct machine {
 	struct operation *op; /* what is being done; NULL: nothing */
 
 	struct hv *hv;
-	bool process; /* the hypervisor was spawned or adopted and has not exited */
+	struct hv_process left; /* by an earlier daemon, until it is taken up; pid 0: none */
+	bool process;           /* the hypervisor was spawned or adopted and has not exited */
 	struct console *console;
 	struct health *health; /* of a machine that is up and has checks */
 	struct nic nics[NICS_MAX];
@@ -115,6 +118,8 @@ struct machine {
 	unsigned boot;                         /* its number */
 	uint64_t run_started_ms, run_ended_ms; /* unix */
 	uint64_t up_mono_ms;                   /* when the monitor had answered; 0: not yet */
+	bool ended;         /* its end was found and written down; a later daemon keeps to that */
+	uint64_t ended_seq; /* the number of the event that tells it */
 	struct child_status exit_status;
 	enum cause hint;       /* what the monitor or the console told of the end */
 	char *hint_text;       /* its sentence */
@@ -200,6 +205,9 @@ void machine_fill_slots(struct drover *d); /* machine-start.c */
 /* Deletes the disk, so that the next start makes it anew (machine-disk.c). */
 int machine_forget_disk(struct machine *m, struct err *err);
 
+/* Emits the event of the run's end, unless the log has it (machine-stop.c). */
+void machine_announce_end(struct machine *m);
+
 /* The actions, each in its file. */
 void machine_begin_prepare(struct machine *m);  /* machine-start.c */
 void machine_begin_spawn(struct machine *m);    /* machine-start.c */
@@ -230,6 +238,9 @@ void machine_tell(struct machine *m, const char *event, const char *fmt, ...) PR
 /* Takes up what the state file says; done exactly once, when its state is known. */
 void machine_adopt(
 	struct machine *m, const struct saved_process *saved, void (*done)(void *arg), void *arg);
+
+/* Takes up m->left: now, or when it can be done. */
+void machine_take_up(struct machine *m);
 
 /* Says so, if that was not said yet. */
 void machine_adopt_finished(struct machine *m);

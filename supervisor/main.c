@@ -316,6 +316,8 @@ static int open_parts(struct drover *d, struct err *err)
 	if (r == 0)
 		r = events_open(&d->events, d->loop, events, c->events_max, err);
 	if (r == 0)
+		d->first_event = events_last(d->events) + 1;
+	if (r == 0)
 		r = operations_create(&d->ops, err);
 	if (r == 0)
 		r = ledger_open(&d->ledger, ledger, boot_id(), err);
@@ -465,6 +467,9 @@ static size_t load_machines(struct drover *d, struct loaded **out)
 			log_error("%s (its state is taken as unknown; its files stay)", err.msg);
 			v[n].saved = (struct saved_process){ .state = MACHINE_STOPPED };
 		}
+		/* Before any other event takes its number. */
+		if (v[n].saved.state == MACHINE_STOPPING)
+			machine_announce_end(m);
 		n++;
 	}
 	if (dir != NULL)
@@ -592,7 +597,7 @@ static const char *boot_point(size_t i)
 
 	return i < ARRAY_LEN(points) ? points[i] : NULL;
 }
-const struct fault_table boot_faults = { "boot", boot_point, false };
+const struct fault_table boot_faults = { "boot", boot_point, 0 };
 
 static int check_config(struct config *c)
 {

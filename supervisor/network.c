@@ -311,7 +311,7 @@ static const char *attach_point(size_t i)
 {
 	return i < ARRAY_LEN(attach_steps) ? attach_steps[i].name : NULL;
 }
-const struct fault_table attach_faults = { "attach", attach_point, true };
+const struct fault_table attach_faults = { "attach", attach_point, FAULT_ALL };
 
 void network_attach(struct machine *m, unsigned i, network_done_fn *done, void *arg)
 {
@@ -360,10 +360,11 @@ void network_adopt(struct machine *m)
 		r = dnsmasq_create(m, nic, &err);
 		if (r == 0)
 			r = dnsmasq_argv(m, nic, &argv, &err);
-		if (r == 0 && service_adopt(nic->dnsmasq, &argv, &err) < 0) {
-			/* It died while nobody looked. */
-			if (argv.n == 0)
-				r = dnsmasq_argv(m, nic, &argv, &err);
+		if (r == 0)
+			r = service_adopt(nic->dnsmasq, &argv, &err);
+		/* It died while nobody looked. */
+		if (r == -ESRCH) {
+			r = dnsmasq_argv(m, nic, &argv, &err);
 			if (r == 0)
 				r = service_start(nic->dnsmasq, &argv, &err);
 		}

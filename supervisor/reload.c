@@ -366,7 +366,7 @@ static const char *reload_point(size_t i)
 
 	return i < ARRAY_LEN(points) ? points[i] : NULL;
 }
-const struct fault_table reload_faults = { "reload", reload_point, false };
+const struct fault_table reload_faults = { "reload", reload_point, FAULT_BIT(0) | FAULT_BIT(1) };
 
 static int load(
 	struct drover *d, struct config_box **out, struct config_errors *errors, struct err *err)

@@ -50,7 +50,7 @@ static const char *service_point(size_t i)
 
 	return i < ARRAY_LEN(points) ? points[i] : NULL;
 }
-const struct fault_table service_faults = { "service", service_point, false };
+const struct fault_table service_faults = { "service", service_point, FAULT_BIT(0) };
 
 static int service_spawn(struct service *s, struct err *err);
 
@@ -71,22 +71,40 @@ static void service_timer(void *arg)
 	}
 }
 
+/*
+ * The event's number is in the ledger before the event is in the log: a daemon that comes after us
+ * sees by it whether this death was told.
+ */
+static void tell_death(struct service *s, const char *how)
+{
+	struct object *o = ledger_find(s->d->ledger, s->owner, OBJECT_PROCESS, s->name);
+	json_t *data = o != NULL ? json_copy(o->data) : NULL, *more;
+	int64_t pid = json_int(data, "pid", 0);
+	struct err err;
+
+	if (data != NULL) {
+		json_put_int(data, "died_seq", (int64_t)events_last(s->d->events) + 1);
+		if (ledger_add(s->d->ledger, s->owner, OBJECT_PROCESS, s->name, data, &err) < 0)
+			log_msg(LOG_LVL_WARN, s->name, "%s (ignoring)", err.msg);
+	}
+	log_msg(LOG_LVL_WARN, s->name, "%s; its output is in %s", how, s->log_path);
+	more = json_object();
+	json_put_int(more, "pid", pid);
+	json_put_str(more, "reason", how);
+	events_emit(s->d->events, s->kind, s->name, "died", more);
+}
+
 static void service_exited(void *arg, const struct child_status *status)
 {
 	struct service *s = arg;
-	json_t *more = json_object();
 
 	child_release(s->child);
 	s->child = NULL;
 	if (s->stopping) {
-		json_decref(more);
 		service_timer(s);
 		return;
 	}
-	log_msg(LOG_LVL_WARN, s->name, "%s; its output is in %s", child_status_text(status),
-		s->log_path);
-	json_put_str(more, "reason", child_status_text(status));
-	events_emit(s->d->events, s->kind, s->name, "died", more);
+	tell_death(s, child_status_text(status));
 	if (s->cb.died != NULL && !s->cb.died(s->cb.arg, status))
 		return;
 	if (clock_mono_ms() - s->started_ms >= STABLE_MS)
@@ -197,17 +215,33 @@ int service_start(struct service *s, struct strv *argv, struct err *err)
 	return r < 0 ? err_wrap(err, "%s", s->name) : 0;
 }
 
-int service_adopt(struct service *s, struct strv *argv, struct err *err)
+/* -ESRCH: it died; *told: and an event has said so. */
+static int adopt_child(struct service *s, bool *told, struct err *err)
 {
 	struct object *o = ledger_find(s->d->ledger, s->owner, OBJECT_PROCESS, s->name);
+	uint64_t died;
 
-	take_argv(s, argv);
+	*told = true;
 	if (o == NULL || o->data == NULL)
 		return err_set(
 			err, -ESRCH, "%s: no process of an earlier daemon is known", s->name);
+	died = (uint64_t)json_int(o->data, "died_seq", 0);
+	*told = died != 0 && died < s->d->first_event;
 	s->started_ms = clock_mono_ms();
 	return child_adopt(&s->child, s->d->loop, (pid_t)json_int(o->data, "pid", 0),
 		(uint64_t)json_int(o->data, "starttime", 0), service_exited, s, err);
+}
+
+int service_adopt(struct service *s, struct strv *argv, struct err *err)
+{
+	bool told;
+	int r;
+
+	take_argv(s, argv);
+	r = adopt_child(s, &told, err);
+	if (r == -ESRCH && !told)
+		tell_death(s, "ended while no droverd watched");
+	return r;
 }
 
 bool service_up(const struct service *s)
@@ -263,8 +297,8 @@ void service_stop_orphan(struct drover *d, const char *owner, const struct objec
 		.kind = "drover", .name = object->name, .owner = owner, .log_path = "/dev/null"
 	};
 	struct orphan *o = calloc(1, sizeof(*o));
-	struct strv none = { 0 };
 	struct err err;
+	bool told;
 
 	if (o == NULL || service_create(&o->service, d, &spec, NULL, &err) < 0) {
 		log_error("%s: cannot be stopped: no memory", object->name);
@@ -274,6 +308,6 @@ void service_stop_orphan(struct drover *d, const char *owner, const struct objec
 	}
 	o->done = done;
 	o->arg = arg;
-	service_adopt(o->service, &none, &err);
+	adopt_child(o->service, &told, &err);
 	service_stop(o->service, orphan_stopped, o);
 }

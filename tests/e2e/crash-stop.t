@@ -1,4 +1,4 @@
 #!/usr/bin/env bash
-# droverd is killed at every point of a stop, a reload, its own start and an adoption (crash.sh).
+# droverd is killed or a step fails, at every point of a stop (crash.sh).
 . "$(dirname "$0")/crash.sh"
-crash_matrix stop teardown release reload boot adopt
+crash_matrix stop teardown

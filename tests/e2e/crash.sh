@@ -52,9 +52,26 @@ settle() { # settle NAME STATE
 	fi
 }
 
+# The past of a round: a log or an event of the last one would be taken for one of this.
+forget() {
+	rm -rf "$W/state/vm" "$W/state/log" "$W/state"/events.jsonl* /run/drover
+}
+
+# Every run has ended, and the log tells each end once; no number is missing.
+story_whole() {
+	local runs
+	runs=$(vm m .boot)
+	jq -es --argjson runs "$runs" '
+		([.[].seq] == [range(1; length + 1)]) and
+		([.[] | select(.event == "ended") | .boot] | sort) == [range(1; $runs + 1)]
+	' "$W/state/events.jsonl"
+}
+
 clean_up() {
 	api POST '/vms/m/stop?wait=60' >/dev/null
 	vm_wait m stopped || { fail "$1: cannot be stopped afterwards" "$(api GET /vms/m)"; return; }
+	story_whole >/dev/null ||
+		{ fail "$1: one event for each end" "$(vm m .boot) runs" "$(<"$W/state/events.jsonl")"; return; }
 	stop_droverd >"$W/output" || { fail "$1: droverd does not leave" "$(cat "$W/output")"; return; }
 	if wait_for 15 audit_same; then
 		pass "$1"
@@ -62,15 +79,26 @@ clean_up() {
 		audit_same >"$W/left"
 		fail "$1: something is left" "$(head -n 20 "$W/left")"
 	fi
-	rm -rf "$W/state/vm" /run/drover
+	forget
+}
+
+# What droverd has started bears its mark. Only for a shell that is the first of its namespace:
+# there is no other droverd's process to be seen here.
+end_marked() {
+	local pid
+	[ $$ = 1 ] || bail 'not in a process namespace of our own'
+	for pid in $(grep -lsz '^DROVER_OWNER=/run/drover:' /proc/[0-9]*/environ | cut -d/ -f3); do
+		kill -9 "$pid" 2>/dev/null
+		wait_for 15 dead "$pid"
+	done
 }
 
 # Between rounds nothing of the last one may be left, whatever went wrong in it.
 reset_world() {
 	[ -z "$DROVERD" ] || kill -9 "$DROVERD" 2>/dev/null
-	pkill -9 -f 'qemu-system|dnsmasq' 2>/dev/null
+	end_marked
 	DROVERD=''
-	rm -rf "$W/state/vm" /run/drover
+	forget
 	nft flush ruleset
 	echo 0 >/proc/sys/net/ipv4/ip_forward
 	crash_config 16M
@@ -105,20 +133,38 @@ round_fail() { # at a start: the step fails with $2
 	clean_up "$1 $2"
 }
 
-round_stop() { # at a stop: killed
-	launch "$1=kill"
+# launch_to_stop POINT FAULT: a machine in the shape in which its stop comes to that point.
+launch_to_stop() {
+	launch "$1=$2"
 	wait_for "$patience" vm_is m running
-	wait_for 20 api GET /vms/m/log
 	case $1 in
 	stop/quit)
-		# A guest that hangs does not heed its power button.
-		wait_for 20 grep -q NANO-READY "$W/state/log/m/1.log"
-		printf c | timeout 2 socat - "UNIX-CONNECT:/run/drover/vm/m/console.sock" >/dev/null
+		# A guest that hangs does not heed its power button. What is sent before it is ready is
+		# lost, and until it has heard us it would obey.
+		wait_for "$patience" grep -q NANO-READY "$W/state/log/m/1.log"
+		printf c | timeout 20 socat - "UNIX-CONNECT:/run/drover/vm/m/console.sock" >/dev/null
+		wait_for "$patience" grep -q NANO-HANG "$W/state/log/m/1.log"
 		;;
 	stop/sigterm | stop/sigkill) kill -STOP "$(vm_pid m)" ;;
 	esac
-	api POST '/vms/m/stop' >/dev/null
+}
+
+round_stop() { # at a stop: killed
+	launch_to_stop "$1" kill
+	api POST '/vms/m/stop' >/dev/null 2>&1
 	must_die "$1 killed" "$1=kill" && settle "$1 killed" stopped
+}
+
+round_stop_fail() { # at a stop: the step fails with $2
+	launch_to_stop "$1" "$2"
+	api POST '/vms/m/stop?wait=60' >/dev/null
+	if ! vm_wait m stopped || ! reached "$1=$2" || [ "$(hypervisors)" != 0 ]; then
+		fail "$1 $2: it stops all the same" "$(api GET /vms/m/why)"
+	elif [ "$(vm m .last_cause)" != requested ]; then
+		fail "$1 $2: as it was asked to" "$(api GET /vms/m/why)"
+	else
+		clean_up "$1 $2"
+	fi
 }
 
 runs_with_20m() {
@@ -141,6 +187,40 @@ round_reload() {
 	fi
 }
 
+round_reload_fail() { # the reload fails with $2
+	local pid
+	launch "$1=$2"
+	wait_for "$patience" vm_is m running
+	pid=$(vm_pid m)
+	crash_config 20M
+	if api POST /reload | jq -e '.error.message | test("injected")' >/dev/null && reached "$1=$2" &&
+		[ "$(vm_pid m)" = "$pid" ] && ! runs_with_20m; then
+		api POST /reload >/dev/null
+		wait_for "$patience" runs_with_20m && clean_up "$1 $2" ||
+			fail "$1 $2: the next reload is applied" "$(api GET /vms/m)"
+	else
+		fail "$1 $2: says why and changes nothing" "$(api GET /vms/m)"
+	fi
+}
+
+# adopted_as PID: it runs, with that process and no other.
+adopted_as() { vm_is m running && [ "$(vm_pid m)" = "$1" ] && [ "$(hypervisors)" = 1 ]; }
+
+round_adopt_fail() { # the step fails with $2: what runs must not be taken for gone
+	local pid
+	launch ''
+	wait_for "$patience" vm_is m running
+	pid=$(vm_pid m)
+	kill -9 "$DROVERD"
+	wait "$DROVERD" 2>/dev/null
+	launch "$1=$2"
+	if wait_for "$patience" adopted_as "$pid" && reached "$1=$2"; then
+		clean_up "$1 $2"
+	else
+		fail "$1 $2: adopted in the end, with the same process" "$(api GET /vms/m)"
+	fi
+}
+
 round_boot() {
 	local pid
 	launch ''
@@ -152,10 +232,10 @@ round_boot() {
 	must_die "$1 killed" "$1=kill" || return
 	launch ''
 	wait_for "$patience" up && vm_wait m running
-	if [ "$(vm_pid m)" != "$pid" ] || [ "$(hypervisors)" != 1 ]; then
-		fail "$1 killed: adopted with the same process" "$(api GET /vms/m)"
-	else
+	if adopted_as "$pid"; then
 		clean_up "$1 killed"
+	else
+		fail "$1 killed: adopted with the same process" "$(api GET /vms/m)"
 	fi
 }
 
@@ -180,7 +260,12 @@ crash_matrix() { # crash_matrix TABLE...
 			[ "$how" = 'kill fail' ] || continue
 			for code in ENOSPC EMFILE ENOMEM EPERM; do
 				reset_world
-				round_fail "$table/$point" $code
+				case $table in
+				stop | teardown) round_stop_fail "$table/$point" $code ;;
+				reload) round_reload_fail "$table/$point" $code ;;
+				adopt) round_adopt_fail "$table/$point" $code ;;
+				*) round_fail "$table/$point" $code ;;
+				esac
 			done
 		done < <("$W/bin/faulty" --fault-points | grep "^$table ")
 		diag "$table: $n points"

@@ -519,8 +519,8 @@ static void manifests_are_got(void **state)
 	assert_int_equal(get_manifest(f, "503", 100), 0);
 	assert_int_equal(web_count(f->web, "GET /token"), 1);
 	assert_int_equal(get_manifest(f, NULL, 6), -EFBIG);
-	message = str_printf("registry http://127.0.0.1:%u: its answer is larger than 6",
-		web_port(f->web));
+	message = str_printf(
+		"registry http://127.0.0.1:%u: its answer is larger than 6", web_port(f->web));
 	assert_string_equal(f->err.msg, message);
 	free(message);
 	assert_int_equal(get_manifest(f, "unknown", 100), -ENOENT);

@@ -5,7 +5,7 @@
  * It prints NANO-READY on COM1 and echoes what it reads there, but
  *   q  prints NANO-BYE and powers off by ACPI S5
  *   r  resets by a triple fault
- *   c  hangs with interrupts off, as after a crash
+ *   c  prints NANO-HANG and hangs with interrupts off, as after a crash
  *   w  arms the i6300esb watchdog, if there is one, and never tends it: it expires after 0.5 s
  * On q35 and pc it powers off when the ACPI power button is pressed. An interrupt 50 times a
  * second wakes it to look at both.
@@ -151,7 +151,7 @@ serial:
 	cmp	$'r', %al
 	je	reset
 	cmp	$'c', %al
-	je	hang
+	je	crash
 	cmp	$'w', %al
 	je	watchdog
 	out	%al, %dx
@@ -173,6 +173,9 @@ reset:
 	lidt	no_idt
 	int3
 
+crash:
+	mov	$hung, %esi
+	call	print
 hang:
 	cli
 	hlt
@@ -249,6 +252,7 @@ no_idt:	.word	0
 	.long	0
 ready:	.asciz	"NANO-READY\r\n"
 bye:	.asciz	"NANO-BYE\r\n"
+hung:	.asciz	"NANO-HANG\r\n"
 
 	.bss
 	.align	16
