@@ -124,6 +124,8 @@ static void run_step(struct machine *m)
 {
 	json_t *more = json_object();
 
+	/* The intent is on disk before the command is sent. */
+	machine_flush(m);
 	fault_at("stop", words[m->shutdown_step], NULL);
 	operation_step(m->op, step_names[m->shutdown_step]);
 	machine_tell(m, "stop-step", "%s", step_names[m->shutdown_step]);
@@ -272,10 +274,8 @@ static void released(void *arg)
 
 static void save_end(struct machine *m)
 {
-	struct err err;
-
-	if (machine_save(m, &err) < 0)
-		log_error("%s", err.msg);
+	machine_save_soon(m);
+	machine_flush(m);
 }
 
 static void let_go(struct machine *m)
