@@ -314,7 +314,7 @@ static void spawned(void *arg, const struct hv_process *p)
 	m->process = true;
 	close_taps(m);
 	machine_tell(m, "spawned", "%s runs as process %d", m->run_cfg->hypervisor, (int)p->pid);
-	machine_save(m, NULL);
+	machine_save_soon(m);
 }
 
 static void hv_up(void *arg, const struct err *err)
@@ -374,6 +374,7 @@ void machine_cancel_start(struct machine *m)
 {
 	bool queued = !list_empty(&m->queue);
 
+	machine_flush(m);
 	m->cancelled = true;
 	if (m->hv != NULL) {
 		hv_start_cancel(m->hv);

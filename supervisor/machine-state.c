@@ -104,8 +104,6 @@ static json_t *state_json(const struct machine *m)
 	return j;
 }
 
-static void sync_state(struct machine *m);
-
 static void end_op_now(struct machine *m)
 {
 	struct operation *op = m->op;
@@ -118,32 +116,35 @@ static void end_op_now(struct machine *m)
 		deadline_set(&m->d->converge, 0);
 }
 
+/* Whether what an operation's end promises is not on disk yet. */
+static bool unsettled(const struct machine *m)
+{
+	return m->unsaved || m->save == SAVE_PROMISED || m->syncing == SAVE_PROMISED;
+}
+
 static void synced(void *arg, const struct err *err)
 {
 	struct machine *m = arg;
 
-	m->syncing = false;
+	m->syncing = SAVE_NOTHING;
 	if (err != NULL)
 		log_msg(LOG_LVL_WARN, m->name, "%s (ignoring)", err->msg);
-	if (m->closing > 0) {
+	if (m->closing > 0)
 		machine_closed(m);
-		return;
-	}
-	if (m->sync_again)
-		sync_state(m);
-	else if (m->op_ending)
-		end_op_now(m);
+	else
+		machine_save_turn(m);
 }
 
 static void sync_state(struct machine *m)
 {
 	char *path;
 
-	m->sync_again = m->syncing;
-	if (m->syncing)
-		return;
+	if (m->syncing != SAVE_NOTHING)
+		return; /* synced() comes here again */
 	path = path_join(m->dir, "state.json");
-	m->syncing = path != NULL && file_sync_async(m->d->loop, path, synced, m) == 0;
+	if (path != NULL && file_sync_async(m->d->loop, path, synced, m) == 0)
+		m->syncing = m->save;
+	m->save = SAVE_NOTHING;
 	free(path);
 }
 
@@ -154,13 +155,24 @@ void machine_end_op(struct machine *m, const struct err *err)
 	m->op_error.code = 0;
 	if (err != NULL)
 		m->op_error = *err;
-	if (m->syncing)
+	if (unsettled(m))
 		m->op_ending = true;
 	else
 		end_op_now(m);
 }
 
-int machine_save(struct machine *m, struct err *err)
+/* The folder is there but for the first time: only a failure makes it worth a look. */
+static int write_state(struct machine *m, const char *path, const char *text, struct err *err)
+{
+	int r = file_write_atomic(path, text, strlen(text), 0600, false, err);
+
+	if (r != -ENOENT)
+		return r;
+	r = mkdir_p(m->dir, 0700, err);
+	return r < 0 ? r : file_write_atomic(path, text, strlen(text), 0600, false, err);
+}
+
+static int save(struct machine *m, enum save how, struct err *err)
 {
 	char *path = path_join(m->dir, "state.json"), *text;
 	json_t *j = state_json(m);
@@ -168,15 +180,46 @@ int machine_save(struct machine *m, struct err *err)
 
 	text = json_text(j);
 	json_decref(j);
-	r = path == NULL || text == NULL ? err_nomem(err) : mkdir_p(m->dir, 0700, err);
+	m->unsaved = false;
 	/* Safe against our own crash now, against the host's when the fsync has come back. */
-	if (r == 0)
-		r = file_write_atomic(path, text, strlen(text), 0600, false, err);
-	if (r == 0)
-		sync_state(m);
+	r = path == NULL || text == NULL ? err_nomem(err) : write_state(m, path, text, err);
+	if (r == 0) {
+		m->save = MAX(m->save, how);
+		deadline_set(&m->save_timer, 0);
+	}
 	free(text);
 	free(path);
 	return r < 0 ? err_wrap(err, "vm %s: state file", m->name) : 0;
+}
+
+int machine_save(struct machine *m, struct err *err)
+{
+	return save(m, SAVE_PROMISED, err);
+}
+
+void machine_flush(struct machine *m)
+{
+	struct err err;
+
+	if (m->unsaved && save(m, SAVE_WRITTEN, &err) < 0)
+		log_error("%s", err.msg);
+}
+
+void machine_save_turn(void *arg)
+{
+	struct machine *m = arg;
+
+	machine_flush(m);
+	if (m->save != SAVE_NOTHING)
+		sync_state(m);
+	if (m->op_ending && !unsettled(m))
+		end_op_now(m);
+}
+
+void machine_save_soon(struct machine *m)
+{
+	m->unsaved = true;
+	deadline_set(&m->save_timer, 0);
 }
 
 static void set_string(char **to, const json_t *j, const char *key)
@@ -320,12 +363,10 @@ void machine_tell(struct machine *m, const char *event, const char *fmt, ...)
 void machine_set_state(struct machine *m, enum machine_state s)
 {
 	enum machine_state from = m->state;
-	struct err err;
 	json_t *more;
 
 	m->state = s;
-	if (machine_save(m, &err) < 0)
-		log_error("%s", err.msg);
+	machine_save_soon(m);
 	if (s == from)
 		return;
 	machine_health_state(m, from);

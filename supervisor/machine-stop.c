@@ -124,8 +124,11 @@ static void run_step(struct machine *m)
 {
 	json_t *more = json_object();
 	struct err err;
-	int r = fault_at("stop", words[m->shutdown_step], &err);
+	int r;
 
+	/* The intent is on disk before the command is sent. */
+	machine_flush(m);
+	r = fault_at("stop", words[m->shutdown_step], &err);
 	operation_step(m->op, step_names[m->shutdown_step]);
 	machine_tell(m, "stop-step", "%s", step_names[m->shutdown_step]);
 	json_object_set_new(more, "step", json_string(words[m->shutdown_step]));
@@ -298,10 +301,12 @@ static void save_end(struct machine *m)
 	struct err err;
 	int r = fault_at("teardown", "save", &err);
 
-	if (r == 0)
-		r = machine_save(m, &err);
-	if (r < 0)
+	if (r == 0) {
+		machine_save_soon(m);
+		machine_flush(m);
+	} else {
 		log_error("%s", err.msg);
+	}
 }
 
 static void let_go(struct machine *m)

@@ -80,7 +80,7 @@ void machine_now_up(struct machine *m)
 	m->up_mono_ms = clock_mono_ms();
 	machine_tell(m, "up", "the monitor answers: %s, %s", hv_caps(m->hv)->program,
 		hv_accel_text(m->hv));
-	machine_save(m, NULL);
+	machine_save_soon(m);
 	if (status == HV_STATUS_CREATED || status == HV_STATUS_PAUSED)
 		machine_event(m, EV_PAUSED);
 	machine_end_op(m, NULL);
@@ -371,6 +371,8 @@ int machine_rm(struct machine *m, bool disks, struct operation **op, struct err 
 	rm->m = m;
 	rm->dir = strdup(m->dir);
 	rm->log_dir = strdup(m->log_dir);
+	/* What is written later would be found in a folder that is gone. */
+	machine_flush(m);
 	r = rm->dir == NULL || rm->log_dir == NULL ? err_nomem(err)
 						   : begin_op(m, "rm", false, op, err);
 	if (r == 0) {

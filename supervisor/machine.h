@@ -50,6 +50,13 @@ enum machine_event {
 	MACHINE_EVENTS
 };
 
+/* How far the state file is behind, and what waits for it (machine-state.c). */
+enum save {
+	SAVE_NOTHING,
+	SAVE_WRITTEN, /* to be fsynced; nobody waits for it */
+	SAVE_PROMISED /* an operation ends only after its fsync */
+};
+
 /* What we ourselves are about to do to the run, recorded before it is done. */
 enum intent {
 	INTENT_NONE,
@@ -142,8 +149,10 @@ struct machine {
 	bool disk_stale;               /* disk = run: made anew at the next start */
 	bool tearing_down, attaching;  /* the network releases, or makes, what the run needs */
 	bool removing;                 /* by machine_rm() */
-	bool syncing, sync_again;      /* fsync of the state file: under way, and once more */
-	bool op_ending;                /* m->op ends with op_error once the state file is synced */
+	struct deadline save_timer;    /* armed for the loop's next turn when there is to do: */
+	bool unsaved;                  /* the state file is to be written */
+	enum save save, syncing;       /* it is to be fsynced; its fsync is under way */
+	bool op_ending;                /* m->op ends with op_error once its state is saved */
 	struct err op_error;           /* code 0: it ends well */
 	unsigned closing;              /* close callbacks to come before the memory goes */
 	enum machine_event pending[8]; /* what came while an event was being handled */
@@ -220,8 +229,22 @@ void machine_at_rest(struct machine *m);        /* machine-stop.c: stopped, fail
 void machine_leave_rest(struct machine *m);     /* machine.c: out of backoff or failed */
 
 /* ---- machine-state.c: persistence ---- */
+/*
+ * Writes the state file now. Its fsync follows by itself, and no operation of m ends before it:
+ * what a person was told outlives the host's crash.
+ */
 int machine_save(struct machine *m, struct err *err);
-/* Ends m->op, if there is one, as soon as the state file is synced; err NULL: well. */
+/*
+ * Has it written when the loop comes round, so that what happens together is written once; an
+ * operation ends after that, but does not wait for the fsync. For what a daemon after a reboot
+ * finds out anew: which state the run had come to, and its processes.
+ */
+void machine_save_soon(struct machine *m);
+/* Writes now what is to be written soon: before something is done that the next daemon must know
+ * the reason of. */
+void machine_flush(struct machine *m);
+void machine_save_turn(void *arg); /* of save_timer */
+/* Ends m->op, if there is one, as soon as its state is saved; err NULL: well. */
 void machine_end_op(struct machine *m, const struct err *err);
 /* Reads state.json; -ENOENT when there is none. */
 struct saved_process {

@@ -84,6 +84,7 @@ int machine_create(struct machine **out, struct drover *d, const char *name, str
 	}
 	deadline_init(&m->timer, d->loop, machine_timer, m);
 	deadline_init(&m->panic_timer, d->loop, machine_panic_timer, m);
+	deadline_init(&m->save_timer, d->loop, machine_save_turn, m);
 	list_append(bucket(d, name), &m->bucket);
 	/* By name; they mostly come in order, so the search goes from the end. */
 	at = &d->machines;
@@ -109,14 +110,18 @@ static void machine_release(struct machine *m)
 	if (m->op != NULL)
 		operation_end(m->op, &stopping);
 	m->op = NULL;
+	m->op_ending = false;
 	network_release(m);
 	health_destroy(m->health);
 	console_destroy(m->console);
 	hv_destroy(m->hv, NULL, NULL);
+	machine_save_turn(m);
 	/* And what is under way, whose callback has m. */
-	m->closing = 2u + m->syncing + m->tearing_down + m->attaching + m->removing;
+	m->closing = 3u + (m->syncing != SAVE_NOTHING) + m->tearing_down + m->attaching +
+		     m->removing;
 	deadline_close(&m->timer, timer_closed);
 	deadline_close(&m->panic_timer, timer_closed);
+	deadline_close(&m->save_timer, timer_closed);
 }
 
 void machine_destroy(struct machine *m)

@@ -35,7 +35,7 @@ launch() {
 	DROVERD=$!
 }
 
-up() { api GET /version | jq -e ".pid == $DROVERD"; }
+up() { [ "$(api GET /version | jq .pid)" = "$DROVERD" ]; }
 reached() { grep -q "fault $1" "$W/droverd-$starts.log"; }
 
 # What must hold at the end of every round; then all is put back for the next one.

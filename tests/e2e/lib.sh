@@ -231,7 +231,7 @@ droverd_log() { cat "$W/droverd-$starts.log"; }
 
 drover_up() {
 	alive "$DROVERD" || bail "droverd ended at start: $(droverd_log | tail -n 3)"
-	api GET /version | jq -e ".pid == $DROVERD"
+	[ "$(api GET /version | jq .pid)" = "$DROVERD" ]
 }
 
 # stop_droverd [SIGNAL]: with TERM by default; fails when it does not end or ends with an error.

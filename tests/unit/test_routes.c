@@ -273,7 +273,7 @@ static int teardown(void **state)
 
 	/* State files on their way to the disk. */
 	list_for_each_entry (m, &w.d.machines, entry) {
-		for (int i = 0; i < 3000 && m->syncing; i++)
+		for (int i = 0; i < 3000 && m->syncing != SAVE_NOTHING; i++)
 			rig_run_for(w.loop, 10);
 	}
 	machines_release(&w.d);
