@@ -131,6 +131,7 @@ const char *drover_rig_events(struct drover_rig *r)
 
 struct until {
 	uv_prepare_t prepare;
+	uv_timer_t tick;
 	bool (*fn)(void *arg);
 	void *arg;
 	bool flag;
@@ -146,6 +147,10 @@ static void look(uv_prepare_t *prepare)
 		uv_stop(prepare->loop);
 }
 
+static void tick(uv_timer_t *timer)
+{
+}
+
 void drover_rig_until(struct drover_rig *r, bool (*fn)(void *arg), void *arg)
 {
 	struct until u = { .fn = fn, .arg = arg };
@@ -154,8 +159,12 @@ void drover_rig_until(struct drover_rig *r, bool (*fn)(void *arg), void *arg)
 	uv_prepare_init(r->d.loop, &u.prepare);
 	u.prepare.data = &u;
 	uv_prepare_start(&u.prepare, look);
+	/* What is waited for may happen outside of the loop, in a file or another process. */
+	uv_timer_init(r->d.loop, &u.tick);
+	uv_timer_start(&u.tick, tick, 10, 10);
 	rig_run_until(r->d.loop, &u.flag);
 	uv_close((uv_handle_t *)&u.prepare, NULL);
+	uv_close((uv_handle_t *)&u.tick, NULL);
 	uv_run(r->d.loop, UV_RUN_NOWAIT);
 }
 

@@ -199,6 +199,8 @@ static void test_set_state(void **state)
 	machine_set_state(m, MACHINE_PREPARING);
 	machine_set_state(m, MACHINE_PREPARING);
 	assert_string_equal(drover_rig_events(&r), "vm web state\n");
+	/* It is written at the end of the loop's turn, or before something rests on it. */
+	machine_flush(m);
 	text = drover_rig_text(&r, "state/vm/web/state.json");
 	assert_non_null(strstr(text, "\"state\":\"preparing\""));
 	free(text);

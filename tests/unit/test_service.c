@@ -138,22 +138,32 @@ static bool log_has(void *text)
 	return has;
 }
 
+/* While a process executes another program it has no environment for a moment. */
+static bool environment_has(void *text)
+{
+	struct buf environment = { 0 };
+	char path[64];
+	bool has;
+
+	snprintf(path, sizeof(path), "/proc/%d/environ", (int)service_pid(w.s));
+	has = file_read(path, 1 << 20, &environment, NULL) == 0 &&
+	      memmem(environment.data, environment.len, text, strlen(text) + 1) != NULL;
+	buf_finish(&environment);
+	return has;
+}
+
 /* It is written down with pid and start time, bears the marker, and writes into its log. */
 static void test_start(void **state)
 {
-	char path[64], text[600];
-	struct buf environment = { 0 };
+	char text[600];
 
 	new_script("echo \"$1 $DROVER_OWNER\"; echo complaint >&2; exec sleep 600");
 	assert_int_equal(service_pid(w.s), 0);
 	must_start();
 	assert_true(service_up(w.s));
 	assert_recorded();
-	snprintf(path, sizeof(path), "/proc/%d/environ", (int)service_pid(w.s));
-	assert_int_equal(file_read(path, 1 << 20, &environment, NULL), 0);
 	snprintf(text, sizeof(text), "DROVER_OWNER=%s:" OWNER ":" NAME, w.r.run_dir);
-	assert_non_null(memmem(environment.data, environment.len, text, strlen(text) + 1));
-	buf_finish(&environment);
+	drover_rig_until(&w.r, environment_has, text);
 	snprintf(text, sizeof(text), "an argument %s:" OWNER ":" NAME "\ncomplaint\n", w.r.run_dir);
 	drover_rig_until(&w.r, log_has, text);
 	assert_int_equal(getsid(service_pid(w.s)), service_pid(w.s));
