@@ -27,6 +27,7 @@ struct net_monitor {
 	void *arg;
 	char *buffer;
 	bool closing;
+	bool lost; /* something was, since the socket was empty */
 	void (*closed)(void *arg);
 	void *closed_arg;
 };
@@ -104,10 +105,15 @@ static void address_event(struct net_monitor *m, struct nlmsghdr *hdr)
 	m->fn(m->arg, &e);
 }
 
-static void lost(struct net_monitor *m)
+/*
+ * Told when the socket is empty again: until then the kernel drops what comes and does not say so
+ * another time (netlink(7); NETLINK_S_CONGESTED in af_netlink.c).
+ */
+static void tell_lost(struct net_monitor *m)
 {
 	struct net_event e = { .kind = NET_EVENTS_LOST, .ifname = "" };
 
+	m->lost = false;
 	m->fn(m->arg, &e);
 }
 
@@ -141,13 +147,13 @@ static bool read_one(struct net_monitor *m)
 	ssize_t n = recvmsg(m->fd, &msg, 0);
 
 	if (n < 0 && errno == ENOBUFS)
-		lost(m);
+		m->lost = true;
 	else if (n <= 0)
 		return n < 0 && errno == EINTR;
 	else if (from.nl_pid != 0)
 		return true; /* from another program: only the kernel has port 0 */
 	else if ((msg.msg_flags & MSG_TRUNC) != 0)
-		lost(m);
+		m->lost = true;
 	else
 		read_datagram(m, (size_t)n);
 	return true;
@@ -157,8 +163,12 @@ static void readable(uv_poll_t *poll, int status, int events)
 {
 	struct net_monitor *m = container_of(poll, struct net_monitor, poll);
 
-	for (int i = 0; i < BATCH && !m->closing && read_one(m); i++)
-		;
+	bool more = true;
+
+	for (int i = 0; i < BATCH && !m->closing && more; i++)
+		more = read_one(m);
+	if (!more && m->lost && !m->closing)
+		tell_lost(m);
 	/* Lost events are an error of the socket, at which libuv stops polling (EBADF); reading has
 	 * cleared it. */
 	if (status < 0 && !m->closing)

@@ -22,7 +22,7 @@ struct nft_monitor {
 	nft_touched_fn *fn;
 	void *arg;
 	char *buffer;
-	bool closing;
+	bool lost; /* something was, since the socket was empty */
 	void (*closed)(void *arg);
 	void *closed_arg;
 };
@@ -80,7 +80,11 @@ static bool touches(struct nlmsghdr *hdr)
 	}
 }
 
-/* -1: nothing is left to read; else whether it was about our table, or something was lost. */
+/*
+ * -1: nothing is left to read; else whether it was about our table. That something was lost counts
+ * as that, but only when the socket is empty again: until then the kernel drops what comes without
+ * a further word (NETLINK_S_CONGESTED in its af_netlink.c).
+ */
 static int read_one(struct nft_monitor *m)
 {
 	struct sockaddr_nl from = { 0 };
@@ -92,14 +96,18 @@ static int read_one(struct nft_monitor *m)
 	ssize_t n = recvmsg(m->fd, &msg, 0);
 	int left = (int)n;
 
-	if (n < 0 && errno == ENOBUFS)
-		return 1;
+	if (n < 0 && errno == ENOBUFS) {
+		m->lost = true;
+		return 0;
+	}
 	if (n <= 0)
 		return n < 0 && errno == EINTR ? 0 : -1;
 	if (from.nl_pid != 0)
 		return 0;
-	if ((msg.msg_flags & MSG_TRUNC) != 0)
-		return 1;
+	if ((msg.msg_flags & MSG_TRUNC) != 0) {
+		m->lost = true;
+		return 0;
+	}
 	for (; nlmsg_ok(hdr, left); hdr = nlmsg_next(hdr, &left)) {
 		if (touches(hdr))
 			return 1;
@@ -116,6 +124,10 @@ static void readable(uv_poll_t *poll, int status, int events)
 	for (int i = 0; i < BATCH && r >= 0; i++) {
 		r = read_one(m);
 		touched = touched || r > 0;
+	}
+	if (r < 0 && m->lost) {
+		m->lost = false;
+		touched = true;
 	}
 	/* Lost events are an error of the socket, at which libuv stops polling; reading cleared it. */
 	if (status < 0)

@@ -2,9 +2,13 @@
 #include "tests/unit/kit.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include "lib/file.h"
 #include "oci/clone.h"
@@ -180,6 +184,102 @@ static void runs_programs(void **state)
 	assert_int_equal(run_program(hangs, 50, 0, &err), -ETIMEDOUT);
 }
 
+/* On a filesystem that has reflinks, in a mount namespace of its own. */
+static int on_reflinks(const char *mnt)
+{
+	char *disk = path_join(mnt, "disk"), *copy = path_join(mnt, "copy");
+	char *other = path_join("/dev/shm", "drover-test-no-reflink");
+	char *data = calloc(1, 8 << 20);
+	struct statvfs before, after;
+	enum clone_method m = CLONE_COPY;
+	struct buf a, b;
+	struct err err;
+	int fd;
+
+	for (size_t i = 0; i < 8 << 20; i++)
+		data[i] = (char)(i * 31 + i / 4096);
+	kit_write(disk, data, 8 << 20);
+	if (truncate(disk, 20 << 20) < 0)
+		return 1;
+	sync();
+	if (statvfs(mnt, &before) < 0 || clone_file(disk, copy, 0, &m, &err) < 0)
+		return 2;
+	if (m != CLONE_REFLINK || statvfs(mnt, &after) < 0)
+		return 3;
+	/* It costs next to nothing. */
+	if (before.f_bfree > after.f_bfree &&
+		(before.f_bfree - after.f_bfree) * before.f_bsize > 1 << 20)
+		return 4;
+	assert_same(disk, copy);
+	/* Two disks: what is written to one is not seen in the other. */
+	fd = open(copy, O_WRONLY | O_CLOEXEC);
+	if (pwrite(fd, "changed", 7, 4096) != 7)
+		return 5;
+	close(fd);
+	a = kit_read(disk);
+	b = kit_read(copy);
+	if (memcmp(a.data, data, 8 << 20) != 0 || memcmp(b.data + 4096, "changed", 7) != 0)
+		return 6;
+	unlink(copy);
+	/* Grown in the same step; no ext4 is in it. */
+	if (clone_file(disk, copy, 30 << 20, &m, &err) < 0 || m != CLONE_REFLINK)
+		return 7;
+	buf_finish(&b);
+	b = kit_read(copy);
+	if (b.len != 30 << 20 || memcmp(a.data, b.data, a.len) != 0)
+		return 8;
+	/* Onto another filesystem it is a copy. */
+	unlink(other);
+	if (clone_file(disk, other, 0, &m, &err) < 0 || m != CLONE_COPY)
+		return 9;
+	assert_same(disk, other);
+	unlink(other);
+	return 0;
+}
+
+static void shares_blocks_where_it_can(void **state)
+{
+	struct fixture *f = *state;
+	char *mnt = path_join(f->dir, "mnt");
+	int r, status;
+	pid_t pid;
+
+	assert_int_equal(mkdir(mnt, 0700), 0);
+	r = kit_sh("truncate -s 400M '%s' && PATH=$PATH:/usr/sbin:/sbin && "
+		   "{ mkfs.xfs -q -m reflink=1 '%s' || mkfs.btrfs -q '%s'; } 2>/dev/null",
+		f->disk, f->disk, f->disk);
+	if (r != 0) {
+		print_message("neither mkfs.xfs nor mkfs.btrfs: no reflinks to try\n");
+		skip();
+	}
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		if (unshare(CLONE_NEWNS) < 0 ||
+			mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+			mount("none", "/dev/shm", "tmpfs", 0, NULL) < 0 ||
+			kit_sh("mount -o loop '%s' '%s' 2>/dev/null", f->disk, mnt) != 0)
+			_exit(77);
+		r = on_reflinks(mnt);
+		if (umount(mnt) < 0)
+			r = r != 0 ? r : 10;
+		_exit(r);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 77) {
+		print_message("loop mounts are not possible here: no reflinks to try\n");
+		skip();
+	}
+	assert_int_equal(status, 0);
+	free(mnt);
+}
+
+static void names_its_methods(void **state)
+{
+	assert_string_equal(clone_method_name(CLONE_REFLINK), "reflink");
+	assert_string_equal(clone_method_name(CLONE_COPY), "copy");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -188,6 +288,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(grows_but_never_shrinks, setup, teardown),
 		cmocka_unit_test_setup_teardown(leaves_other_content_alone, setup, teardown),
 		cmocka_unit_test_setup_teardown(fails_with_nothing_left, setup, teardown),
+		cmocka_unit_test_setup_teardown(shares_blocks_where_it_can, setup, teardown),
+		cmocka_unit_test(names_its_methods),
 		cmocka_unit_test(runs_programs),
 	};
 

@@ -154,11 +154,7 @@ static void too_many_events_are_told_as_lost(void **state)
 	sh("ip tuntap add dev tap1 mode tap");
 	sh("for i in $(seq 2500); do echo link set tap1 up; echo link set tap1 down; done | ip -b -");
 	await(f, NET_EVENTS_LOST, "");
-	/* The socket is still full of older ones; after them it goes on. */
-	do {
-		f->news = false;
-		uv_run(f->loop, UV_RUN_NOWAIT);
-	} while (f->news);
+	/* Told when there is room again: from here on nothing is missed. */
 	sh("ip link add name br0 type bridge");
 	await(f, NET_LINK_NEW, "br0");
 	finish(f);
