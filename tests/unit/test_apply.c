@@ -67,6 +67,8 @@ static int add(void *arg, const struct ext4_meta *m, uint64_t entry, uint32_t *i
 	buf_printf(
 		&f->diary, "add %u %o %u:%u #%u\n", *ino, m->mode, m->uid, m->gid, (unsigned)entry);
 	if (S_ISLNK(m->mode))
+		free(f->targets[*ino - 100]);
+	if (S_ISLNK(m->mode))
 		f->targets[*ino - 100] = strdup(m->target);
 	for (size_t i = 0; i < m->nxattrs; i++)
 		buf_printf(&f->diary, "  %s=%.*s\n", m->xattrs[i].name, (int)m->xattrs[i].len,
