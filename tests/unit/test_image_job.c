@@ -237,6 +237,11 @@ static void test_bad_reference(void **state)
 	assert_int_equal(runs(), 0);
 }
 
+static bool no_jobs(void *arg)
+{
+	return list_empty(&r.d.image_jobs);
+}
+
 /* Who leaves hears nothing more; the job goes on for the others, and for nobody. */
 static void test_unsub(void **state)
 {
@@ -253,8 +258,7 @@ static void test_unsub(void **state)
 	assert_int_equal(a.lines, 0);
 	assert_int_equal(ask(&a), 0);
 	image_unsub(&a.sub);
-	while (!list_empty(&r.d.image_jobs))
-		uv_run(r.d.loop, UV_RUN_ONCE);
+	drover_rig_until(&r, no_jobs, NULL);
 	assert_int_equal(a.times, 0);
 	assert_int_equal(runs(), 2);
 }

@@ -478,6 +478,11 @@ static void test_slots(void **state)
 
 /* ---- removal ---- */
 
+static bool is_removed(void *arg)
+{
+	return machine_find(&w.r.d, "web") == NULL;
+}
+
 static void test_rm(void **state)
 {
 	struct operation *op = NULL;
@@ -493,8 +498,7 @@ static void test_rm(void **state)
 	assert_null(op);
 	assert_int_equal(machine_rm(m, true, &op, &err), 0);
 	assert_int_equal(machine_rm(m, true, &op, &err), -EBUSY);
-	while (machine_find(&w.r.d, "web") != NULL)
-		uv_run(w.r.d.loop, UV_RUN_ONCE);
+	drover_rig_until(&w.r, is_removed, NULL);
 	assert_null(drover_rig_text(&w.r, "state/vm/web/disk.raw"));
 	assert_int_equal(count_events("vm web removed"), 1);
 }
@@ -517,8 +521,7 @@ static void test_rm_fails(void **state)
 	assert_true(str_starts(err.msg, "vm web: "));
 	free(drover_rig_text(&w.r, "state/vm/web/state.json"));
 	assert_int_equal(machine_rm(m, true, &op, &err), 0);
-	while (machine_find(&w.r.d, "web") != NULL)
-		uv_run(w.r.d.loop, UV_RUN_ONCE);
+	drover_rig_until(&w.r, is_removed, NULL);
 }
 
 int main(void)
