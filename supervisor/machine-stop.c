@@ -386,6 +386,10 @@ static enum restart_verdict decide(struct machine *m, uint64_t *delay_ms)
 /* Of a start or restart that did not come to its end; stops have theirs. */
 static const struct err *op_result(struct machine *m, struct err *err)
 {
+	if (m->op != NULL && m->op_cancelled) {
+		err_set(err, -ECANCELED, "vm %s: %s was cancelled", m->name, operation_verb(m->op));
+		return err;
+	}
 	if (m->op == NULL || m->intent == INTENT_STOP || m->intent == INTENT_KILL)
 		return NULL;
 	if (m->error.code < 0)

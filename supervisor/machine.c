@@ -130,6 +130,7 @@ static void cancel_op(void *arg)
 	struct machine *m = arg;
 
 	m->intent = INTENT_STOP;
+	m->op_cancelled = true;
 	machine_tell(m, "cancelled", "the operation was cancelled");
 	machine_event(m, EV_STOP);
 }
@@ -140,6 +141,7 @@ static int begin_op(struct machine *m, const char *verb, bool can_cancel, struct
 	m->op = operation_begin(m->d->ops, verb, m->name, can_cancel ? cancel_op : NULL, m);
 	if (m->op == NULL)
 		return err_nomem(err);
+	m->op_cancelled = false;
 	if (op != NULL)
 		*op = m->op;
 	return 0;
