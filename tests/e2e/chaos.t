@@ -66,6 +66,9 @@ look() {
 	[ -n "${intent-}" ]
 }
 
+# A pid in a state file may be another process's by now.
+is_hypervisor() { [ "$pid" != 0 ] && alive "$pid" && grep -qsa "guest=$m," "/proc/$pid/cmdline"; }
+
 asks() { # asks MACHINE: its present run may end by our order from now on
 	look "$1" && asked[$1]=$boot
 }
@@ -123,15 +126,15 @@ do_freeze_droverd() {
 do_kill() { # a hypervisor that runs
 	local signals=(KILL KILL KILL SEGV ABRT TERM) sig
 	sig=${signals[how % 6]}
-	look "$m" && [ "$now" = running ] && [ "$pid" != 0 ] && [ "$intent" = 0 ] || return
-	[ -z "${killed[$m/$boot]-}" ] && alive "$pid" || return
+	look "$m" && [ "$now" = running ] && [ "$intent" = 0 ] || return
+	[ -z "${killed[$m/$boot]-}" ] && is_hypervisor || return
 	kill -"$sig" "$pid" 2>/dev/null || return
 	killed[$m/$boot]=$sig
 	note "  SIG$sig to $pid, boot $boot"
 }
 
 do_freeze() { # a hypervisor is slow for a while
-	look "$m" && [ "$pid" != 0 ] || return
+	look "$m" && is_hypervisor || return
 	kill -STOP "$pid" 2>/dev/null || return
 	{
 		sleep "$((how % 2)).$((how % 10))"
