@@ -103,6 +103,18 @@ do_droverd() { # SIGKILL, and whatever follows meets no droverd for a while
 	down=$((how % 4))
 }
 
+# SIGKILL just after something has been begun, so that it is met halfway.
+do_halfway() {
+	case $((how % 4)) in
+	0) do_kill ;;
+	1) order stop stopped ;;
+	2) order start running ;;
+	3) order restart running ;;
+	esac
+	sleep "0.0$(printf %02d $((how / 4 % 30)))"
+	do_droverd
+}
+
 do_leave() { # SIGTERM; the machines stay
 	end_droverd TERM
 	down=$((how % 4))
@@ -191,7 +203,7 @@ do_reload() {
 }
 
 # One line for each action; its share of the whole is the number of its lines.
-actions=(droverd droverd leave reexec freeze_droverd kill kill kill kill kill kill freeze freeze
+actions=(droverd halfway halfway halfway halfway leave reexec freeze_droverd kill kill kill kill kill kill freeze freeze
 	freeze dnsmasq dnsmasq dnsmasq start start start stop stop kill_order restart reload reload reload)
 
 # --- it goes ---
@@ -213,7 +225,7 @@ while [ $SECONDS -lt $end ] && [ $failed = 0 ]; do
 	step=$((step + 1))
 	if ! alive "$DROVERD"; then
 		case $what in
-		droverd | leave | reexec | freeze_droverd | start | stop | kill_order | restart | reload) down=0 ;;
+		droverd | halfway | leave | reexec | freeze_droverd | start | stop | kill_order | restart | reload) down=0 ;;
 		esac
 		[ $((down--)) -gt 0 ] || launch
 	fi
