@@ -92,6 +92,11 @@ faults:
 check-e2e: all test-programs faults
 	B=$(B) tests/run --e2e
 
+# Kills and stops at random for MINUTES, then looks at what has become of it; SEED= replays.
+chaos: deps
+	$(MAKE) -j$(JOBS) all test-programs
+	B=$(B) CHAOS_SECONDS=$$(( $(or $(MINUTES),1) * 60 )) CHAOS_SEED=$(SEED) tests/e2e/chaos.t
+
 asan: deps
 	$(MAKE) -j$(JOBS) B=build/asan CC=$(or $(ASAN_CC),gcc) CFLAGS='-O1 -g -fno-omit-frame-pointer' \
 		SAN='-fsanitize=address,undefined -fno-sanitize-recover=undefined' check-unit
@@ -124,8 +129,8 @@ clean:
 	rm -rf $(B)
 
 help:
-	@echo 'all check check-unit check-e2e asan lint demo bench install clean deps'
+	@echo 'all check check-unit check-e2e chaos asan lint demo bench install clean deps'
 
-.PHONY: all deps faults test-programs check check-unit check-e2e asan lint demo bench install clean help
+.PHONY: all deps faults test-programs check check-unit check-e2e chaos asan lint demo bench install clean help
 .SECONDARY:
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)

@@ -21,7 +21,7 @@ static void set_hint(struct machine *m, enum cause cause, char *text)
 	m->hint = cause;
 	m->hint_text = text;
 	/* Nobody says it a second time: a daemon that comes after us must have it. */
-	machine_save(m, NULL);
+	machine_save_soon(m);
 }
 
 static void emit(struct machine *m, const char *event, const struct hv_event *ev)
@@ -86,7 +86,7 @@ static void guest_reset(struct machine *m, const struct hv_event *ev)
 		m->hint = CAUSE_NONE;
 		free(m->hint_text);
 		m->hint_text = NULL;
-		machine_save(m, NULL);
+		machine_save_soon(m);
 	}
 	machine_health_boot(m);
 	if (m->panicked && m->process)

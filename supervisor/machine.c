@@ -165,13 +165,14 @@ int machine_start(
 		return wrong_state(m, "start", err);
 	if (m->d->stopping)
 		return err_set(err, -ECANCELED, "droverd is stopping");
+	/* What is refused changes nothing: a stop that is under way stays wanted. */
+	if (m->op != NULL)
+		return busy(m, err);
 	if (want) {
 		r = set_want(m, true, err);
 		if (r < 0)
 			return r;
 	}
-	if (m->op != NULL)
-		return busy(m, err);
 	if (machine_active(m) && m->state != MACHINE_STOPPING)
 		return 0;
 	r = begin_op(m, "start", true, op, err);

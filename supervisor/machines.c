@@ -114,8 +114,9 @@ static void machine_release(struct machine *m)
 	network_release(m);
 	health_destroy(m->health);
 	console_destroy(m->console);
-	hv_destroy(m->hv, NULL, NULL);
+	/* It has the process that is to be written down. */
 	machine_save_turn(m);
+	hv_destroy(m->hv, NULL, NULL);
 	/* And what is under way, whose callback has m. */
 	m->closing = 3u + (m->syncing != SAVE_NOTHING) + m->tearing_down + m->attaching +
 		     m->removing;

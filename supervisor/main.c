@@ -49,6 +49,7 @@ static struct daemon {
 	struct strv leftovers; /* owners in the ledger, at start */
 	size_t leftover;       /* the next one */
 	bool on_exit_stop, leaving, reexec;
+	bool early;                /* leaving before there was a server */
 	bool ready, reload_wanted; /* a SIGHUP before we are ready waits */
 	char *api_path;            /* of the socket that we listen at */
 	char *self;                /* what USR2 executes: the path that we were started by */
@@ -87,6 +88,10 @@ static void leave(void)
 		unlink(g.api_path);
 	free(g.api_path);
 	g.api_path = NULL;
+	/* Before the start is over there is none; then the timer says it, not from within a call. */
+	g.early = g.server == NULL;
+	if (g.early)
+		deadline_set(&d->converge, 0);
 	server_destroy(g.server, server_closed, NULL);
 	g.server = NULL;
 }
@@ -535,7 +540,10 @@ static void start(struct drover *d)
 
 static void converge(void *arg)
 {
-	drover_converge(arg);
+	if (g.early && !g.d.leaving)
+		server_closed(NULL);
+	else if (!g.leaving)
+		drover_converge(arg);
 }
 
 static int init(struct drover *d, struct config *c, struct err *err)

@@ -35,7 +35,7 @@ launch() {
 	DROVERD=$!
 }
 
-up() { [ "$(api GET /version | jq .pid)" = "$DROVERD" ]; }
+up() { api_is_up; }
 reached() { grep -q "fault $1" "$W/droverd-$starts.log"; }
 
 # What must hold at the end of every round; then all is put back for the next one.
@@ -124,7 +124,7 @@ round_fail() { # at a start: the step fails with $2
 		fail "$1 $2: the machine fails" "$(api GET /vms/m)"
 		return
 	fi
-	if ! api GET /vms/m | jq -e '.error | test("injected")' >/dev/null || [ "$(hypervisors)" != 0 ]; then
+	if ! says injected vm m .error || [ "$(hypervisors)" != 0 ]; then
 		fail "$1 $2: says why, nothing runs" "$(api GET /vms/m)"
 		return
 	fi
@@ -193,7 +193,7 @@ round_reload_fail() { # the reload fails with $2
 	wait_for "$patience" vm_is m running
 	pid=$(vm_pid m)
 	crash_config 20M
-	if api POST /reload | jq -e '.error.message | test("injected")' >/dev/null && reached "$1=$2" &&
+	if says injected api POST /reload && reached "$1=$2" &&
 		[ "$(vm_pid m)" = "$pid" ] && ! runs_with_20m; then
 		api POST /reload >/dev/null
 		wait_for "$patience" runs_with_20m && clean_up "$1 $2" ||

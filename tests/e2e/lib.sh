@@ -231,8 +231,11 @@ droverd_log() { cat "$W/droverd-$starts.log"; }
 
 drover_up() {
 	alive "$DROVERD" || bail "droverd ended at start: $(droverd_log | tail -n 3)"
-	[ "$(api GET /version | jq .pid)" = "$DROVERD" ]
+	api_is_up
 }
+
+# jq -e is content with no input at all: the answer is compared, not asked.
+api_is_up() { [ "$(api GET /version | jq .pid)" = "$DROVERD" ]; }
 
 # stop_droverd [SIGNAL]: with TERM by default; fails when it does not end or ends with an error.
 stop_droverd() {

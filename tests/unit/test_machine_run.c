@@ -346,6 +346,11 @@ static void test_adopt_running(void **state)
 	m = drover_rig_machine(&w.r, "web");
 	assert_int_equal(machine_load(m, &saved, NULL), 0);
 	assert_int_equal(saved.state, MACHINE_RUNNING);
+	/* Whoever saves it before it is adopted loses nothing of it. */
+	assert_int_equal(machine_save(m, NULL), 0);
+	assert_int_equal(machine_load(m, &saved, NULL), 0);
+	assert_int_equal(saved.state, MACHINE_RUNNING);
+	assert_int_equal(saved.process.pid, pid);
 	machine_adopt(m, &saved, adopted, NULL);
 	rig_run_until(w.r.d.loop, &w.done);
 	await(m, MACHINE_RUNNING);
