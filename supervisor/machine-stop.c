@@ -126,8 +126,6 @@ static void run_step(struct machine *m)
 	struct err err;
 	int r;
 
-	/* The intent is on disk before the command is sent. */
-	machine_flush(m);
 	r = fault_at("stop", words[m->shutdown_step], &err);
 	operation_step(m->op, step_names[m->shutdown_step]);
 	machine_tell(m, "stop-step", "%s", step_names[m->shutdown_step]);

@@ -147,11 +147,10 @@ static int begin_op(struct machine *m, const char *verb, bool can_cancel, struct
 	return 0;
 }
 
-static int set_want(struct machine *m, bool running, struct err *err)
+static void set_want(struct machine *m, bool running)
 {
 	m->want_known = true;
 	m->want_running = running;
-	return machine_save(m, err);
 }
 
 int machine_start(
@@ -168,8 +167,11 @@ int machine_start(
 	/* What is refused changes nothing: a stop that is under way stays wanted. */
 	if (m->op != NULL)
 		return busy(m, err);
-	if (want) {
-		r = set_want(m, true, err);
+	if (want)
+		set_want(m, true);
+	/* A start that begins at once saves that as its first step. */
+	if (want && machine_active(m)) {
+		r = machine_save(m, err);
 		if (r < 0)
 			return r;
 	}
@@ -194,25 +196,48 @@ int machine_start(
 	return 0;
 }
 
+/* What is wanted and what is about to be done are on disk, at once, before it is done. */
+static int save_intent(struct machine *m, enum intent intent, struct err *err)
+{
+	enum intent before = m->intent;
+	int r;
+
+	m->intent = intent;
+	r = machine_save(m, err);
+	if (r < 0)
+		m->intent = before;
+	return r;
+}
+
 int machine_stop(struct machine *m, enum intent how, const char *by, bool want,
 	struct operation **op, struct err *err)
 {
+	bool at_rest = m->state == MACHINE_STOPPED && m->op == NULL;
+	/* A kill overrules everything, a stop whatever makes the machine run. */
+	bool refused = m->op != NULL &&
+		       (m->removing || (how != INTENT_KILL && (m->intent == INTENT_STOP ||
+								      m->intent == INTENT_KILL)));
+	enum intent before = m->intent;
 	struct err overruled;
-	int r;
+	int r = 0;
 
 	if (op != NULL)
 		*op = NULL;
-	if (want && m->cfg != NULL) {
-		r = set_want(m, false, err);
-		if (r < 0)
-			return r;
+	want = want && m->cfg != NULL;
+	if (want)
+		set_want(m, false);
+	if (want || !(at_rest || refused))
+		r = save_intent(m, at_rest || refused ? before : how, err);
+	/* Without a person's wish to keep, a full disk must not keep the machine running. */
+	if (r < 0 && want)
+		return r;
+	if (r < 0) {
+		log_error("%s", err->msg);
+		m->intent = how;
 	}
-	if (m->state == MACHINE_STOPPED && m->op == NULL)
+	if (at_rest)
 		return 0;
-	/* A kill overrules everything, a stop whatever makes the machine run. */
-	if (m->op != NULL &&
-		(m->removing || (how != INTENT_KILL &&
-					(m->intent == INTENT_STOP || m->intent == INTENT_KILL))))
+	if (refused)
 		return busy(m, err);
 	if (m->op != NULL) {
 		struct operation *old = m->op;
@@ -224,9 +249,10 @@ int machine_stop(struct machine *m, enum intent how, const char *by, bool want,
 		operation_end(old, &overruled);
 	}
 	r = begin_op(m, how == INTENT_KILL ? "kill" : "stop", false, op, err);
-	if (r < 0)
+	if (r < 0) {
+		m->intent = before;
 		return r;
-	m->intent = how;
+	}
 	machine_tell(m, how == INTENT_KILL ? "kill" : "stop", "asked for by %s", by);
 	machine_event(m, EV_STOP);
 	return 0;
@@ -235,6 +261,7 @@ int machine_stop(struct machine *m, enum intent how, const char *by, bool want,
 int machine_restart(
 	struct machine *m, enum intent how, const char *by, struct operation **op, struct err *err)
 {
+	enum intent before;
 	int r;
 
 	if (m->cfg == NULL)
@@ -246,12 +273,15 @@ int machine_restart(
 	}
 	if (m->op != NULL)
 		return busy(m, err);
-	r = set_want(m, true, err);
+	set_want(m, true);
+	before = m->intent;
+	r = save_intent(m, how, err);
 	if (r == 0)
 		r = begin_op(m, "restart", false, op, err);
-	if (r < 0)
+	if (r < 0) {
+		m->intent = before;
 		return r;
-	m->intent = how;
+	}
 	machine_tell(m, "restart", "asked for by %s", by);
 	machine_event(m, EV_STOP);
 	return 0;

@@ -27,7 +27,7 @@ peer_domain() { # peer_domain NAME: the machine m01 as libvirt would have it
 
 # Starts libvirtd in this world, with its folders in memory, and defines the machines.
 peer_begin() {
-	command -v virsh >/dev/null && command -v libvirtd >/dev/null || return 1
+	[ "${PEER-}" != no ] && command -v virsh >/dev/null && command -v libvirtd >/dev/null || return 1
 	local dir
 	for dir in /var/lib/libvirt /var/log/libvirt /var/cache/libvirt /etc/libvirt; do
 		mkdir -p "$dir" && mount -t tmpfs tmpfs "$dir" || return 1

@@ -17,8 +17,8 @@ END
 in_state() { api GET /vms | jq --arg s "$1" '[.[] | select(.state == $s)] | length'; }
 all_are() { [ "$(in_state "$1")" = $count ]; }
 pids() { api GET /vms | jq -c '[.[] | [.name, .pid]]'; }
-# Of the hypervisors alone: their jails have the name in their command lines too.
-hypervisors() { pgrep -c -x fake-qemu || true; }
+# Each has a jail too, whose command line begins with its own name.
+hypervisors() { pgrep -c -f '^[^ ]*/fake-qemu ' || true; }
 no_hypervisors() { [ "$(hypervisors)" = 0 ]; }
 ended() { drover events -o json --since "$1" | jq -s '[.[] | select(.event == "ended")] | length'; }
 
@@ -27,8 +27,8 @@ start_droverd
 ok "$count machines start" wait_for "$patience" all_are running
 is "$(api GET /vms | jq '[.[].pid] | unique | length')" $count 'each in a process of its own'
 is "$(hypervisors)" $count 'of which there are no more'
-is "$(drover list -o json | jq -c '[.[].name] == ([.[].name] | sort) and length')" $count \
-	'the list has them all'
+is "$(drover list -o json | jq -c '[.[].name] | [. == sort, length]')" "[true,$count]" \
+	'the list has them all, by name'
 before=$(pids)
 
 is "$(drover plan -o json | jq -c .actions)" '[]' 'the plan for the same file is empty'

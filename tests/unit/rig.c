@@ -73,6 +73,9 @@ void rig_loop_finish(uv_loop_t *loop)
 {
 	bool idle = false;
 
+	/* What the thread pool still does, an fsync for instance, ends by itself. */
+	while (loop->active_reqs.count > 0)
+		uv_run(loop, UV_RUN_ONCE);
 	/* Closing handles need a few turns; a handle that is still active is a leak. */
 	for (int i = 0; i < 100 && !idle; i++)
 		idle = uv_run(loop, UV_RUN_NOWAIT) == 0;

@@ -1,0 +1,234 @@
+/* When a machine's state file is written, and what waits for it: supervisor/machine-state.c. */
+#include "tests/unit/rig.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <unistd.h>
+
+#include "lib/file.h"
+#include "lib/json.h"
+#include "supervisor/machine.h"
+
+struct world {
+	struct drover d;
+	uv_loop_t *loop;
+	char *dir, *state, *run;
+	struct machine *m;
+	int watch; /* of the machine's folder: a rename for each write */
+};
+
+static struct world w;
+
+/* main.c's, which waits for the last machine at its end. */
+void drover_machine_rests(struct drover *d)
+{
+}
+
+static int setup(void **state)
+{
+	struct drover *d = &w.d;
+	struct err err;
+
+	w = (struct world){ .loop = rig_loop(), .dir = rig_tmp() };
+	w.state = path_join(w.dir, "state");
+	w.run = path_join(w.dir, "run");
+	d->loop = w.loop;
+	d->state_dir = w.state;
+	d->run_dir = w.run;
+	list_init(&d->machines);
+	for (size_t i = 0; i < MACHINE_BUCKETS; i++)
+		list_init(&d->machine_buckets[i]);
+	if (operations_create(&d->ops, &err) < 0 ||
+		events_open(&d->events, d->loop, NULL, 1 << 20, &err) < 0 ||
+		machine_create(&w.m, d, "m", &err) < 0)
+		fail_msg("%s", err.msg);
+	w.watch = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	close(w.watch);
+	machines_release(&w.d);
+	events_close(w.d.events);
+	rig_loop_finish(w.loop);
+	operations_destroy(w.d.ops);
+	rig_tmp_finish(w.dir);
+	free(w.state);
+	free(w.run);
+	return 0;
+}
+
+static void watch_writes(void)
+{
+	assert_int_equal(mkdir_p(w.m->dir, 0700, NULL), 0);
+	assert_true(inotify_add_watch(w.watch, w.m->dir, IN_MOVED_TO) >= 0);
+}
+
+/* Since the last call. */
+static unsigned writes(void)
+{
+	_Alignas(struct inotify_event) char buf[4096];
+	unsigned n = 0;
+	ssize_t len;
+
+	while ((len = read(w.watch, buf, sizeof(buf))) > 0) {
+		for (char *p = buf; p < buf + len; n++)
+			p += sizeof(struct inotify_event) +
+			     ((struct inotify_event *)(void *)p)->len;
+	}
+	return n;
+}
+
+static void assert_saved(const char *wanted)
+{
+	char *path = path_join(w.m->dir, "state.json");
+	json_t *j = NULL;
+
+	if (wanted == NULL) {
+		assert_int_not_equal(access(path, F_OK), 0);
+	} else {
+		assert_int_equal(json_read_file(path, &j, NULL), 0);
+		assert_string_equal(json_str(j, "state"), wanted);
+	}
+	json_decref(j);
+	free(path);
+}
+
+static void one_write_a_turn(void **state)
+{
+	watch_writes();
+	machine_set_state(w.m, MACHINE_PREPARING);
+	machine_set_state(w.m, MACHINE_STARTING);
+	machine_set_state(w.m, MACHINE_RUNNING);
+	assert_saved(NULL);
+	uv_run(w.loop, UV_RUN_NOWAIT);
+	assert_saved("running");
+	assert_int_equal(writes(), 1);
+	rig_run_for(w.loop, 50);
+	assert_int_equal(writes(), 0);
+}
+
+static void at_once_when_asked(void **state)
+{
+	struct err err;
+
+	watch_writes();
+	machine_set_state(w.m, MACHINE_RUNNING);
+	machine_flush(w.m);
+	assert_saved("running");
+	machine_flush(w.m);
+	assert_int_equal(writes(), 1);
+	machine_set_state(w.m, MACHINE_PAUSED);
+	assert_int_equal(machine_save(w.m, &err), 0);
+	assert_saved("paused");
+	rig_run_for(w.loop, 50);
+	assert_int_equal(writes(), 1);
+}
+
+static void makes_its_folder(void **state)
+{
+	struct err err;
+
+	assert_int_equal(machine_save(w.m, &err), 0);
+	assert_saved("stopped");
+}
+
+static void not_lost_at_the_end(void **state)
+{
+	char *path = path_join(w.m->dir, "state.json");
+
+	machine_set_state(w.m, MACHINE_RUNNING);
+	machine_destroy(w.m);
+	assert_int_equal(access(path, F_OK), 0);
+	free(path);
+}
+
+struct ending {
+	struct operation_wait wait;
+	bool ended;
+	unsigned writes;
+	enum save syncing;
+};
+
+static void op_ended(void *arg, struct operation *op)
+{
+	struct ending *e = arg;
+
+	e->writes = writes();
+	e->syncing = w.m->syncing;
+	e->ended = true;
+}
+
+static void begin(struct ending *e)
+{
+	*e = (struct ending){ .wait = { .ended = op_ended, .arg = e } };
+	w.m->op = operation_begin(w.d.ops, "start", "m", NULL, NULL);
+	assert_non_null(w.m->op);
+	operation_wait(w.m->op, &e->wait);
+}
+
+static void a_promise_is_waited_for(void **state)
+{
+	struct ending e;
+	struct err err;
+
+	watch_writes();
+	begin(&e);
+	assert_int_equal(machine_save(w.m, &err), 0);
+	machine_end_op(w.m, NULL);
+	assert_false(e.ended);
+	rig_run_until(w.loop, &e.ended);
+	assert_int_equal(e.writes, 1);
+	assert_int_equal(e.syncing, SAVE_NOTHING);
+}
+
+static void the_rest_is_written_but_not_waited_for(void **state)
+{
+	struct ending e;
+
+	watch_writes();
+	begin(&e);
+	machine_set_state(w.m, MACHINE_RUNNING);
+	machine_end_op(w.m, NULL);
+	assert_false(e.ended);
+	uv_run(w.loop, UV_RUN_NOWAIT);
+	assert_true(e.ended);
+	assert_int_equal(e.writes, 1);
+	assert_int_equal(e.syncing, SAVE_WRITTEN);
+}
+
+/* A promise made while the fsync of something older is under way is not taken for kept by it. */
+static void a_later_promise_has_its_own_sync(void **state)
+{
+	struct ending e;
+	struct err err;
+
+	machine_set_state(w.m, MACHINE_RUNNING);
+	uv_run(w.loop, UV_RUN_NOWAIT);
+	assert_int_equal(w.m->syncing, SAVE_WRITTEN);
+	watch_writes();
+	begin(&e);
+	assert_int_equal(machine_save(w.m, &err), 0);
+	machine_end_op(w.m, NULL);
+	rig_run_until(w.loop, &e.ended);
+	assert_int_equal(w.m->save, SAVE_NOTHING);
+	assert_int_equal(e.syncing, SAVE_NOTHING);
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		T(one_write_a_turn),
+		T(at_once_when_asked),
+		T(makes_its_folder),
+		T(not_lost_at_the_end),
+		T(a_promise_is_waited_for),
+		T(the_rest_is_written_but_not_waited_for),
+		T(a_later_promise_has_its_own_sync),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
