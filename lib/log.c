@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/clock.h"
@@ -30,6 +31,17 @@ static int open_file(const char *path)
 	return fd < 0 ? -errno : fd;
 }
 
+/* systemd.exec(5): device and inode of the journal's socket, if stderr is it still. */
+static bool stderr_is_journal(void)
+{
+	const char *stream = getenv("JOURNAL_STREAM");
+	unsigned long long dev, ino;
+	struct stat st;
+
+	return stream != NULL && sscanf(stream, "%llu:%llu", &dev, &ino) == 2 &&
+	       fstat(STDERR_FILENO, &st) == 0 && st.st_dev == dev && st.st_ino == ino;
+}
+
 int log_setup(const struct log_opts *opts)
 {
 	char *path = NULL;
@@ -52,7 +64,7 @@ int log_setup(const struct log_opts *opts)
 	state.fd = fd;
 	state.level = opts->level;
 	state.format = opts->format;
-	state.journal = getenv("JOURNAL_STREAM") != NULL;
+	state.journal = stderr_is_journal();
 	return 0;
 }
 

@@ -1,8 +1,8 @@
 /*
  * lib/log.h - the log of a program: one line a message, text or JSON. Any thread.
  *
- * Text goes to stderr as "<level> message"; under systemd (JOURNAL_STREAM is set) with the
- * sd-daemon prefix <N>. With a file, lines carry an RFC 3339 time; log_reopen() follows a rename.
+ * Text goes to stderr as "<level> message"; where stderr is the journal's (JOURNAL_STREAM) with
+ * the sd-daemon prefix <N>. With a file, lines carry an RFC 3339 time; log_reopen() follows a rename.
  * Control characters and what is no UTF-8 are escaped: a message is always one line.
  */
 #ifndef DROVER_LIB_LOG_H

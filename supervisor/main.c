@@ -1,13 +1,11 @@
 /* droverd: arguments, start, signals, end. */
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <grp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -20,6 +18,7 @@
 #include "lib/log.h"
 #include "supervisor/args.h"
 #include "supervisor/host-net.h"
+#include "supervisor/inherit.h"
 #include "supervisor/machine.h"
 #include "supervisor/marker.h"
 #include "supervisor/network.h"
@@ -29,6 +28,7 @@
 #include "supervisor/reload.h"
 #include "supervisor/routes.h"
 #include "supervisor/strays.h"
+#include "supervisor/upgrade.h"
 #include "supervisor/faults.h"
 
 struct loaded {
@@ -43,8 +43,8 @@ static struct daemon {
 	uv_loop_t loop;
 	uv_signal_t signals[5];
 	unsigned adopting; /* machines whose adoption is under way, and one for the start itself */
-	int lock_fd;
-	struct loaded *loaded; /* until their adoption begins */
+	struct inherited given; /* the API's socket and the lock, once we have them our own */
+	struct loaded *loaded;  /* until their adoption begins */
 	size_t nloaded;
 	struct strv leftovers; /* owners in the ledger, at start */
 	size_t leftover;       /* the next one */
@@ -53,7 +53,12 @@ static struct daemon {
 	bool ready, reload_wanted; /* a SIGHUP before we are ready waits */
 	char *api_path;            /* of the socket that we listen at */
 	char *self;                /* what USR2 executes: the path that we were started by */
-} g = { .lock_fd = -1 };
+	char **argv;
+	struct child_run *check; /* of what USR2 is to execute; NULL: none runs */
+} g = { .given = { .listen_fd = -1, .lock_fd = -1 } };
+
+/* For what was asked and not yet answered when we re-execute: not for what clients follow. */
+#define DRAIN_MS 2000
 
 /* ---- leaving ---- */
 
@@ -62,6 +67,9 @@ static void server_closed(void *arg)
 	struct drover *d = &g.d;
 
 	d->leaving = true;
+	if (g.reexec)
+		upgrade_block_signals(true);
+	notify_close();
 	reconcile_destroy(d->reconciler);
 	d->reconciler = NULL;
 	machines_release(d);
@@ -74,6 +82,18 @@ static void server_closed(void *arg)
 		uv_close((uv_handle_t *)&g.signals[i], NULL);
 }
 
+/* The socket goes, unless it is the service manager's. */
+static void close_api(void)
+{
+	if (g.given.listen_fd >= 0)
+		close(g.given.listen_fd);
+	g.given.listen_fd = -1;
+	if (g.api_path != NULL && !g.given.activated)
+		unlink(g.api_path);
+	free(g.api_path);
+	g.api_path = NULL;
+}
+
 static void leave(void)
 {
 	struct drover *d = &g.d;
@@ -81,13 +101,16 @@ static void leave(void)
 	if (g.leaving)
 		return;
 	g.leaving = true;
+	if (g.check != NULL)
+		child_run_cancel(g.check);
 	d->stopping = true;
 	events_emit(d->events, "drover", NULL, g.reexec ? "re-executing" : "stopping", NULL);
 	image_jobs_stop(d);
-	if (g.api_path != NULL)
-		unlink(g.api_path);
-	free(g.api_path);
-	g.api_path = NULL;
+	/* libmicrohttpd would shut a socket down that another process is to go on with. */
+	if (g.server != NULL && !g.reexec)
+		server_quiesce(g.server, 0, NULL, NULL);
+	if (!g.reexec)
+		close_api();
 	/* Before the start is over there is none; then the timer says it, not from within a call. */
 	g.early = g.server == NULL;
 	if (g.early)
@@ -155,6 +178,61 @@ static void stop_all(struct drover *d)
 	drover_machine_rests(d);
 }
 
+/* ---- re-execution ---- */
+
+static void answered(void *arg)
+{
+	if (g.reexec)
+		leave();
+}
+
+static void refused(const struct child_result *res, const struct err *err)
+{
+	json_t *more = json_object();
+	char *text = res != NULL ? strdup(res->errout) : NULL;
+
+	for (char *save = NULL, *line = text != NULL ? strtok_r(text, "\n", &save) : NULL;
+		line != NULL; line = strtok_r(NULL, "\n", &save))
+		log_error("%s", line);
+	free(text);
+	log_error("re-exec: %s; this droverd goes on", err->msg);
+	json_put_str(more, "reason", err->msg);
+	events_emit(g.d.events, "drover", NULL, "re-exec-refused", more);
+}
+
+static void checked(void *arg, const struct child_result *res, const struct err *err)
+{
+	g.check = NULL;
+	if (g.leaving || g.d.stopping)
+		return;
+	if (err != NULL) {
+		refused(res, err);
+		return;
+	}
+	log_info("re-executing %s", g.self);
+	g.reexec = true;
+	notify_reloading();
+	/* Who connects from now on is answered by the new program. */
+	server_quiesce(g.server, DRAIN_MS, answered, NULL);
+}
+
+static void reexecute(struct drover *d)
+{
+	struct err err;
+
+	if (!g.ready || g.check != NULL || g.reexec || d->stopping) {
+		log_info("re-exec: ignoring the signal: %s",
+			!g.ready ? "droverd is starting"
+				 : "it is under way, or droverd is leaving");
+		return;
+	}
+	if (g.self == NULL)
+		err_set(&err, -ENOENT, "droverd is not where it was started from");
+	else if (upgrade_check(&g.check, d->loop, g.self, g.argv, checked, NULL, &err) == 0)
+		return;
+	refused(NULL, &err);
+}
+
 /* ---- signals ---- */
 
 static void reload(struct drover *d)
@@ -208,11 +286,10 @@ static void on_signal(uv_signal_t *handle, int sig)
 		log_state(d);
 		break;
 	case SIGUSR2:
-		log_info("re-executing %s", g.self);
-		g.reexec = true;
-		leave();
+		reexecute(d);
 		break;
 	default:
+		g.reexec = false; /* if it was on its way */
 		notify_stopping();
 		/* The second one does not wait any more: the machines run on. */
 		if (drover_config(d)->drover->on_exit == ON_EXIT_STOP && !d->stopping) {
@@ -228,39 +305,6 @@ static void on_signal(uv_signal_t *handle, int sig)
 }
 
 /* ---- starting ---- */
-
-static int take_lock(const struct drover_config *c, struct err *err)
-{
-	char *path = path_join(c->run_dir, "droverd.lock");
-	char text[32];
-	int fd;
-
-	if (path == NULL)
-		return err_nomem(err);
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (fd < 0) {
-		int r = err_errno(err, -errno, "open %s", quote(path));
-
-		free(path);
-		return r;
-	}
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-		ssize_t n = read(fd, text, sizeof(text) - 1);
-
-		text[MAX(n, 0)] = '\0';
-		close(fd);
-		err_set(err, -EBUSY, "another droverd (process %s) works with %s", str_trim(text),
-			quote(c->run_dir));
-		free(path);
-		return -EBUSY;
-	}
-	snprintf(text, sizeof(text), "%d\n", (int)getpid());
-	if (ftruncate(fd, 0) < 0 || write(fd, text, strlen(text)) < 0)
-		log_warn("%s: %s (ignoring)", path, strerror(errno));
-	free(path);
-	g.lock_fd = fd;
-	return 0;
-}
 
 static int make_dirs(const struct drover_config *c, struct err *err)
 {
@@ -347,18 +391,19 @@ static int listen_api(struct drover *d, struct err *err)
 	};
 	char *path = c->listen != NULL ? strdup(c->listen) : path_join(c->run_dir, "api.sock");
 	struct group *gr = c->group != NULL ? getgrnam(c->group) : NULL;
-	int fd = -1, r;
+	int r;
 
 	if (path == NULL)
 		return err_nomem(err);
-	r = unix_listen(path, 0660, 128, &fd, err);
+	r = inherit_listen(&g.given, path, err);
 	if (r == 0 && gr != NULL) {
 		opts.group = gr->gr_gid;
-		if (chown(path, (uid_t)-1, gr->gr_gid) < 0)
+		/* The mode of the service manager's socket is in its unit. */
+		if (!g.given.activated && chown(path, (uid_t)-1, gr->gr_gid) < 0)
 			log_warn("%s: chown: %s (ignoring)", path, strerror(errno));
 	}
 	if (r == 0)
-		r = server_create(&g.server, d->loop, fd, &opts, err);
+		r = server_create(&g.server, d->loop, g.given.listen_fd, &opts, err);
 	if (r == 0)
 		log_info("droverd %s listens at %s", PACKAGE_VERSION, path);
 	if (r == 0)
@@ -583,7 +628,7 @@ static int init(struct drover *d, struct config *c, struct err *err)
 			"drover-jail is neither beside droverd nor in ../libexec/drover");
 	r = make_dirs(c->drover, err);
 	if (r == 0)
-		r = take_lock(c->drover, err);
+		r = inherit_lock(&g.given, c->drover->run_dir, err);
 	if (r == 0 && log_setup(&log) < 0)
 		r = err_set(err, -EIO, "log_file %s cannot be opened", quote(log.path));
 	if (r < 0)
@@ -595,7 +640,11 @@ static int init(struct drover *d, struct config *c, struct err *err)
 		uv_signal_init(d->loop, &g.signals[i]);
 		uv_signal_start(&g.signals[i], on_signal, sigs[i]);
 	}
-	return open_parts(d, err);
+	upgrade_block_signals(false);
+	r = open_parts(d, err);
+	if (r == 0)
+		notify_open(d);
+	return r;
 }
 
 static const char *boot_point(size_t i)
@@ -647,10 +696,13 @@ int main(int argc, char **argv)
 	struct err err;
 	int r;
 
+	inherit_take(&g.given);
+	notify_take();
 	r = args_parse(&g.args, argc, argv);
 	if (r >= 0)
 		return r;
-	g.self = find_program(argv[0]);
+	g.self = upgrade_path(argv[0]);
+	g.argv = argv;
 	g.d.load = (struct config_load_opts){
 		.path = g.args.path, .overrides = g.args.overrides, .noverrides = g.args.noverrides
 	};
@@ -676,11 +728,11 @@ int main(int argc, char **argv)
 	start(&g.d);
 	uv_run(&g.loop, UV_RUN_DEFAULT);
 	finish(&g.d);
-	if (g.reexec && g.self != NULL) {
-		execv(g.self, argv);
-		fprintf(stderr, "droverd: execute %s: %s\n", g.self, strerror(errno));
-		return 1;
+	if (g.reexec) {
+		notify_pass();
+		upgrade_exec(g.self, argv, &g.given);
 	}
+	close_api();
 	free(g.self);
 	args_finish(&g.args);
 	return g.args.exit_status;

@@ -15,10 +15,14 @@ struct server {
 	uv_poll_t poll;   /* libmicrohttpd's epoll descriptor */
 	uv_timer_t timer; /* its time-outs */
 	uv_idle_t idle;   /* active while it is to run at the next turn */
+	uv_timer_t drain; /* of server_quiesce() */
 	struct server_opts opts;
 	struct list requests;
 	unsigned handles; /* open libuv handles, those of gone watches among them */
 	bool closing;
+	unsigned fresh; /* connections without a request so far */
+	void (*drained)(void *arg);
+	void *drained_arg;
 	void (*closed)(void *arg);
 	void *closed_arg;
 };
@@ -79,6 +83,12 @@ struct stream {
 
 /* Lets libmicrohttpd run at the next turn of the loop, never from within the caller. */
 void server_kick(struct server *s);
+/* libmicrohttpd tells of a connection's begin and end; its first request has begun. */
+void server_connection(void *arg, struct MHD_Connection *conn, void **ctx,
+	enum MHD_ConnectionNotificationCode code);
+void server_connection_asks(struct server *s, struct MHD_Connection *conn);
+/* Whether what server_quiesce() waits for has come. */
+void server_drain_look(struct server *s);
 /* Puts a suspended connection back to work. */
 void request_resume(struct request *rq);
 void request_suspend(struct request *rq);

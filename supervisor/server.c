@@ -36,6 +36,7 @@ static void server_run(struct server *s)
 		server_kick(s);
 	else
 		uv_timer_start(&s->timer, on_timer, ms, 0);
+	server_drain_look(s);
 }
 
 static void on_poll(uv_poll_t *poll, int status, int events)
@@ -197,6 +198,7 @@ static struct request *request_begin(struct server *s, struct MHD_Connection *co
 		return NULL;
 	rq->server = s;
 	rq->conn = conn;
+	server_connection_asks(s, conn);
 	list_append(&s->requests, &rq->link);
 	if (!peer_allowed(rq)) {
 		char msg[128];
@@ -321,7 +323,8 @@ int server_create(struct server **out, uv_loop_t *loop, int listen_fd,
 	s->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG,
 		0, NULL, NULL, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
 		MHD_OPTION_LISTEN_SOCKET, listen_fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed,
-		NULL, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL,
+		NULL, MHD_OPTION_NOTIFY_CONNECTION, server_connection, s,
+		MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL,
 		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
 		MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTION_LIMIT,
 		MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_TIMEOUT_S,
@@ -337,9 +340,10 @@ int server_create(struct server **out, uv_loop_t *loop, int listen_fd,
 		return err_set(err, -EIO, "the HTTP server cannot be watched");
 	}
 	uv_timer_init(loop, &s->timer);
+	uv_timer_init(loop, &s->drain);
 	uv_idle_init(loop, &s->idle);
-	s->handles = 3;
-	s->poll.data = s->timer.data = s->idle.data = s;
+	s->handles = 4;
+	s->poll.data = s->timer.data = s->drain.data = s->idle.data = s;
 	uv_poll_start(&s->poll, UV_READABLE, on_poll);
 	*out = s;
 	return 0;
@@ -368,6 +372,7 @@ static void server_stop(struct server *s)
 		list_remove(&rq->link);
 	uv_close((uv_handle_t *)&s->poll, on_handle_closed);
 	uv_close((uv_handle_t *)&s->timer, on_handle_closed);
+	uv_close((uv_handle_t *)&s->drain, on_handle_closed);
 	uv_close((uv_handle_t *)&s->idle, on_handle_closed);
 }
 
@@ -390,6 +395,7 @@ void server_destroy(struct server *s, void (*closed)(void *arg), void *arg)
 	if (s == NULL || s->closing)
 		return;
 	s->closing = true;
+	s->drained = NULL;
 	s->closed = closed;
 	s->closed_arg = arg;
 	list_for_each_entry_safe (rq, tmp, &s->requests, link) {

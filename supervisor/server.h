@@ -38,6 +38,13 @@ struct server_opts {
 int server_create(struct server **out, uv_loop_t *loop, int listen_fd,
 	const struct server_opts *opts, struct err *err);
 /*
+ * Accepts nothing more: the listening socket is the caller's again, and who connects waits in its
+ * queue. done (may be NULL) fires, never before this returns, when all that was accepted has been
+ * answered, but for streams and what handlers still owe; at the latest after timeout_ms; not after
+ * server_destroy(). Once.
+ */
+int server_quiesce(struct server *s, uint64_t timeout_ms, void (*done)(void *arg), void *arg);
+/*
  * Ends all connections (streams end, deferred requests get 503) and closes; closed fires when the
  * memory is gone. Takes NULL.
  */
