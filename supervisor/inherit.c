@@ -76,12 +76,15 @@ static void take_activated(struct inherited *out)
 static void take_reexec(struct inherited *out)
 {
 	const char *text = getenv(REEXEC_VARIABLE);
-	int pid, listen_fd, lock_fd, activated;
+	int pid, listen_fd, lock_fd, activated, end = 0;
 
 	/* A pid that is not ours: somebody else's variable, inherited by mistake. */
 	out->reexec = text != NULL &&
-		      sscanf(text, "%d %d %d %d", &pid, &listen_fd, &lock_fd, &activated) == 4 &&
-		      pid == getpid();
+		      sscanf(text, "%d %d %d %d %n", &pid, &listen_fd, &lock_fd, &activated,
+			      &end) == 4 &&
+		      end > 0 && pid == getpid();
+	if (out->reexec)
+		out->path = strdup(text + end);
 	unsetenv(REEXEC_VARIABLE);
 	if (!out->reexec)
 		return;
@@ -105,17 +108,17 @@ static int let_live(int fd)
 	return fd >= 0 && fcntl(fd, F_SETFD, 0) < 0 ? -errno : 0;
 }
 
-int inherit_pass(const struct inherited *in)
+int inherit_pass(const struct inherited *in, const char *path)
 {
-	char text[64];
-	int r = let_live(in->listen_fd);
+	char *text = str_printf(
+		"%d %d %d %d %s", (int)getpid(), in->listen_fd, in->lock_fd, in->activated, path);
+	int r = text == NULL ? -ENOMEM : let_live(in->listen_fd);
 
 	if (r == 0)
 		r = let_live(in->lock_fd);
-	snprintf(text, sizeof(text), "%d %d %d %d", (int)getpid(), in->listen_fd, in->lock_fd,
-		in->activated);
 	if (r == 0 && setenv(REEXEC_VARIABLE, text, 1) < 0)
 		r = -errno;
+	free(text);
 	return r;
 }
 

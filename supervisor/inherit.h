@@ -1,7 +1,7 @@
 /*
  * supervisor/inherit.h - descriptors that this process was given: the API's socket by systemd
  * (sd_listen_fds(3): LISTEN_PID, LISTEN_FDS), or socket and lock by the droverd that it was before
- * it re-executed itself (DROVER_REEXEC, which holds the pid and the numbers). Before any thread is
+ * it re-executed itself (DROVER_REEXEC, which holds pid, numbers and path). Before any thread is
  * made.
  */
 #ifndef DROVER_SUPERVISOR_INHERIT_H
@@ -15,6 +15,7 @@ struct inherited {
 	int lock_fd;    /* of run_dir/droverd.lock, locked; -1: none */
 	bool activated; /* the socket's path is systemd's, who made it, and not ours to remove */
 	bool reexec;    /* by ourselves */
+	char *path;     /* with reexec: of the program that was asked for; malloc'd */
 };
 
 /* Takes them, with close-on-exec, out of the environment; closes what is of no use to us. */
@@ -27,6 +28,6 @@ int inherit_lock(struct inherited *in, const char *run_dir, struct err *err);
 /* The socket that we were given, where that is the one to listen at; else one of our own. */
 int inherit_listen(struct inherited *in, const char *path, struct err *err);
 /* Makes them outlive the exec that follows. -errno; nothing is closed. */
-int inherit_pass(const struct inherited *in);
+int inherit_pass(const struct inherited *in, const char *path);
 
 #endif

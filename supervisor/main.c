@@ -701,7 +701,7 @@ int main(int argc, char **argv)
 	r = args_parse(&g.args, argc, argv);
 	if (r >= 0)
 		return r;
-	g.self = upgrade_path(argv[0]);
+	g.self = g.given.path != NULL ? g.given.path : upgrade_path(argv[0]);
 	g.argv = argv;
 	g.d.load = (struct config_load_opts){
 		.path = g.args.path, .overrides = g.args.overrides, .noverrides = g.args.noverrides

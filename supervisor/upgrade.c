@@ -57,7 +57,7 @@ void upgrade_block_signals(bool block)
 
 _Noreturn void upgrade_exec(const char *path, char *const *argv, const struct inherited *pass)
 {
-	int r = inherit_pass(pass);
+	int r = inherit_pass(pass, path);
 
 	if (r < 0)
 		log_error("re-exec: the API's socket cannot be passed on: %s", strerror(-r));

@@ -179,7 +179,7 @@ is "$(pids)" "$before" 'with the same machines'
 printf '#!/bin/sh\nexec sleep 1000\n' >"$W/bin/droverd"
 chmod 755 "$W/bin/droverd"
 kill -USR2 "$DROVERD"
-wait_for "$patience" pgrep -P "$DROVERD" sleep
+ok 'the path to look at is still the one of the start' wait_for "$patience" pgrep -P "$DROVERD" sleep
 ok 'SIGTERM during the check' stop_droverd
 ok 'the machines run on' alive "$(jq .one <<<"$before")"
 ln -sfn "$B/droverd" "$W/bin/droverd"
