@@ -1,6 +1,7 @@
 # Objects and programs go to $(B); `make help` lists the targets.
 B ?= build
 PREFIX ?= /usr/local
+UNITDIR ?= $(PREFIX)/lib/systemd/system
 DESTDIR ?=
 SAN ?=
 JOBS ?= 2
@@ -122,6 +123,12 @@ install: all
 	install -m 644 contrib/man/drover.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 	install -m 644 contrib/completion/drover.bash \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/drover
+	install -d $(DESTDIR)$(UNITDIR)
+	install -m 644 contrib/systemd/*.service contrib/systemd/*.socket contrib/systemd/*.slice \
+		$(DESTDIR)$(UNITDIR)/
+	sed -e 's|@SBINDIR@|$(PREFIX)/sbin|' -e 's|@DOCDIR@|$(PREFIX)/share/doc/drover|' \
+		contrib/systemd/droverd.service.in >$(DESTDIR)$(UNITDIR)/droverd.service
+	chmod 644 $(DESTDIR)$(UNITDIR)/droverd.service
 	install -m 644 README.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/drover/
 	install -m 644 etc/drover.ini etc/examples/*.ini $(DESTDIR)$(PREFIX)/share/doc/drover/examples/
 
