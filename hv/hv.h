@@ -71,9 +71,10 @@ struct hv_spec {
 	const char *watchdog;          /* device: i6300esb, ib700; NULL: none */
 	const char *watchdog_action;   /* reset, poweroff, pause, none; NULL: reset */
 	const char *jail;              /* path of drover-jail; NULL: the hypervisor is our child */
-	const char *env;               /* "NAME=value", added to its environment; NULL: none */
-	const char *log_path;          /* O_APPEND file for its stdout and stderr */
-	uint64_t ready_timeout_ms;     /* until the monitor answers; 0: 60 s */
+	const char *cgroup;        /* folder that it and its jail enter, if they can; NULL: none */
+	const char *env;           /* "NAME=value", added to its environment; NULL: none */
+	const char *log_path;      /* O_APPEND file for its stdout and stderr */
+	uint64_t ready_timeout_ms; /* until the monitor answers; 0: 60 s */
 	unsigned tsc_khz; /* of the host, for microvm under TCG; 0: hv_start() finds it out */
 };
 

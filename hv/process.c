@@ -316,6 +316,7 @@ static int spawn_plain(struct process *p, const struct process_spec *spec, struc
 		.fds = fds,
 		.nfds = child_fds(spec, fds, -1),
 		.env = spec->env,
+		.cgroup = spec->cgroup,
 		.new_session = true };
 	int r = child_spawn(&p->hypervisor, p->loop, &cs, hypervisor_exited, p, err);
 
@@ -330,9 +331,11 @@ static int spawn_plain(struct process *p, const struct process_spec *spec, struc
 static int spawn_jailed(struct process *p, const struct process_spec *spec, struct err *err)
 {
 	struct child_fd fds[HV_FDS_MAX + 3];
-	struct child_spec cs = {
-		.file = spec->jail, .fds = fds, .env = spec->env, .new_session = true
-	};
+	struct child_spec cs = { .file = spec->jail,
+		.fds = fds,
+		.env = spec->env,
+		.cgroup = spec->cgroup,
+		.new_session = true };
 	struct strv argv = { 0 };
 	int pipefd[2], r;
 

@@ -23,9 +23,10 @@ struct process_callbacks {
 struct process_spec {
 	const struct hv_command *command;
 	const char *run_dir;
-	const char *jail; /* NULL: none */
-	const char *env;  /* "NAME=value" for it and its jail; NULL: none */
-	int log_fd;       /* its stdout and stderr; -1: /dev/null */
+	const char *jail;   /* NULL: none */
+	const char *cgroup; /* child_spec.cgroup; NULL: none */
+	const char *env;    /* "NAME=value" for it and its jail; NULL: none */
+	int log_fd;         /* its stdout and stderr; -1: /dev/null */
 };
 
 int process_spawn(struct process **out, uv_loop_t *loop, const struct process_spec *spec,

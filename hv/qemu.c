@@ -261,6 +261,7 @@ static int spawn(struct qemu *q, const struct hv_spec *spec, const int *listener
 	struct process_spec ps = { .command = &cmd,
 		.run_dir = spec->run_dir,
 		.jail = spec->jail,
+		.cgroup = spec->cgroup,
 		.env = spec->env,
 		.log_fd = log_fd };
 	int r;

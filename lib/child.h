@@ -29,6 +29,11 @@ struct child_spec {
 	const char *cwd;            /* NULL: "/" */
 	const struct child_fd *fds; /* 0, 1, 2 not named here become /dev/null */
 	size_t nfds;
+	/*
+	 * Folder of a cgroup that it enters before its exec; NULL: ours. It runs even if it could
+	 * not: whoever needs to know looks.
+	 */
+	const char *cgroup;
 	bool new_session; /* setsid(): it shall outlive us and our terminal */
 	bool die_with_us; /* PR_SET_PDEATHSIG(SIGKILL): helpers that must not outlive us */
 	/* Limits; 0: as ours. */

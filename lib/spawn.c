@@ -15,6 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "lib/file.h"
+
 /*
  * The child runs on our memory until it execs (CLONE_VM | CLONE_VFORK), so what it costs does not
  * grow with our size, and it must not allocate, log, or return. Where it failed it says through
@@ -24,7 +26,8 @@ struct job {
 	const struct child_spec *spec;
 	char *const *envp;
 	int devnull;
-	int lift; /* a number above every target */
+	int cgroup_fd; /* of cgroup.procs; -1: none */
+	int lift;      /* a number above every target */
 	sigset_t mask;
 	volatile int error;
 	const char *volatile what;
@@ -84,6 +87,20 @@ NO_SANITIZE static void set_limit(struct job *job, __rlimit_resource_t what, uin
 		fail(job, "set a resource limit");
 }
 
+NO_SANITIZE static void enter_cgroup(struct job *job)
+{
+	char text[16], *at = text + sizeof(text);
+	pid_t pid = getpid();
+
+	*--at = '\n';
+	do
+		*--at = (char)('0' + pid % 10);
+	while ((pid /= 10) != 0);
+	if (job->cgroup_fd >= 0 &&
+		write(job->cgroup_fd, at, (size_t)(text + sizeof(text) - at)) < 0)
+		errno = 0;
+}
+
 NO_SANITIZE static int child_main(void *arg)
 {
 	struct job *job = arg;
@@ -92,6 +109,7 @@ NO_SANITIZE static int child_main(void *arg)
 	reset_signals();
 	if (s->new_session ? setsid() < 0 : setpgid(0, 0) < 0)
 		fail(job, "make a process group");
+	enter_cgroup(job);
 	map_fds(job);
 	if (chdir(s->cwd != NULL ? s->cwd : "/") < 0)
 		fail(job, "change the working folder");
@@ -129,12 +147,28 @@ static char **add_variable(char *const *from, const char *variable)
 	return envp;
 }
 
+static int open_cgroup(const char *dir)
+{
+	char *path = path_join(dir, "cgroup.procs");
+	int fd = path != NULL ? open(path, O_WRONLY | O_APPEND | O_CLOEXEC) : -1;
+
+	free(path);
+	return fd;
+}
+
+static void close_job(const struct job *job)
+{
+	close(job->devnull);
+	if (job->cgroup_fd >= 0)
+		close(job->cgroup_fd);
+}
+
 #define STACK_SIZE (64 * 1024)
 
 int spawn_process(const struct child_spec *spec, pid_t *pid, int *pidfd, struct err *err)
 {
 	char *const *base = spec->envp != NULL ? spec->envp : environ;
-	struct job job = { .spec = spec, .envp = base, .lift = 10 };
+	struct job job = { .spec = spec, .envp = base, .cgroup_fd = -1, .lift = 10 };
 	char **with = NULL;
 	sigset_t all, old;
 	pid_t child;
@@ -147,6 +181,8 @@ int spawn_process(const struct child_spec *spec, pid_t *pid, int *pidfd, struct 
 	job.devnull = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (job.devnull < 0)
 		return err_errno(err, -errno, "open /dev/null");
+	if (spec->cgroup != NULL)
+		job.cgroup_fd = open_cgroup(spec->cgroup);
 	if (spec->env != NULL)
 		job.envp = with = add_variable(base, spec->env);
 	stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE,
@@ -155,7 +191,7 @@ int spawn_process(const struct child_spec *spec, pid_t *pid, int *pidfd, struct 
 		if (stack != MAP_FAILED)
 			munmap(stack, STACK_SIZE);
 		free(with);
-		close(job.devnull);
+		close_job(&job);
 		return err_nomem(err);
 	}
 	/* No handler of ours may run in the child, which shares our memory. */
@@ -168,7 +204,7 @@ int spawn_process(const struct child_spec *spec, pid_t *pid, int *pidfd, struct 
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	munmap(stack, STACK_SIZE);
 	free(with);
-	close(job.devnull);
+	close_job(&job);
 	if (child < 0)
 		return err_errno(err, -job.error, "start %s", quote(spec->file));
 	if (job.error != 0) {

@@ -63,6 +63,10 @@ const struct config_key config_keys[] = {
 		.help = "Lines for people, or one JSON object a line." },
 	{ SECTION_DROVER, "log_file", KEY_PATH, D(log_file), .reload = RELOAD_LIVE,
 		.help = "File to log to; if not set, standard error. SIGHUP opens it again." },
+	{ SECTION_DROVER, "cgroup_root", KEY_PATH, D(cgroup_root), .reload = RELOAD_LIVE,
+		.help = "Folder of a delegated cgroup v2 tree without processes of its own, below "
+			"which each machine gets its cgroup when it starts; if not set, that of "
+			"drover-machines.service." },
 	{ SECTION_DROVER, "max_starts", KEY_INT, D(max_starts), .def = "0", .max = 1024,
 		.reload = RELOAD_LIVE,
 		.help = "How many machines may be starting at once; 0 is the number of processors." },
@@ -251,6 +255,31 @@ const struct config_key config_keys[] = {
 	{ SECTION_VM, "agent", KEY_BOOL, V(agent), .def = "no", .reload = RELOAD_RESTART,
 		.help = "Give the guest the port of the QEMU guest agent; a stop asks the agent "
 			"first, if it answers." },
+	{ SECTION_VM, "memory_limit", KEY_BOOL, V(memory_limit), .def = "no", .reload = RELOAD_LIVE,
+		.help = "Whether the hypervisor may use no more than memory and memory_overhead; "
+			"beyond that the kernel kills it (cause oom-kill). Limits need a cgroup "
+			"(cgroup_root); without one the machine runs with the condition "
+			"no-cgroup." },
+	{ SECTION_VM, "memory_overhead", KEY_SIZE, V(memory_overhead), .def = "256M",
+		.max = 16 * TIB, .reload = RELOAD_LIVE,
+		.help = "What memory_limit leaves the hypervisor beside the guest's memory; with "
+			"accel = tcg the code that it translates can take 1G more." },
+	{ SECTION_VM, "cpu_limit", KEY_INT, V(cpu_limit), .def = "0", .max = 100000,
+		.reload = RELOAD_LIVE,
+		.help = "The most processor time, in percent of one processor (250: two and a "
+			"half); 0 is no limit." },
+	{ SECTION_VM, "cpu_weight", KEY_INT, V(cpu_weight), .def = "0", .max = 10000,
+		.reload = RELOAD_LIVE,
+		.help = "Share of the processors where machines compete for them, 1 to 10000; 0 is "
+			"the kernel's default of 100." },
+	{ SECTION_VM, "io_weight", KEY_INT, V(io_weight), .def = "0", .max = 10000,
+		.reload = RELOAD_LIVE,
+		.help = "Share of the disks where machines compete for them, 1 to 10000; 0 is the "
+			"kernel's default of 100." },
+	{ SECTION_VM, "pids_limit", KEY_INT, V(pids_limit), .def = "0", .max = 4194304,
+		.reload = RELOAD_LIVE,
+		.help = "The most threads of the hypervisor and its parent drover-jail; 0 is no "
+			"limit." },
 	{ SECTION_VM, "qemu_args", KEY_ARGS, V(qemu_args), .late = true, .reload = RELOAD_RESTART,
 		.help = "Further arguments for QEMU, split at white space (a value in double quotes "
 			"is one argument); may be repeated." },

@@ -89,6 +89,7 @@ struct drover_config {
 	struct config_section s;
 	struct strv include; /* globs as written; the files are in config.files */
 	char *run_id, *state_dir, *run_dir, *listen, *group, *log_file;
+	char *cgroup_root;    /* NULL: CGROUP_DEFAULT_ROOT */
 	int on_exit;          /* enum on_exit */
 	int log_level;        /* enum log_level */
 	int log_format;       /* enum log_format */
@@ -191,6 +192,8 @@ struct vm_config {
 	int watchdog;        /* index into watchdog_words (config-keys.c); 0: none */
 	int watchdog_action; /* index into "reset", "poweroff", "pause", "none" */
 	bool agent;          /* the guest has an agent's port */
+	bool memory_limit;   /* memory + memory_overhead is the most; the others: 0 is none */
+	uint64_t memory_overhead, cpu_limit, cpu_weight, io_weight, pids_limit;
 	struct strv qemu_args;
 	int64_t guest_id; /* filled by the supervisor, -1: none yet; not a key */
 };

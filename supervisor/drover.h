@@ -53,6 +53,7 @@ struct drover {
 	struct list after_queue; /* machines that wait for others (`after`) */
 	struct list start_queue; /* machines that wait for a slot, in order */
 	unsigned starting;       /* machines that have one */
+	bool no_cgroup_said;     /* the log has it that limits are not enforced */
 	bool host_ready;         /* forwarding is on and the nft table is there */
 
 	uint64_t started_ms; /* unix */

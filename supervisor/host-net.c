@@ -357,6 +357,9 @@ static int release_one(struct release *r, struct object *o, struct err *err)
 	case OBJECT_PROCESS:
 		release_process(r, o);
 		return 1;
+	case OBJECT_CGROUP:
+		ret = cgroup_remove(r->d->loop, r->name, released, r);
+		return ret == 0 ? 1 : err_nomem(err);
 	case OBJECT_KINDS:
 		break;
 	}

@@ -23,6 +23,7 @@ static const char *const kind_names[] = {
 	[OBJECT_TAP] = "tap",
 	[OBJECT_NFT_TAP] = "nft-tap",
 	[OBJECT_PROCESS] = "process",
+	[OBJECT_CGROUP] = "cgroup",
 };
 
 const char *object_kind_name(enum object_kind kind)

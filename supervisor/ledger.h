@@ -30,6 +30,7 @@ enum object_kind {
 	 * has died: the number of the event that says so.
 	 */
 	OBJECT_PROCESS,
+	OBJECT_CGROUP, /* name: path of a cgroup; what is in it is killed */
 	OBJECT_KINDS
 };
 const char *object_kind_name(enum object_kind kind);

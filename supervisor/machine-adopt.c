@@ -80,6 +80,7 @@ static void adopted(void *arg, const struct err *err)
 	}
 	machine_tell(m, "adopted", "process %d found again by a new daemon",
 		(int)hv_process(m->hv)->pid);
+	machine_cgroup_apply(m);
 	m->up_mono_ms = clock_mono_ms() - (clock_unix_ms() - m->run_started_ms);
 	events_emit(m->d->events, "vm", m->name, "adopted", NULL);
 	fault_at("adopt", "network", NULL);

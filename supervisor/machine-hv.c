@@ -339,6 +339,7 @@ int machine_spec(struct machine *m, struct hv_spec *spec, struct spec_hold *hold
 		.watchdog = watchdogs[cfg->watchdog],
 		.watchdog_action = watchdog_actions[cfg->watchdog_action],
 		.jail = hold->jail,
+		.cgroup = m->cgroup,
 		.env = hold->marker,
 		.log_path = hold->log_path,
 		.ready_timeout_ms = cfg->start_timeout,

@@ -114,6 +114,8 @@ static json_t *conditions(const struct machine *m)
 		json_array_append_new(array, json_string("unresponsive"));
 	if (m->deferred != NULL)
 		json_array_append_new(array, json_string("restart-pending"));
+	if (m->process && m->no_cgroup)
+		json_array_append_new(array, json_string("no-cgroup"));
 	if (is_network_lost(m))
 		json_array_append_new(array, json_string("network-lost"));
 	if (is_degraded(m))

@@ -27,6 +27,7 @@ static const struct {
 	{ "rootfs", machine_step_rootfs },
 	{ "disk", machine_step_disk },
 	{ "network", attach_nics },
+	{ "cgroup", machine_step_cgroup },
 	{ "order", await_others },
 	{ "slot", take_slot },
 };
@@ -313,6 +314,7 @@ static void spawned(void *arg, const struct hv_process *p)
 	fault_at("run", "spawned", NULL);
 	m->process = true;
 	close_taps(m);
+	machine_cgroup_check(m);
 	machine_tell(m, "spawned", "%s runs as process %d", m->run_cfg->hypervisor, (int)p->pid);
 	machine_save_soon(m);
 }

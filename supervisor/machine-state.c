@@ -89,6 +89,8 @@ static json_t *state_json(const struct machine *m)
 	json_put_bool(j, "ready", m->ready);
 	json_put_str(j, "unhealthy", m->unhealthy);
 	json_object_set_new(j, "nics", nics_json(m));
+	json_put_str(j, "cgroup", m->cgroup);
+	json_put_int(j, "run_memory", (int64_t)m->run_memory);
 	json_put_str(j, "kernel", m->kernel_path);
 	json_put_str(j, "initrd", m->initrd_path);
 	json_put_str(j, "rootfs", m->rootfs_path);
@@ -308,6 +310,8 @@ int machine_load(struct machine *m, struct saved_process *out, struct err *err)
 	m->intent = (enum intent)json_int(j, "intent", INTENT_NONE);
 	m->ready = json_flag(j, "ready", false);
 	set_string(&m->unhealthy, j, "unhealthy");
+	set_string(&m->cgroup, j, "cgroup");
+	m->run_memory = (uint64_t)json_int(j, "run_memory", 0);
 	set_string(&m->kernel_path, j, "kernel");
 	set_string(&m->initrd_path, j, "initrd");
 	set_string(&m->rootfs_path, j, "rootfs");

@@ -206,8 +206,11 @@ static void find_cause(struct machine *m)
 	const char *status = child_status_text(&m->exit_status);
 	bool to_stop = m->intent == INTENT_STOP || m->intent == INTENT_KILL;
 
-	/* A start that is to be done again has failed all the same. */
-	if (m->error.code == -ECANCELED || (m->error.code < 0 && to_stop)) {
+	/* A panicked guest's hypervisor is killed by us. */
+	if (machine_oom_killed(m) && m->intent == INTENT_NONE && !m->panicked) {
+		set_cause(m, CAUSE_OOM_KILL, machine_oom_text(m));
+		/* A start that is to be done again has failed all the same. */
+	} else if (m->error.code == -ECANCELED || (m->error.code < 0 && to_stop)) {
 		set_cause(m, CAUSE_REQUESTED, strdup("stopped while it was starting"));
 	} else if (m->error.code < 0) {
 		set_cause(m, CAUSE_START_FAILURE, strdup(m->error.msg));
@@ -254,6 +257,7 @@ static void end_run(struct machine *m)
 		return;
 	m->run_ended_ms = clock_unix_ms();
 	keep_console(m);
+	machine_cgroup_end(m);
 	find_cause(m);
 	machine_tell(m, "ended", "%s: %s", cause_name(m->last_cause),
 		m->sentence != NULL ? m->sentence : "");

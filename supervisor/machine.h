@@ -10,6 +10,7 @@
 #include <jansson.h>
 #include "hv/hv.h"
 #include "lib/deadline.h"
+#include "supervisor/cgroup.h"
 #include "supervisor/console.h"
 #include "supervisor/drover.h"
 #include "supervisor/image-job.h"
@@ -103,6 +104,10 @@ struct machine {
 	struct operation *op; /* what is being done; NULL: nothing */
 
 	struct hv *hv;
+	char *cgroup;        /* of the run; NULL: none */
+	uint64_t run_memory; /* bytes, of the run, whatever the configuration says now */
+	bool no_cgroup;      /* limits are asked for that nothing enforces */
+	struct cgroup_memory_events memory_events; /* of the run that ended */
 	struct hv_process left; /* by an earlier daemon, until it is taken up; pid 0: none */
 	bool process;           /* the hypervisor was spawned or adopted and has not exited */
 	struct console *console;
@@ -296,6 +301,16 @@ void machine_health_boot(struct machine *m);
 /* Something was said on the console; a whole line. */
 void machine_health_console(struct machine *m);
 void machine_health_line(struct machine *m, const char *line);
+
+/* ---- machine-cgroup.c ---- */
+/* The hypervisor was spawned or adopted: whether it is in its cgroup. */
+void machine_cgroup_check(struct machine *m);
+/* Of a machine that was adopted, or whose keys have changed: the limits, as they are now. */
+void machine_cgroup_apply(struct machine *m);
+/* What the kernel counted, before the cgroup goes. */
+void machine_cgroup_end(struct machine *m);
+bool machine_oom_killed(const struct machine *m);
+char *machine_oom_text(const struct machine *m); /* malloc'd, or NULL */
 
 /* ---- machine-json.c: for the API ---- */
 /* The address of a nic's guest end; false when it is not known. */

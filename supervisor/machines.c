@@ -33,6 +33,7 @@ static void machine_free(struct machine *m)
 	json_decref(m->deferred);
 	json_decref(m->story);
 	json_decref(m->last_console);
+	free(m->cgroup);
 	free(m->kernel_path);
 	free(m->initrd_path);
 	free(m->rootfs_path);

@@ -234,6 +234,18 @@ static bool checks_changed(const struct plan_action *a)
 	return false;
 }
 
+static bool limits_changed(const struct plan_action *a)
+{
+	static const char *const keys[] = { "memory_limit", "memory_overhead", "cpu_limit",
+		"cpu_weight", "io_weight", "pids_limit" };
+
+	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+		if (strv_has(&a->keys, keys[i]))
+			return true;
+	}
+	return false;
+}
+
 static int apply_vm(struct drover *d, const struct plan_action *a, struct err *err)
 {
 	struct machine *m = machine_find(d, a->name);
@@ -266,6 +278,8 @@ static int apply_vm(struct drover *d, const struct plan_action *a, struct err *e
 		m->applied = m->cfg != NULL ? plan_applied(&m->cfg->s) : NULL;
 		if (checks_changed(a))
 			machine_health_reload(m);
+		if (limits_changed(a))
+			machine_cgroup_apply(m);
 		return machine_save(m, err);
 	}
 	return 0;

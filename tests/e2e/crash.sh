@@ -9,10 +9,18 @@ kernel=$(nano) disk=$(nano_disk)
 mkdir -p "$W/bin"
 ln -s "$B/faults/droverd" "$W/bin/faulty"
 export DROVER_LIBEXEC=$B
+# Where no cgroup can be made, an ordinary folder has to do.
+cgroups=/sys/fs/cgroup/machines
+if [ "$(stat -f -c %T /sys/fs/cgroup)" != cgroup2fs ] || ! mkdir $cgroups 2>/dev/null; then
+	cgroups=$W/cgroups
+	mkdir $cgroups
+	export DROVER_CGROUP_FAKE=1
+fi
 
 extra='' # a further line of [vm m], for a point that needs it
 crash_config() { # crash_config MEMORY
 	config <<-END
+	cgroup_root = $cgroups
 	[network taps]
 	cidr = 172.16.0.0/16
 	[vm m]
@@ -93,12 +101,22 @@ end_marked() {
 	done
 }
 
+no_cgroups() {
+	if [ "${DROVER_CGROUP_FAKE-}" = 1 ]; then
+		rm -rf "$cgroups"/*
+	else
+		rmdir "$cgroups"/* 2>/dev/null
+		[ -z "$(find "$cgroups" -mindepth 1 -type d)" ]
+	fi
+}
+
 # Between rounds nothing of the last one may be left, whatever went wrong in it.
 reset_world() {
 	[ -z "$DROVERD" ] || kill -9 "$DROVERD" 2>/dev/null
 	end_marked
 	DROVERD=''
 	forget
+	wait_for 10 no_cgroups
 	nft flush ruleset
 	echo 0 >/proc/sys/net/ipv4/ip_forward
 	crash_config 16M

@@ -1,0 +1,175 @@
+/* A machine's cgroup and its limits: supervisor/machine.h. */
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/log.h"
+#include "supervisor/machine-steps.h"
+
+#define MIB ((uint64_t)1 << 20)
+
+static bool asks_for_limits(const struct vm_config *cfg)
+{
+	return cfg->memory_limit || cfg->cpu_limit != 0 || cfg->cpu_weight != 0 ||
+	       cfg->io_weight != 0 || cfg->pids_limit != 0;
+}
+
+/* The memory that the run has; all else as it is wanted now. */
+static struct cgroup_limits wanted_limits(const struct machine *m)
+{
+	const struct vm_config *cfg = m->cfg != NULL ? m->cfg : m->run_cfg;
+
+	return (struct cgroup_limits){
+		.memory = cfg->memory_limit ? m->run_memory + cfg->memory_overhead : 0,
+		.cpu_percent = cfg->cpu_limit,
+		.cpu_weight = cfg->cpu_weight,
+		.io_weight = cfg->io_weight,
+		.pids = cfg->pids_limit,
+	};
+}
+
+/* It runs all the same; the condition no-cgroup shows it. */
+static void go_without(struct machine *m, const struct err *err)
+{
+	const struct vm_config *cfg = m->cfg != NULL ? m->cfg : m->run_cfg;
+
+	if (!asks_for_limits(cfg))
+		return;
+	m->no_cgroup = true;
+	machine_tell(m, "no-cgroup", "its limits are not enforced: %s", err->msg);
+	log_msg(m->d->no_cgroup_said ? LOG_LVL_DEBUG : LOG_LVL_WARN, m->name,
+		"limits are not enforced: %s (said once; machines show the condition no-cgroup)",
+		err->msg);
+	m->d->no_cgroup_said = true;
+}
+
+static void set_limits(struct machine *m)
+{
+	struct cgroup_limits limits = wanted_limits(m);
+	struct err err;
+
+	if (cgroup_set(m->cgroup, &limits, &err) < 0)
+		go_without(m, &err);
+}
+
+/* "vm:RUN_ID:NAME": ':' is in no name, and no file of the kernel's is called so. */
+static int find_path(struct machine *m, char **out, struct err *err)
+{
+	const struct drover_config *c = drover_config(m->d)->drover;
+	const char *root = c->cgroup_root;
+	int r;
+
+	if (root == NULL && access(CGROUP_DEFAULT_ROOT, F_OK) < 0)
+		return err_set(err, -ENOENT,
+			"there is no delegated cgroup: start drover-machines.service or set "
+			"cgroup_root");
+	if (root == NULL)
+		root = CGROUP_DEFAULT_ROOT;
+	r = cgroup_prepare_root(root, err);
+	if (r < 0)
+		return r;
+	*out = str_printf("%s/vm:%s:%s", root, c->run_id, m->name);
+	return *out == NULL ? err_nomem(err) : 0;
+}
+
+static void forget(struct machine *m)
+{
+	free(m->cgroup);
+	m->cgroup = NULL;
+	m->no_cgroup = false;
+	m->memory_events = (struct cgroup_memory_events){ 0 };
+}
+
+void machine_step_cgroup(struct machine *m)
+{
+	struct err err;
+	char *path;
+	int r;
+
+	forget(m);
+	m->run_memory = m->run_cfg->memory;
+	if (find_path(m, &path, &err) < 0) {
+		go_without(m, &err);
+		machine_start_next(m, NULL);
+		return;
+	}
+	r = ledger_add(m->d->ledger, m->owner, OBJECT_CGROUP, path, NULL, &err);
+	if (r < 0) {
+		free(path);
+		machine_start_next(m, &err);
+		return;
+	}
+	if (cgroup_make(path, &err) < 0) {
+		free(path);
+		go_without(m, &err);
+	} else {
+		m->cgroup = path;
+		set_limits(m);
+	}
+	machine_start_next(m, NULL);
+}
+
+/* Without a jail it is the hypervisor that entered; a fake tree knows only who did. */
+static bool is_inside(const struct machine *m)
+{
+	const struct hv_process *p = hv_process(m->hv);
+
+	return cgroup_has(m->cgroup, p->pid) ||
+	       (p->jail_pid != 0 && cgroup_has(m->cgroup, p->jail_pid));
+}
+
+void machine_cgroup_check(struct machine *m)
+{
+	struct err err;
+
+	if (m->cgroup == NULL || is_inside(m))
+		return;
+	err_set(&err, -EIO, "the hypervisor could not enter %s", quote(m->cgroup));
+	go_without(m, &err);
+}
+
+void machine_cgroup_apply(struct machine *m)
+{
+	struct err err;
+
+	m->no_cgroup = false;
+	if (!m->process || m->run_cfg == NULL)
+		return;
+	if (m->cgroup == NULL) {
+		err_set(&err, -ENOENT, "it was started without a cgroup");
+		go_without(m, &err);
+		return;
+	}
+	set_limits(m);
+	machine_cgroup_check(m);
+}
+
+void machine_cgroup_end(struct machine *m)
+{
+	if (m->cgroup != NULL)
+		cgroup_memory_events(m->cgroup, &m->memory_events);
+}
+
+bool machine_oom_killed(const struct machine *m)
+{
+	const struct child_status *st = &m->exit_status;
+
+	/* Where nobody saw the status the kernel's count has to do. */
+	return m->memory_events.oom_kills > 0 &&
+	       (!st->known || (st->signaled && st->code == SIGKILL));
+}
+
+char *machine_oom_text(const struct machine *m)
+{
+	const struct cgroup_memory_events *ev = &m->memory_events;
+
+	if (ev->ooms == 0 || ev->max == 0)
+		return strdup("the kernel killed the hypervisor because the host was out of "
+			      "memory");
+	return str_printf("the kernel killed the hypervisor, which needed more than its %" PRIu64
+			  " MiB (memory and memory_overhead)",
+		ev->max / MIB);
+}
