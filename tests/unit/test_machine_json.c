@@ -8,6 +8,7 @@
 #include "lib/file.h"
 #include "lib/json.h"
 #include "supervisor/machine.h"
+#include "supervisor/notify.h"
 #include "supervisor/plan.h"
 
 void drover_machine_rests(struct drover *d)
@@ -299,6 +300,52 @@ static void test_console(void **state)
 	free(path);
 }
 
+static void test_status_text(void **state)
+{
+	struct machine *full = make("full"), *plain = make("plain"), *gone;
+	char text[128];
+
+	notify_status_text(&w.d, text, sizeof(text));
+	assert_string_equal(text, "2 machines: 2 stopped");
+	full->state = MACHINE_RUNNING;
+	plain->state = MACHINE_FAILED;
+	notify_status_text(&w.d, text, sizeof(text));
+	assert_string_equal(text, "2 machines: 1 running, 1 failed");
+	/* A removed one counts while it runs. */
+	assert_int_equal(machine_create(&gone, &w.d, "gone", NULL), 0);
+	notify_status_text(&w.d, text, sizeof(text));
+	assert_string_equal(text, "2 machines: 1 running, 1 failed");
+	gone->state = MACHINE_STARTING;
+	notify_status_text(&w.d, text, sizeof(text));
+	assert_string_equal(text, "3 machines: 1 running, 1 starting, 1 failed");
+	/* What does not fit is cut. */
+	notify_status_text(&w.d, text, 20);
+	assert_string_equal(text, "3 machines: 1 runni");
+	machine_destroy(gone);
+	machine_destroy(plain);
+	plain = NULL;
+	full->state = MACHINE_PREPARING;
+	notify_status_text(&w.d, text, sizeof(text));
+	assert_string_equal(text, "1 machine: 1 preparing");
+}
+
+static void test_no_cgroup(void **state)
+{
+	struct machine *m = make("plain");
+	json_t *j;
+
+	m->state = MACHINE_RUNNING;
+	m->process = m->no_cgroup = true;
+	j = machine_summary(m);
+	assert_json(j, "conditions", "[\"no-cgroup\"]");
+	json_decref(j);
+	/* It is the run's. */
+	m->process = false;
+	j = machine_summary(m);
+	assert_json(j, "conditions", "[]");
+	json_decref(j);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -308,6 +355,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_ended, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_removed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_console, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_status_text, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_no_cgroup, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -710,6 +710,84 @@ static void many_requests_leave_nothing(void **state)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
+static bool drained;
+
+static void on_drained_all(void *arg)
+{
+	assert_false(drained);
+	drained = true;
+}
+
+static int quiesce(uint64_t timeout_ms)
+{
+	int fd;
+
+	drained = false;
+	fd = server_quiesce(t.server, timeout_ms, on_drained_all, NULL);
+	assert_true(fd >= 0);
+	assert_false(drained);
+	return fd;
+}
+
+/* Who has connected is waited for; what a handler owes, and who connects afterwards, is not. */
+static void what_was_accepted_is_answered(void **state)
+{
+	static const char request[] = "GET /vms/web HTTP/1.0\r\n\r\n";
+	struct server_opts opts = { .routes = table, .nroutes = ARRAY_LEN(table), .group = -1 };
+	char answer[512] = "";
+	struct got held, late;
+	int fd, silent = -1;
+
+	begin(&held, "GET", "/defer", NULL);
+	run_until(deferred_there, NULL);
+	assert_int_equal(unix_connect(t.path, &silent, NULL), 0);
+	rig_run_for(t.loop, 50); /* it is accepted */
+	fd = quiesce(60000);
+	begin(&late, "GET", "/vms/late", NULL);
+	rig_run_for(t.loop, 100);
+	assert_false(drained);
+	assert_int_equal(write(silent, request, strlen(request)), strlen(request));
+	rig_run_until(t.loop, &drained);
+	rig_run_for(t.loop, 10);
+	assert_true(read(silent, answer, sizeof(answer) - 1) > 0);
+	assert_non_null(strstr(answer, " 200 "));
+	close(silent);
+	stop_server();
+	rig_run_until(t.loop, &held.done);
+	assert_int_equal(held.status, 503);
+	assert_false(late.done);
+	/* The socket is as good as ever for who goes on with it. */
+	assert_int_equal(server_create(&t.server, t.loop, fd, &opts, NULL), 0);
+	rig_run_until(t.loop, &late.done);
+	assert_int_equal(late.status, 200);
+}
+
+/* Somebody who says nothing holds nobody up for long. */
+static void the_silent_are_given_up(void **state)
+{
+	int fd, silent = -1;
+
+	assert_int_equal(unix_connect(t.path, &silent, NULL), 0);
+	rig_run_for(t.loop, 50);
+	fd = quiesce(100);
+	rig_run_until(t.loop, &drained);
+	stop_server();
+	close(silent);
+	close(fd);
+}
+
+static void nothing_to_wait_for(void **state)
+{
+	struct got g;
+	int fd;
+
+	ask(&g, "GET", "/vms/web", NULL);
+	fd = quiesce(60000);
+	rig_run_until(t.loop, &drained);
+	stop_server();
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -731,6 +809,9 @@ int main(void)
 		TEST(an_answer_after_the_end_is_dropped),
 		TEST(checks_who_asks),
 		TEST(many_requests_leave_nothing),
+		TEST(what_was_accepted_is_answered),
+		TEST(the_silent_are_given_up),
+		TEST(nothing_to_wait_for),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
