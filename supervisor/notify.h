@@ -13,6 +13,7 @@ void notify_take(void);
 void notify_pass(void);
 /* The watchdog's pings begin, and STATUS follows the machines. d->events is open. */
 void notify_open(struct drover *d);
+/* Its handles are closed at the next turn of the loop; not to be opened again before. */
 void notify_close(void);
 
 void notify_ready(struct drover *d); /* READY=1 and the status */

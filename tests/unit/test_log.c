@@ -54,6 +54,18 @@ static void capture(struct fixture *f)
 	close(fd);
 }
 
+/* What systemd says of the stderr that it made: device and inode, here with something added. */
+static void set_stream(unsigned long add)
+{
+	struct stat st;
+	char text[64];
+
+	assert_int_equal(fstat(STDERR_FILENO, &st), 0);
+	snprintf(text, sizeof(text), "%lu:%lu", (unsigned long)st.st_dev,
+		(unsigned long)st.st_ino + add);
+	setenv("JOURNAL_STREAM", text, 1);
+}
+
 static struct buf logged(const char *path)
 {
 	struct buf b = { 0 };
@@ -92,13 +104,28 @@ static void the_journal_gets_its_prefixes(void **state)
 	struct fixture *f = *state;
 
 	capture(f);
-	setenv("JOURNAL_STREAM", "8:1", 1);
+	set_stream(0);
 	assert_int_equal(log_setup(&(struct log_opts){ .level = LOG_LVL_DEBUG }), 0);
 	log_error("e");
 	log_warn("w");
 	log_info("i");
 	log_debug("d");
 	assert_logged(f->path, "<3>e\n<4>w\n<6>i\n<7>d\n");
+}
+
+/* systemd.exec(5): the variable is inherited by programs whose stderr is something else. */
+static void what_is_not_the_journal_gets_words(void **state)
+{
+	struct fixture *f = *state;
+
+	capture(f);
+	set_stream(1);
+	assert_int_equal(log_setup(&(struct log_opts){ .level = LOG_LVL_INFO }), 0);
+	log_error("one");
+	setenv("JOURNAL_STREAM", "nonsense", 1);
+	assert_int_equal(log_setup(&(struct log_opts){ .level = LOG_LVL_INFO }), 0);
+	log_error("two");
+	assert_logged(f->path, "error: one\nerror: two\n");
 }
 
 /* Line breaks, escape sequences, and names that try the same. */
@@ -126,7 +153,7 @@ static void files_have_times_and_follow_a_rename(void **state)
 	struct buf b;
 
 	/* The journal's prefix is not for files. */
-	setenv("JOURNAL_STREAM", "8:1", 1);
+	set_stream(0);
 	assert_int_equal(log_setup(&opts), 0);
 	assert_int_equal(stat(f->path, &st), 0);
 	assert_int_equal(st.st_mode & 0777 & ~0640, 0);
@@ -299,6 +326,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(text_goes_to_stderr),
 		TEST(the_journal_gets_its_prefixes),
+		TEST(what_is_not_the_journal_gets_words),
 		TEST(a_message_is_one_line),
 		TEST(files_have_times_and_follow_a_rename),
 		TEST(a_file_that_cannot_be_opened_changes_nothing),
