@@ -208,6 +208,22 @@ static void test_set_state(void **state)
 	drover_rig_finish(&r);
 }
 
+/* A change in the turn of the loop in which the daemon lets go is not lost to the next one. */
+static void test_release_saves(void **state)
+{
+	struct drover_rig r;
+	char *text;
+
+	drover_rig_init(&r, "[vm web]\nkernel = /boot/k\nautostart = no\n");
+	machine_set_state(drover_rig_machine(&r, "web"), MACHINE_PREPARING);
+	machines_release(&r.d);
+	text = drover_rig_text(&r, "state/vm/web/state.json");
+	assert_non_null(text);
+	assert_non_null(strstr(text, "\"state\":\"preparing\""));
+	free(text);
+	drover_rig_finish(&r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -217,6 +233,7 @@ int main(void)
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_empty_cells),
 		cmocka_unit_test(test_set_state),
+		cmocka_unit_test(test_release_saves),
 	};
 
 	return cmocka_run_group_tests_name("machine_table", tests, NULL, NULL);
