@@ -61,6 +61,14 @@ uint64_t proc_starttime(pid_t pid)
 	return start;
 }
 
+char proc_state(pid_t pid)
+{
+	uint64_t start;
+	char state;
+
+	return read_stat(pid, &state, &start) ? state : '\0';
+}
+
 const char *child_status_text(const struct child_status *s)
 {
 	static char bufs[4][64];

@@ -80,6 +80,10 @@ const struct config_key config_keys[] = {
 		.max = DAY, .reload = RELOAD_LIVE,
 		.help = "How long something of ours that no machine needs must have been seen before "
 			"it is removed." },
+	{ SECTION_DROVER, "probe_interval", KEY_TIME, D(probe_interval), .def = "10s", .max = DAY,
+		.reload = RELOAD_LIVE,
+		.help = "How often the hypervisors are looked at for one that stands still, which "
+			"makes its machine unresponsive; 0 is never." },
 
 	{ SECTION_NETWORK, "kind", KEY_ENUM, N(kind), .def = "p2p", .words = network_kind_words,
 		.reload = RELOAD_RECREATE,

@@ -10,6 +10,7 @@
 #include "lib/json.h"
 #include "lib/log.h"
 #include "supervisor/machine.h"
+#include "supervisor/pulse.h"
 
 #define STORY_MAX 200
 
@@ -370,6 +371,8 @@ void machine_set_state(struct machine *m, enum machine_state s)
 	if (s == from)
 		return;
 	machine_health_state(m, from);
+	if (s == MACHINE_RUNNING)
+		pulse_wake(m->d->pulse);
 	more = json_object();
 	json_put_str(more, "from", machine_state_name(from));
 	json_put_str(more, "to", machine_state_name(s));

@@ -7,6 +7,7 @@
 #include "lib/json.h"
 #include "lib/log.h"
 #include "supervisor/machine.h"
+#include "supervisor/pulse.h"
 #include "supervisor/reconcile.h"
 #include "supervisor/registry.h"
 #include "supervisor/faults.h"
@@ -428,6 +429,7 @@ int drover_reload(struct drover *d, struct plan *out, struct config_errors *erro
 	machine_fill_slots(d);
 	fault_at("reload", "applied", NULL);
 	reconcile_rearm(d->reconciler);
+	pulse_rearm(d->pulse);
 	events_emit(d->events, "drover", NULL, "reloaded", NULL);
 	return 0;
 }
