@@ -216,8 +216,9 @@ const struct config_key config_keys[] = {
 		.help = "Whether the guest may reboot; if not, its reboot ends the run." },
 	{ SECTION_VM, "on_panic", KEY_ENUM, V(stop_on_panic), .def = "stop",
 		.words = on_panic_words, .reload = RELOAD_LIVE,
-		.help = "What a kernel panic on the serial console does: it ends the run when the "
-			"guest reboots or has been silent for 3 s (then `restart` decides), or nothing." },
+		.help = "What a kernel panic does, which the guest tells by its pvpanic device or on "
+			"the serial console: it ends the run, in the latter case when the guest "
+			"reboots or has been silent for 3 s (then `restart` decides), or nothing." },
 	{ SECTION_VM, "health", KEY_LIST, V(health), .reload = RELOAD_LIVE,
 		.help = "Check whether the guest is well; may be repeated. tcp:PORT: it can be "
 			"connected to; ssh: port 22 says it is an SSH server; http://:PORT/PATH: "

@@ -173,6 +173,7 @@ static void mended(struct pass *p, const struct err *err)
 {
 	struct difference *diff = &p->v[p->at];
 
+	diff->mended = err == NULL;
 	set_action(p, diff,
 		err == NULL ? strdup(difference_rows[diff->kind].did)
 			    : str_printf("failed: %s", err->msg));

@@ -30,6 +30,7 @@ struct difference {
 	char *text;         /* "its address 172.16.0.1/30 is missing" */
 	char *action;       /* what was done, or would be */
 	bool young;         /* not old enough to be removed */
+	bool mended;
 };
 
 struct pass;

@@ -30,8 +30,8 @@ enum reconcile_mode {
 	RECONCILE_NOW   /* mends all, because a person asks for it */
 };
 /*
- * differences: [{kind, name, owner|null, difference, action}], borrowed: action says what was
- * done, or would be. NULL with err.
+ * differences: [{kind, name, owner|null, difference, action, mended}], borrowed: action says what
+ * was done, or would be; mended whether that did it. NULL with err.
  */
 typedef void reconcile_done_fn(void *arg, json_t *differences, const struct err *err);
 /* Passes run one after the other. done fires exactly once, never before this returns. */
