@@ -3,8 +3,8 @@
  * has started, every reconcile_interval, and when the kernel tells of a change to a TAP, an
  * address or the nft table of ours. Loop thread.
  *
- * What no one owns is removed (ledger entries, TAPs with our alias and folders of machines that do
- * not run), once it has been seen for reconcile_min_age and while nothing is being done to its
+ * What no one owns is removed (ledger entries, TAPs with our alias, processes with our marker and
+ * folders of machines that do not run), once it has been seen for reconcile_min_age and while nothing is being done to its
  * owner; what a running machine lacks is put back (address, link up, settings, the nft table). A
  * TAP that was deleted under a running hypervisor cannot be: the machine gets the condition
  * network-lost. What does not prove itself ours is never touched.
