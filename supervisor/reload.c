@@ -125,6 +125,14 @@ static bool stays_down(const struct machine *m)
 						       m->last_cause == CAUSE_GUEST_REBOOT));
 }
 
+/* One that is on its way down for good is not: what wants it to run must start it afterwards. */
+static bool is_active(const struct machine *m)
+{
+	if (m->state == MACHINE_STOPPING && (m->intent == INTENT_STOP || m->intent == INTENT_KILL))
+		return false;
+	return machine_active(m) || m->state == MACHINE_BACKOFF;
+}
+
 static void see_section(struct seen *s, const struct config_section *section, const json_t *applied)
 {
 	s->v[s->n++] = (struct observed){
@@ -154,7 +162,7 @@ static int see(struct drover *d, bool first, struct seen *s)
 			.name = m->name,
 			.applied = m->applied,
 			.deferred = m->deferred,
-			.active = machine_active(m) || m->state == MACHINE_BACKOFF,
+			.active = is_active(m),
 			.failed = stays_down(m),
 			.want_known = m->want_known,
 			.want_running = m->want_running,
