@@ -63,7 +63,7 @@ op() { api GET "/operations/$1"; } # op ID
 op_is() { [ "$(op "$1" | jq -r .state)" = "$2" ]; }
 at_step() { [ "$(vm "$1" .operation.step)" = "$2" ]; } # at_step NAME STEP
 type_in() { printf %s "$2" | socat -u - "UNIX-CONNECT:$(vm "$1" .console)"; }
-hang() { type_in "$1" c; wait_for 60 console_has "$1" NANO-HANGS; }
+hang() { type_in "$1" c; wait_for 60 console_has "$1" NANO-HANG; }
 steps_of() { events_of "$1" "$2" | jq -r 'select(.event == "stop-step") | .step' | paste -sd' '; }
 ends_of() { events_of "$1" "$2" | jq -r 'select(.event == "ended") | .cause' | paste -sd' '; }
 

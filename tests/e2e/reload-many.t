@@ -63,7 +63,7 @@ drover reload >/dev/null
 wait_for 60 console_has back NANO-READY
 pid=$(vm_pid back)
 printf c | socat -u - "UNIX-CONNECT:$(vm back .console)"
-wait_for 60 console_has back NANO-HANGS
+wait_for 60 console_has back NANO-HANG
 mv "$W/conf.d/back.ini" "$W/back"
 drover reload >/dev/null
 ok 'a machine that is removed is stopping' vm_wait back stopping

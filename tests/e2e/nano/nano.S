@@ -183,6 +183,8 @@ reset:
 crash:
 	mov	$hung, %esi
 	call	print
+	jmp	hang
+
 panic:
 	mov	$panicked, %esi
 	call	print
