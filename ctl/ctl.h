@@ -100,6 +100,7 @@ int verb_pull(struct ctl *c);
 int verb_image_list(struct ctl *c);
 int verb_image_rm(struct ctl *c);
 int verb_registry_list(struct ctl *c);
+int verb_doctor(struct ctl *c);
 int verb_version(struct ctl *c);
 int verb_help(struct ctl *c);
 

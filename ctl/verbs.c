@@ -1,7 +1,8 @@
 #include "ctl/ctl.h"
 
 #define WAITING                                                                                    \
-	{ "no-wait", 0, NULL, "return when the operation has begun" },                             \
+	{ "wait", 'w', NULL, "return when it is done (the default)" },                             \
+		{ "no-wait", 0, NULL, "return when the operation has begun" },                     \
 	{                                                                                          \
 		"timeout", 't', "SECONDS", "stop waiting after so long (default 3600)"             \
 	}
@@ -73,6 +74,13 @@ const struct verb verbs[] = {
 		{ { 0 } }, verb_image_rm },
 	{ "Images", "registry list", "", 0, 0, false, "List the registry caches", NULL, { { 0 } },
 		verb_registry_list },
+	{ "What happened", "doctor", "", 0, 0, false,
+		"Tell what is wrong with the host, and mend it",
+		"Checks what machines need of this host, and compares it with what should be there.\n"
+		"Exit status 1 if machines cannot run, or if something differs and was not mended.",
+		{ { "fix", 0, NULL,
+			"put back what is missing, remove what is ours and no one's, now" } },
+		verb_doctor },
 	{ "Other", "version", "", 0, 0, false, "Print the versions of drover and droverd", NULL,
 		{ { 0 } }, verb_version },
 	{ "Other", "help", "[VERB]", 0, 2, false, "Explain drover, or one verb", NULL,

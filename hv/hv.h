@@ -70,6 +70,8 @@ struct hv_spec {
 	bool agent;                    /* a port for the QEMU guest agent */
 	const char *watchdog;          /* device: i6300esb, ib700; NULL: none */
 	const char *watchdog_action;   /* reset, poweroff, pause, none; NULL: reset */
+	bool panic_device;             /* by which the guest tells of its panic; not for microvm */
+	bool panic_is_pause;           /* the guest stands still after that; else it goes on */
 	const char *jail;              /* path of drover-jail; NULL: the hypervisor is our child */
 	const char *cgroup;        /* folder that it and its jail enter, if they can; NULL: none */
 	const char *env;           /* "NAME=value", added to its environment; NULL: none */

@@ -102,6 +102,10 @@ static void add_machine(struct builder *b, bool use_kvm)
 		strv_addf(argv, "watchdog=%s",
 			s->watchdog_action != NULL ? s->watchdog_action : "reset");
 	}
+	if (s->panic_device && !b->microvm) {
+		strv_add(argv, "-action");
+		strv_addf(argv, "panic=%s", s->panic_is_pause ? "pause" : "none");
+	}
 	if (s->start_paused)
 		strv_add(argv, "-S");
 }
@@ -272,6 +276,8 @@ int qemu_arguments(const struct hv_spec *spec, int monitor_fd, int serial_fd, in
 		r = add_agent(&b, agent_fd, err);
 	if (r == 0)
 		r = add_watchdog(&b, err);
+	if (r == 0 && spec->panic_device && !b.microvm)
+		add2(&b, "-device", "pvpanic,id=panic0");
 	for (size_t i = 0; i < spec->ndisks && r == 0; i++)
 		add_disk(&b, &spec->disks[i], i);
 	for (size_t i = 0; i < spec->nnics && r == 0; i++)

@@ -349,6 +349,13 @@ static void qemu_start_cancel(struct hv *hv)
 	deadline_set(&q->later, 0);
 }
 
+static bool is_stopped(pid_t pid)
+{
+	char state = proc_state(pid);
+
+	return state == 'T' || state == 't';
+}
+
 static void qemu_adopt(struct hv *hv, const struct hv_spec *spec, const struct hv_process *id,
 	struct child_status *status, hv_done_fn *done, void *arg)
 {
@@ -380,8 +387,11 @@ static void qemu_adopt(struct hv *hv, const struct hv_spec *spec, const struct h
 	hv->caps.agent = access(q->agent_path, F_OK) == 0;
 	q->start_err.code = 0;
 	r = qemu_connect(q, NULL);
-	/* Without a connection there is nothing to wait for: done, lost, and tried again. */
-	deadline_set(&q->ready, r == 0 ? ADOPT_MS : 0);
+	/*
+	 * Without a connection there is nothing to wait for: done, lost, and tried again. Nor is
+	 * there of a process that somebody has stopped, and the others shall not wait for it.
+	 */
+	deadline_set(&q->ready, r == 0 && !is_stopped(id->pid) ? ADOPT_MS : 0);
 }
 
 /* What must not be told from within a call. */

@@ -61,6 +61,26 @@ uint64_t proc_starttime(pid_t pid)
 	return start;
 }
 
+char proc_state(pid_t pid)
+{
+	uint64_t start;
+	char state;
+
+	return read_stat(pid, &state, &start) ? state : '\0';
+}
+
+pid_t proc_parent(pid_t pid)
+{
+	char path[64], line[1024], *p;
+	int parent;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	if (file_read_line(path, line, sizeof(line), NULL) < 0)
+		return 0;
+	p = strrchr(line, ')');
+	return p != NULL && sscanf(p + 1, " %*c %d", &parent) == 1 ? parent : 0;
+}
+
 const char *child_status_text(const struct child_status *s)
 {
 	static char bufs[4][64];

@@ -84,6 +84,10 @@ void child_discard(struct child *c);
 
 /* Start time of a process, for the state files; 0 if there is no such process or it is a zombie. */
 uint64_t proc_starttime(pid_t pid);
+/* The letter of proc(5), "T" when it was stopped; 0: it is not there. */
+char proc_state(pid_t pid);
+/* 0: it is not there. */
+pid_t proc_parent(pid_t pid);
 
 /*
  * A short-lived child whose output is captured, with a deadline (SIGKILL) and a bound on the

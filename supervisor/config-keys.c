@@ -84,6 +84,10 @@ const struct config_key config_keys[] = {
 		.max = DAY, .reload = RELOAD_LIVE,
 		.help = "How long something of ours that no machine needs must have been seen before "
 			"it is removed." },
+	{ SECTION_DROVER, "probe_interval", KEY_TIME, D(probe_interval), .def = "10s", .max = DAY,
+		.reload = RELOAD_LIVE,
+		.help = "How often the hypervisors are looked at for one that stands still, which "
+			"makes its machine unresponsive; 0 is never." },
 
 	{ SECTION_NETWORK, "kind", KEY_ENUM, N(kind), .def = "p2p", .words = network_kind_words,
 		.reload = RELOAD_RECREATE,
@@ -216,8 +220,9 @@ const struct config_key config_keys[] = {
 		.help = "Whether the guest may reboot; if not, its reboot ends the run." },
 	{ SECTION_VM, "on_panic", KEY_ENUM, V(stop_on_panic), .def = "stop",
 		.words = on_panic_words, .reload = RELOAD_LIVE,
-		.help = "What a kernel panic on the serial console does: it ends the run when the "
-			"guest reboots or has been silent for 3 s (then `restart` decides), or nothing." },
+		.help = "What a kernel panic does, which the guest tells by its pvpanic device or on "
+			"the serial console: it ends the run, in the latter case when the guest "
+			"reboots or has been silent for 3 s (then `restart` decides), or nothing." },
 	{ SECTION_VM, "health", KEY_LIST, V(health), .reload = RELOAD_LIVE,
 		.help = "Check whether the guest is well; may be repeated. tcp:PORT: it can be "
 			"connected to; ssh: port 22 says it is an SSH server; http://:PORT/PATH: "

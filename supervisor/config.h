@@ -97,6 +97,7 @@ struct drover_config {
 	uint64_t events_max;  /* bytes of events.jsonl before it is rotated */
 	uint64_t console_max; /* bytes of console log kept for each boot */
 	uint64_t reconcile_interval, reconcile_min_age;
+	uint64_t probe_interval; /* 0: never */
 };
 
 struct registry_config {

@@ -11,7 +11,7 @@
 
 /*
  * report: {checks:[{check, ok, level, message, fix|null}], differences:[{kind, name, owner|null,
- * difference, action}]}, borrowed. level is what a failed check amounts to: "error" (machines will
+ * difference, action, mended}]}, borrowed. level is what a failed check amounts to: "error" (machines will
  * not run), "warning" (something will be missing), "info".
  */
 typedef void doctor_done_fn(void *arg, json_t *report, const struct err *err);

@@ -45,6 +45,7 @@ struct drover {
 	struct netlink *nl;
 	struct link_deleter *linkdel;
 	struct reconciler *reconciler; /* NULL before the start is over */
+	struct pulse *pulse;           /* likewise */
 
 	struct list machines; /* by name */
 	struct list machine_buckets[MACHINE_BUCKETS];

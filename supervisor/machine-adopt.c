@@ -91,11 +91,15 @@ static void adopted(void *arg, const struct err *err)
 		break;
 	case HV_STATUS_UNKNOWN:
 		break; /* its monitor does not answer: unknown until it does */
+	case HV_STATUS_PANICKED:
+		machine_event(m, EV_UP);
+		machine_panic_held(m);
+		break;
 	default:
 		machine_event(m, EV_PAUSED);
 		break;
 	}
-	if (m->panicked)
+	if (m->panicked && !deadline_armed(&m->panic_timer))
 		deadline_set(&m->panic_timer, MACHINE_PANIC_SILENCE_MS);
 	/* A stop or a restart that was begun goes on. */
 	if (m->intent != INTENT_NONE)

@@ -11,7 +11,7 @@
 #include "supervisor/machine-steps.h"
 #include "supervisor/marker.h"
 
-static void set_hint(struct machine *m, enum cause cause, char *text)
+void machine_set_hint(struct machine *m, enum cause cause, char *text)
 {
 	/* The first sign tells most: a panic before the reset that it causes. */
 	if (m->hint != CAUSE_NONE || text == NULL) {
@@ -38,11 +38,12 @@ static void guest_ended(struct machine *m, const struct hv_event *ev)
 	const char *reason = ev->reason != NULL ? ev->reason : "";
 
 	if (strcmp(reason, "guest-reset") == 0)
-		set_hint(m, CAUSE_GUEST_REBOOT, strdup("the guest rebooted, and reboot = no"));
+		machine_set_hint(
+			m, CAUSE_GUEST_REBOOT, strdup("the guest rebooted, and reboot = no"));
 	else if (strcmp(reason, "guest-panic") == 0)
-		set_hint(m, CAUSE_GUEST_PANIC, strdup("the guest's kernel panicked"));
+		machine_set_hint(m, CAUSE_GUEST_PANIC, strdup("the guest's kernel panicked"));
 	else
-		set_hint(m, CAUSE_GUEST_SHUTDOWN, strdup("the guest shut down"));
+		machine_set_hint(m, CAUSE_GUEST_SHUTDOWN, strdup("the guest shut down"));
 	machine_tell(m, "guest-shutdown", "%s", reason);
 }
 
@@ -52,10 +53,10 @@ static void host_ended(struct machine *m, const struct hv_event *ev)
 		return;
 	machine_tell(m, "host-quit", "%s", ev->reason != NULL ? ev->reason : "");
 	if (str_eq(ev->reason, "host-signal"))
-		set_hint(m, CAUSE_HOST_SHUTDOWN,
+		machine_set_hint(m, CAUSE_HOST_SHUTDOWN,
 			strdup("somebody sent the hypervisor a signal to end"));
 	else
-		set_hint(m, CAUSE_REQUESTED, strdup("somebody sent quit to the monitor"));
+		machine_set_hint(m, CAUSE_REQUESTED, strdup("somebody sent quit to the monitor"));
 }
 
 static void status_changed(struct machine *m, const struct hv_event *ev)
@@ -70,6 +71,9 @@ static void status_changed(struct machine *m, const struct hv_event *ev)
 	case HV_STATUS_IO_ERROR:
 		machine_event(m, EV_PAUSED);
 		break;
+	case HV_STATUS_PANICKED:
+		machine_panic_held(m);
+		break;
 	default:
 		break;
 	}
@@ -79,8 +83,10 @@ static void guest_reset(struct machine *m, const struct hv_event *ev)
 {
 	bool watchdog = m->hint == CAUSE_WATCHDOG;
 
+	m->reboots++;
 	machine_tell(m, "guest-reset", watchdog ? "by the watchdog" : "the guest rebooted");
 	emit(m, "rebooted", ev);
+	machine_save(m, NULL);
 	/* The run goes on: how it ends one day is not the watchdog's doing. */
 	if (watchdog) {
 		m->hint = CAUSE_NONE;
@@ -98,7 +104,7 @@ static void watchdog_expired(struct machine *m, const struct hv_event *ev)
 {
 	machine_tell(m, "watchdog", "it expired: %s", ev->reason != NULL ? ev->reason : "");
 	if (!str_eq(ev->reason, "none") && !str_eq(ev->reason, "pause"))
-		set_hint(m, CAUSE_WATCHDOG, strdup("the guest's watchdog expired"));
+		machine_set_hint(m, CAUSE_WATCHDOG, strdup("the guest's watchdog expired"));
 	emit(m, "watchdog", ev);
 }
 
@@ -125,9 +131,7 @@ void machine_hv_event(void *arg, const struct hv_event *ev)
 		host_ended(m, ev);
 		break;
 	case HV_EVENT_PANIC:
-		set_hint(m, CAUSE_GUEST_PANIC, strdup("the guest's kernel panicked"));
-		machine_tell(m, "panic", "%s", ev->reason != NULL ? ev->reason : "");
-		emit(m, "panic", ev);
+		machine_panic_event(m, ev->reason);
 		break;
 	case HV_EVENT_WATCHDOG:
 		watchdog_expired(m, ev);
@@ -168,32 +172,12 @@ void machine_hv_exited(void *arg, const struct child_status *status)
 
 /* ---- console ---- */
 
-void machine_panic_timer(void *arg)
-{
-	struct machine *m = arg;
-
-	if (m->process)
-		hv_kill(m->hv, SIGKILL);
-}
-
 static void console_line(void *arg, const char *line)
 {
-	static const char sign[] = "Kernel panic - not syncing";
 	struct machine *m = arg;
-	const char *found = strstr(line, sign);
 
 	machine_health_line(m, line);
-	if (m->panicked) {
-		deadline_set(&m->panic_timer, MACHINE_PANIC_SILENCE_MS);
-		return;
-	}
-	if (found == NULL || (m->cfg != NULL && !m->cfg->stop_on_panic) || !m->process)
-		return;
-	m->panicked = true;
-	set_hint(m, CAUSE_GUEST_PANIC, str_printf("the guest's kernel panicked: %s", found));
-	machine_tell(m, "panic", "%s", found);
-	events_emit(m->d->events, "vm", m->name, "panic", NULL);
-	deadline_set(&m->panic_timer, MACHINE_PANIC_SILENCE_MS);
+	machine_panic_line(m, line);
 }
 
 static void console_input(void *arg, const char *data, size_t len)
@@ -338,6 +322,8 @@ int machine_spec(struct machine *m, struct hv_spec *spec, struct spec_hold *hold
 		.agent = cfg->agent,
 		.watchdog = watchdogs[cfg->watchdog],
 		.watchdog_action = watchdog_actions[cfg->watchdog_action],
+		.panic_device = true,
+		.panic_is_pause = cfg->stop_on_panic,
 		.jail = hold->jail,
 		.cgroup = m->cgroup,
 		.env = hold->marker,

@@ -318,6 +318,7 @@ json_t *machine_detail(const struct machine *m)
 	put_spec(j, m);
 	json_put_str(j, "disk", m->disk_path);
 	json_put_int(j, "boot", m->boot);
+	json_put_int(j, "reboots", m->reboots);
 	json_put_str(j, "error", m->error.code < 0 ? m->error.msg : NULL);
 	json_object_set_new(j, "operation", m->op != NULL ? operation_json(m->op) : json_null());
 	json_object_set_new(j, "ssh", ssh_json(m));

@@ -124,6 +124,7 @@ static void reset_run(struct machine *m)
 	m->step = 0;
 	m->cancelled = false;
 	m->panicked = false;
+	m->reboots = 0;
 	m->hint = CAUSE_NONE;
 	free(m->hint_text);
 	m->hint_text = NULL;

@@ -10,6 +10,7 @@
 #include "lib/json.h"
 #include "lib/log.h"
 #include "supervisor/machine.h"
+#include "supervisor/pulse.h"
 
 #define STORY_MAX 200
 
@@ -50,6 +51,7 @@ static void put_process(const struct machine *m, json_t *j)
 static void put_run(const struct machine *m, json_t *j)
 {
 	json_put_int(j, "boot", m->boot);
+	json_put_int(j, "reboots", m->reboots);
 	json_put_int(j, "run_started", (int64_t)m->run_started_ms);
 	json_put_int(j, "run_ended", (int64_t)m->run_ended_ms);
 	json_put_str(j, "last_cause", cause_name(m->last_cause));
@@ -260,6 +262,7 @@ static void load_run(struct machine *m, const json_t *j)
 	const char *error = json_str(j, "error");
 
 	m->boot = (unsigned)json_int(j, "boot", 0);
+	m->reboots = (unsigned)json_int(j, "reboots", 0);
 	m->run_started_ms = (uint64_t)json_int(j, "run_started", 0);
 	m->run_ended_ms = (uint64_t)json_int(j, "run_ended", 0);
 	m->last_cause = cause_from_name(json_str(j, "last_cause"));
@@ -374,6 +377,8 @@ void machine_set_state(struct machine *m, enum machine_state s)
 	if (s == from)
 		return;
 	machine_health_state(m, from);
+	if (s == MACHINE_RUNNING)
+		pulse_wake(m->d->pulse);
 	more = json_object();
 	json_put_str(more, "from", machine_state_name(from));
 	json_put_str(more, "to", machine_state_name(s));

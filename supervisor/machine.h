@@ -128,6 +128,7 @@ struct machine {
 
 	/* The present or last run. */
 	unsigned boot;                         /* its number */
+	unsigned reboots;                      /* by the guest, in this run */
 	uint64_t run_started_ms, run_ended_ms; /* unix */
 	uint64_t up_mono_ms;                   /* when the monitor had answered; 0: not yet */
 	bool ended;         /* its end was found and written down; a later daemon keeps to that */
@@ -150,7 +151,7 @@ struct machine {
 	unsigned shutdown_step;
 	uint64_t shutdown_mono_ms; /* when the escalation began */
 	struct deadline panic_timer;
-	bool panicked;                 /* the console showed a kernel panic */
+	bool panicked;                 /* the console or the panic device has told of one */
 	bool disk_stale;               /* disk = run: made anew at the next start */
 	bool tearing_down, attaching;  /* the network releases, or makes, what the run needs */
 	bool removing;                 /* by machine_rm() */
@@ -210,7 +211,7 @@ struct transition {
 const struct transition *machine_transition(enum machine_state s, enum machine_event ev);
 
 void machine_timer(void *arg);
-void machine_panic_timer(void *arg);           /* machine-hv.c */
+void machine_panic_timer(void *arg);           /* machine-panic.c */
 void machine_shutdown_next(struct machine *m); /* machine-stop.c: the next step of the escalation */
 /* Machines that wait for others look again whether they still have to. */
 void machine_wake_waiting(struct drover *d); /* machine-start.c */
@@ -279,6 +280,9 @@ void machine_adopt_finished(struct machine *m);
 void machine_hv_event(void *arg, const struct hv_event *ev);
 void machine_hv_exited(void *arg, const struct child_status *status);
 void machine_hv_console(void *arg, const char *data, size_t len);
+/* What the monitor or the console tells of the end that comes; text is taken over. The first sign
+ * tells most. */
+void machine_set_hint(struct machine *m, enum cause cause, char *text);
 int machine_console_open(struct machine *m, struct err *err);
 /* The spec for m's run, whose strings live in *hold until hold is finished. */
 struct spec_hold {
@@ -290,6 +294,14 @@ struct spec_hold {
 };
 int machine_spec(struct machine *m, struct hv_spec *spec, struct spec_hold *hold, struct err *err);
 void spec_hold_finish(struct spec_hold *hold);
+
+/* ---- machine-panic.c: a guest whose kernel has panicked ---- */
+/* A line of its console. */
+void machine_panic_line(struct machine *m, const char *line);
+/* Its panic device has rung. */
+void machine_panic_event(struct machine *m, const char *reason);
+/* The hypervisor holds it since. */
+void machine_panic_held(struct machine *m);
 
 /* ---- machine-health.c: checks of the guest (supervisor/health.h) ---- */
 /* The machine's state was set. */

@@ -23,6 +23,7 @@
 #include "supervisor/marker.h"
 #include "supervisor/network.h"
 #include "supervisor/notify.h"
+#include "supervisor/pulse.h"
 #include "supervisor/reconcile.h"
 #include "supervisor/registry.h"
 #include "supervisor/reload.h"
@@ -72,6 +73,8 @@ static void server_closed(void *arg)
 	notify_close();
 	reconcile_destroy(d->reconciler);
 	d->reconciler = NULL;
+	pulse_destroy(d->pulse);
+	d->pulse = NULL;
 	machines_release(d);
 	registries_release(d);
 	http_client_destroy(d->http, NULL, NULL);
@@ -432,7 +435,7 @@ static void ready(struct drover *d)
 	network_check_foreign(d);
 	notify_ready(d);
 	g.ready = true;
-	if (reconcile_create(&d->reconciler, d, &err) < 0)
+	if (reconcile_create(&d->reconciler, d, &err) < 0 || pulse_create(&d->pulse, d, &err) < 0)
 		log_error("%s", err.msg);
 	if (g.reload_wanted)
 		reload(d);

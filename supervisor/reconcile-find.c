@@ -16,10 +16,7 @@
 #define LIST_TRIES 40
 #define LIST_MS    50
 
-static struct difference *add(struct pass *p, enum difference_kind kind, const char *name,
-	const char *owner, const char *fmt, ...) PRINTF(5, 6);
-
-static struct difference *add(struct pass *p, enum difference_kind kind, const char *name,
+struct difference *add_difference(struct pass *p, enum difference_kind kind, const char *name,
 	const char *owner, const char *fmt, ...)
 {
 	struct difference *diff;
@@ -59,7 +56,7 @@ static struct difference *add(struct pass *p, enum difference_kind kind, const c
 /* ---- what no one owns ---- */
 
 /* Since when it is known, and whether that is long enough. */
-static void sight(struct pass *p, struct difference *diff)
+void sight(struct pass *p, struct difference *diff)
 {
 	uint64_t min = drover_config(p->r->d)->drover->reconcile_min_age, age;
 	uint64_t now = clock_mono_ms();
@@ -123,13 +120,13 @@ static void find_objects(struct pass *p)
 		first = list_first(&owner->objects, struct object, entry);
 		if (n == 0)
 			continue;
-		sight(p, add(p, DIFF_OBJECTS, owner->name, owner->name,
+		sight(p, add_difference(p, DIFF_OBJECTS, owner->name, owner->name,
 				 "it does not run and still has %s %s%s",
 				 object_kind_name(first->kind), first->name,
 				 n > 1 ? " and more" : ""));
 	}
 	if (!host_net_needed(d) && ledger_has(d->ledger, HOST_OWNER))
-		sight(p, add(p, DIFF_HOST, HOST_OWNER, HOST_OWNER,
+		sight(p, add_difference(p, DIFF_HOST, HOST_OWNER, HOST_OWNER,
 				 "no machine needs the host's settings any more"));
 }
 
@@ -163,7 +160,7 @@ static void find_taps(struct pass *p, const struct survey *s)
 			(reconcile_owner_in_use(d, owner) &&
 				is_nic_of(machine_find(d, owner + 3), tap->name)))
 			continue;
-		sight(p, add(p, DIFF_TAP, tap->name, owner,
+		sight(p, add_difference(p, DIFF_TAP, tap->name, owner,
 				 "its alias says that it is ours, and no machine uses it"));
 	}
 	free(prefix);
@@ -185,7 +182,8 @@ static void find_folders(struct pass *p)
 		snprintf(owner, sizeof(owner), "vm/%s", e->d_name);
 		if (folder != NULL && !reconcile_owner_in_use(d, owner) &&
 			ledger_find(d->ledger, owner, OBJECT_DIR, folder) == NULL)
-			sight(p, add(p, DIFF_FOLDER, folder, owner, "its machine does not run"));
+			sight(p, add_difference(p, DIFF_FOLDER, folder, owner,
+					 "its machine does not run"));
 		free(folder);
 	}
 	if (dir != NULL)
@@ -209,18 +207,18 @@ static void find_nic(struct pass *p, struct machine *m, struct nic *nic, const s
 
 	/* A TAP that has the name of the deleted one is another. */
 	if (tap == NULL || (nic->ifindex != 0 && tap->index != nic->ifindex)) {
-		add(p, DIFF_TAP_LOST, nic->tap, m->owner,
+		add_difference(p, DIFF_TAP_LOST, nic->tap, m->owner,
 			"the TAP was deleted, and the hypervisor holds the deleted one");
 		return;
 	}
 	nic->ifindex = tap->index;
 	ip4_prefix_format(address, text);
 	if (!survey_has_address(s, tap->index, address))
-		add(p, DIFF_LINK, nic->tap, m->owner, "its address %s is missing", text);
+		add_difference(p, DIFF_LINK, nic->tap, m->owner, "its address %s is missing", text);
 	else if (!tap->up)
-		add(p, DIFF_LINK, nic->tap, m->owner, "it is down");
+		add_difference(p, DIFF_LINK, nic->tap, m->owner, "it is down");
 	if (nic->dnsmasq == NULL || !service_up(nic->dnsmasq))
-		add(p, DIFF_SERVICE, nic->tap, m->owner, "its dnsmasq does not run");
+		add_difference(p, DIFF_SERVICE, nic->tap, m->owner, "its dnsmasq does not run");
 }
 
 static void find_nics(struct pass *p, const struct survey *s)
@@ -257,7 +255,8 @@ static void find_settings(struct pass *p)
 
 	if (p->r->d->host_ready &&
 		host_net_setting_differs(reconcile_rp_filter_all(p->r->d), &text))
-		add(p, DIFF_SETTING, "host", NULL, "%s, guests are cut off", buf_str(&text));
+		add_difference(
+			p, DIFF_SETTING, "host", NULL, "%s, guests are cut off", buf_str(&text));
 	buf_finish(&text);
 }
 
@@ -268,6 +267,7 @@ void find_differences(struct pass *p)
 
 	find_objects(p);
 	find_folders(p);
+	find_strays(p);
 	if (survey_take(p->r->d->nl, &s, &err) < 0) {
 		log_warn("reconciler: %s (ignoring)", err.msg);
 	} else {
@@ -288,7 +288,7 @@ static void compare(struct pass *p, const char *json, size_t len)
 	size_t n = 0;
 
 	if (json == NULL) {
-		add(p, DIFF_FIREWALL, "inet drover", NULL, "the table is missing");
+		add_difference(p, DIFF_FIREWALL, "inet drover", NULL, "the table is missing");
 		return;
 	}
 	if (host_net_taps(p->r->d, &taps, &n, &err) < 0) {
@@ -296,7 +296,7 @@ static void compare(struct pass *p, const char *json, size_t len)
 		return;
 	}
 	if (!firewall_same(json, len, taps, n, &text))
-		add(p, DIFF_FIREWALL, "inet drover", NULL, "%s", buf_str(&text));
+		add_difference(p, DIFF_FIREWALL, "inet drover", NULL, "%s", buf_str(&text));
 	buf_finish(&text);
 	free(taps);
 }

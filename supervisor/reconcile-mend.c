@@ -13,8 +13,6 @@
 
 #define HOUR_MS (3600 * (uint64_t)1000)
 
-static void mended(struct pass *p, const struct err *err);
-
 /* ---- how ---- */
 
 static void objects_released(void *arg)
@@ -27,7 +25,7 @@ static void objects_released(void *arg)
 	if (ledger_has(p->r->d->ledger, p->v[p->at].name) &&
 		!reconcile_owner_in_use(p->r->d, p->v[p->at].name))
 		err_set(&err, -EIO, "not all of it could be released (the log says why)");
-	mended(p, err.code < 0 ? &err : NULL);
+	pass_mended(p, err.code < 0 ? &err : NULL);
 }
 
 static int mend_objects(struct pass *p, struct difference *diff, struct err *err)
@@ -41,7 +39,7 @@ static void call_returned(void *arg, const struct err *err)
 	struct pass *p = arg;
 
 	if (pass_resume(p))
-		mended(p, err);
+		pass_mended(p, err);
 }
 
 static int mend_tap(struct pass *p, struct difference *diff, struct err *err)
@@ -101,6 +99,7 @@ const struct difference_row difference_rows[DIFF_KINDS] = {
 	[DIFF_OBJECTS]  = { "objects", true, 0, "released", "released", mend_objects },
 	[DIFF_TAP]      = { "tap", true, 0, "deleted", "deleted", mend_tap },
 	[DIFF_FOLDER]   = { "folder", true, 0, "removed", "removed", mend_folder },
+	[DIFF_STRAY]    = { "stray", true, 0, "ended", "ended", mend_stray },
 	[DIFF_HOST]     = { "settings", true, 0, "put back as they were", "put back as they were",
 			    mend_host },
 	[DIFF_TAP_LOST] = { "tap-lost", false, 0, NULL, NULL, NULL },
@@ -169,10 +168,11 @@ static void next(struct pass *p)
 	pass_later(p, 0, pass_mend);
 }
 
-static void mended(struct pass *p, const struct err *err)
+void pass_mended(struct pass *p, const struct err *err)
 {
 	struct difference *diff = &p->v[p->at];
 
+	diff->mended = err == NULL;
 	set_action(p, diff,
 		err == NULL ? strdup(difference_rows[diff->kind].did)
 			    : str_printf("failed: %s", err->msg));
@@ -205,6 +205,8 @@ static bool still_unowned(struct pass *p, const struct difference *diff)
 		return !reconcile_owner_in_use(d, diff->owner);
 	case DIFF_TAP:
 		return ledger_find(d->ledger, diff->owner, OBJECT_TAP, diff->name) == NULL;
+	case DIFF_STRAY:
+		return stray_is_unowned(p, diff);
 	case DIFF_HOST:
 		return !host_net_needed(d);
 	default:
@@ -253,5 +255,5 @@ void pass_mend(struct pass *p)
 	if (r == 1)
 		return;
 	p->r->busy = false;
-	mended(p, r < 0 ? &err : NULL);
+	pass_mended(p, r < 0 ? &err : NULL);
 }

@@ -15,6 +15,7 @@ enum difference_kind {
 	DIFF_OBJECTS,  /* name: owner in the ledger that needs nothing any more */
 	DIFF_TAP,      /* name: TAP with our alias which the ledger does not know */
 	DIFF_FOLDER,   /* name: path below run_dir/vm */
+	DIFF_STRAY,    /* name: pid of a process with our marker */
 	DIFF_HOST,     /* the host's settings and the table, which nobody needs */
 	DIFF_TAP_LOST, /* name: TAP of a running machine */
 	DIFF_LINK,     /* name: TAP that lacks its address or is down */
@@ -28,8 +29,10 @@ struct difference {
 	enum difference_kind kind;
 	char *name, *owner; /* owner may be NULL */
 	char *text;         /* "its address 172.16.0.1/30 is missing" */
+	uint64_t starttime; /* of a process */
 	char *action;       /* what was done, or would be */
 	bool young;         /* not old enough to be removed */
+	bool mended;
 };
 
 struct pass;
@@ -40,7 +43,7 @@ struct difference_row {
 	bool aged;        /* what no one owns: only after the minimum age */
 	unsigned limit;   /* at most so often an hour without a person; 0: always */
 	const char *would, *did;
-	/* 0: done; 1: done comes by mended(); -errno with err. NULL: nothing can be done. */
+	/* 0: done; 1: done comes by pass_mended(); -errno with err. NULL: nothing can be done. */
 	int (*mend)(struct pass *p, struct difference *diff, struct err *err);
 };
 extern const struct difference_row difference_rows[DIFF_KINDS];
@@ -80,7 +83,8 @@ struct reconciler {
 	bool kicked;    /* a pass comes soon */
 	bool destroyed; /* what calls back finds the end */
 	uint64_t last_pass_ms;
-	uint64_t young_ms; /* until something is old enough; UINT64_MAX: nothing waits for that */
+	uint64_t strays_ms; /* when the processes were looked at; 0: not yet */
+	uint64_t young_ms;  /* until something is old enough; UINT64_MAX: nothing waits for that */
 	struct {
 		uint64_t since_ms;
 		unsigned n;
@@ -94,6 +98,11 @@ void pass_later(struct pass *p, uint64_t ms, void (*fn)(struct pass *p));
 bool pass_resume(struct pass *p);
 
 /* reconcile-find.c */
+/* fmt: what differs. NULL without memory, which the pass remembers. */
+struct difference *add_difference(struct pass *p, enum difference_kind kind, const char *name,
+	const char *owner, const char *fmt, ...) PRINTF(5, 6);
+/* No one owns it: since when that is known, and whether that is long enough. Takes NULL. */
+void sight(struct pass *p, struct difference *diff);
 void find_differences(struct pass *p); /* all but the firewall's */
 void find_firewall(struct pass *p);    /* goes on with pass_mend() */
 /* Whether the machine's hypervisor uses its nics, and nobody is about to change that. */
@@ -101,7 +110,14 @@ bool reconcile_settled(const struct machine *m);
 bool reconcile_owner_in_use(struct drover *d, const char *owner);
 bool reconcile_rp_filter_all(struct drover *d);
 
+/* reconcile-stray.c */
+void find_strays(struct pass *p);
+bool stray_is_unowned(struct pass *p, const struct difference *diff);
+int mend_stray(struct pass *p, struct difference *diff, struct err *err);
+
 /* reconcile-mend.c */
+/* What mend() began has ended. */
+void pass_mended(struct pass *p, const struct err *err);
 void pass_mend(struct pass *p); /* ends with pass_finish() */
 void pass_finish(struct pass *p);
 

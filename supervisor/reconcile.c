@@ -89,6 +89,7 @@ static json_t *differences_json(const struct pass *p)
 		json_put_str(j, "owner", diff->owner);
 		json_put_str(j, "difference", diff->text);
 		json_put_str(j, "action", diff->action);
+		json_put_bool(j, "mended", diff->mended);
 		json_array_append_new(array, j);
 	}
 	return array;

@@ -3,8 +3,8 @@
  * has started, every reconcile_interval, and when the kernel tells of a change to a TAP, an
  * address or the nft table of ours. Loop thread.
  *
- * What no one owns is removed (ledger entries, TAPs with our alias and folders of machines that do
- * not run), once it has been seen for reconcile_min_age and while nothing is being done to its
+ * What no one owns is removed (ledger entries, TAPs with our alias, processes with our marker and
+ * folders of machines that do not run), once it has been seen for reconcile_min_age and while nothing is being done to its
  * owner; what a running machine lacks is put back (address, link up, settings, the nft table). A
  * TAP that was deleted under a running hypervisor cannot be: the machine gets the condition
  * network-lost. What does not prove itself ours is never touched.
@@ -30,8 +30,8 @@ enum reconcile_mode {
 	RECONCILE_NOW   /* mends all, because a person asks for it */
 };
 /*
- * differences: [{kind, name, owner|null, difference, action}], borrowed: action says what was
- * done, or would be. NULL with err.
+ * differences: [{kind, name, owner|null, difference, action, mended}], borrowed: action says what
+ * was done, or would be; mended whether that did it. NULL with err.
  */
 typedef void reconcile_done_fn(void *arg, json_t *differences, const struct err *err);
 /* Passes run one after the other. done fires exactly once, never before this returns. */

@@ -7,6 +7,7 @@
 #include "lib/json.h"
 #include "lib/log.h"
 #include "supervisor/machine.h"
+#include "supervisor/pulse.h"
 #include "supervisor/reconcile.h"
 #include "supervisor/registry.h"
 #include "supervisor/faults.h"
@@ -124,6 +125,14 @@ static bool stays_down(const struct machine *m)
 						       m->last_cause == CAUSE_GUEST_REBOOT));
 }
 
+/* One that is on its way down for good is not: what wants it to run must start it afterwards. */
+static bool is_active(const struct machine *m)
+{
+	if (m->state == MACHINE_STOPPING && (m->intent == INTENT_STOP || m->intent == INTENT_KILL))
+		return false;
+	return machine_active(m) || m->state == MACHINE_BACKOFF;
+}
+
 static void see_section(struct seen *s, const struct config_section *section, const json_t *applied)
 {
 	s->v[s->n++] = (struct observed){
@@ -153,7 +162,7 @@ static int see(struct drover *d, bool first, struct seen *s)
 			.name = m->name,
 			.applied = m->applied,
 			.deferred = m->deferred,
-			.active = machine_active(m) || m->state == MACHINE_BACKOFF,
+			.active = is_active(m),
 			.failed = stays_down(m),
 			.want_known = m->want_known,
 			.want_running = m->want_running,
@@ -442,6 +451,7 @@ int drover_reload(struct drover *d, struct plan *out, struct config_errors *erro
 	machine_fill_slots(d);
 	fault_at("reload", "applied", NULL);
 	reconcile_rearm(d->reconciler);
+	pulse_rearm(d->pulse);
 	events_emit(d->events, "drover", NULL, "reloaded", NULL);
 	return 0;
 }

@@ -122,7 +122,7 @@ static void test_never_ran(void **state)
 	json_t *why = machine_why(m);
 
 	assert_keys(j, SUMMARY
-		" wanted nics accel machine memory vcpus kernel rootfs restart disk boot error"
+		" wanted nics accel machine memory vcpus kernel rootfs restart disk boot reboots error"
 		" operation ssh console monitor log guest_id started capabilities health");
 	assert_json(j, "state", "\"stopped\"");
 	assert_json(j, "conditions", "[]");

@@ -219,6 +219,26 @@ static void test_watchdog(void **state)
 		err.msg, "a microvm has no bus for the watchdog 'ib700': use machine = q35 or pc");
 }
 
+static void test_panic_device(void **state)
+{
+	struct hv_spec s = base();
+
+	s.panic_device = true;
+	check(&s, true,
+		COMMON "-machine\nq35,dump-guest-core=off\n-accel\nkvm\n-cpu\nhost\n" SIZE
+		       "-action\npanic=none\n" KERNEL SOCKETS RNG("pci") "-device\npvpanic,"
+									 "id=panic0\n");
+	s.machine = "pc";
+	s.panic_is_pause = true;
+	check(&s, true,
+		COMMON "-machine\npc,dump-guest-core=off\n-accel\nkvm\n-cpu\nhost\n" SIZE
+		       "-action\npanic=pause\n" KERNEL SOCKETS RNG("pci") "-device\npvpanic,"
+									  "id=panic0\n");
+	/* It has no ISA bus that its firmware tells of: nothing is promised there. */
+	s.machine = "microvm";
+	check(&s, true, MICROVM("-accel\nkvm\n", "-cpu\nhost\n") KERNEL SOCKETS RNG("device"));
+}
+
 static void test_wants_tsc(void **state)
 {
 	struct hv_spec s = base();
@@ -262,6 +282,7 @@ int main(void)
 		cmocka_unit_test(test_microvm),
 		cmocka_unit_test(test_agent),
 		cmocka_unit_test(test_watchdog),
+		cmocka_unit_test(test_panic_device),
 		cmocka_unit_test(test_wants_tsc),
 		cmocka_unit_test(test_too_many_nics),
 	};

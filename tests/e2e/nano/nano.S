@@ -6,6 +6,7 @@
  *   q  prints NANO-BYE and powers off by ACPI S5
  *   r  resets by a triple fault
  *   c  prints NANO-HANG and hangs with interrupts off, as after a crash
+ *   p  tells the pvpanic device, if there is one, of a panic
  *   w  arms the i6300esb watchdog, if there is one, and never tends it: it expires after 0.5 s
  * On q35 and pc it powers off when the ACPI power button is pressed. An interrupt 50 times a
  * second wakes it to look at both.
@@ -24,6 +25,10 @@
 #define PM1_CONTROL	0x604
 #define PWRBTN		0x100
 #define SLP_EN		0x2000
+
+/* QEMU, docs/specs/pvpanic.rst */
+#define PVPANIC		0x505
+#define PVPANIC_PANICKED 0x01
 
 #define PCI_ADDRESS	0xcf8
 #define PCI_DATA	0xcfc
@@ -154,6 +159,8 @@ serial:
 	je	crash
 	cmp	$'w', %al
 	je	watchdog
+	cmp	$'p', %al
+	je	panic
 	out	%al, %dx
 	jmp	serial
 
@@ -176,6 +183,16 @@ reset:
 crash:
 	mov	$hung, %esi
 	call	print
+	jmp	hang
+
+panic:
+	mov	$panicked, %esi
+	call	print
+	mov	$PVPANIC, %dx
+	mov	$PVPANIC_PANICKED, %al
+	out	%al, %dx
+	jmp	serial
+
 hang:
 	cli
 	hlt
@@ -251,6 +268,7 @@ idtr:	.word	VECTORS * 8 - 1
 no_idt:	.word	0
 	.long	0
 ready:	.asciz	"NANO-READY\r\n"
+panicked: .asciz "NANO-PANIC\r\n"
 bye:	.asciz	"NANO-BYE\r\n"
 hung:	.asciz	"NANO-HANG\r\n"
 

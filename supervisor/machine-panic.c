@@ -1,0 +1,106 @@
+/* A guest whose kernel has panicked: supervisor/machine.h. */
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/json.h"
+#include "supervisor/machine.h"
+
+/* A guest that QEMU holds says no more; but what it said may still be on its way to us. */
+#define HELD_MS 200
+
+static const char sign[] = "Kernel panic - not syncing";
+
+static bool ends_run(const struct machine *m)
+{
+	const struct vm_config *cfg = m->cfg != NULL ? m->cfg : m->run_cfg;
+
+	return cfg == NULL || cfg->stop_on_panic;
+}
+
+/* What the kernel said tells more than that its device rang. */
+static void hint(struct machine *m, const char *words)
+{
+	char *text = words != NULL ? str_printf("the guest's kernel panicked: %s", words)
+				   : strdup("the guest's kernel panicked");
+
+	if (words != NULL && m->hint == CAUSE_GUEST_PANIC) {
+		free(m->hint_text);
+		m->hint_text = text;
+		machine_save(m, NULL);
+		return;
+	}
+	machine_set_hint(m, CAUSE_GUEST_PANIC, text);
+}
+
+static void arm(struct machine *m)
+{
+	bool held = hv_status(m->hv) == HV_STATUS_PANICKED;
+
+	deadline_set(&m->panic_timer, held ? HELD_MS : MACHINE_PANIC_SILENCE_MS);
+}
+
+static void resumed(void *arg, const struct err *err)
+{
+	/* The status tells. */
+}
+
+static void panicked(struct machine *m, const char *words, const char *tell)
+{
+	json_t *more = json_object();
+
+	m->panicked = true;
+	machine_tell(m, "panic", "%s", tell);
+	json_put_str(more, "reason", tell);
+	events_emit(m->d->events, "vm", m->name, "panic", more);
+	if (!ends_run(m)) {
+		m->panicked = false;
+		return;
+	}
+	hint(m, words);
+	machine_save(m, NULL);
+	arm(m);
+}
+
+void machine_panic_line(struct machine *m, const char *line)
+{
+	const char *found = strstr(line, sign);
+
+	if (!m->process || !ends_run(m))
+		return;
+	if (m->panicked) {
+		if (found != NULL)
+			hint(m, found);
+		arm(m);
+	} else if (found != NULL) {
+		panicked(m, found, found);
+	}
+}
+
+void machine_panic_event(struct machine *m, const char *reason)
+{
+	if (!m->panicked)
+		panicked(m, NULL, reason != NULL ? reason : "the guest's panic device");
+}
+
+void machine_panic_held(struct machine *m)
+{
+	if (!m->process)
+		return;
+	if (!ends_run(m)) {
+		/* on_panic was something else when it was started. */
+		hv_resume(m->hv, resumed, m);
+		return;
+	}
+	if (!m->panicked)
+		panicked(m, NULL, "the hypervisor holds the guest after a panic");
+	arm(m);
+}
+
+void machine_panic_timer(void *arg)
+{
+	struct machine *m = arg;
+
+	if (m->process)
+		hv_kill(m->hv, SIGKILL);
+}
