@@ -43,7 +43,7 @@ static bool is_drained(const struct server *s)
 	const struct request *rq;
 
 	list_for_each_entry (rq, &s->requests, link) {
-		if (rq->conn != NULL && rq->stream == NULL && !rq->suspended)
+		if (rq->conn != NULL && rq->stream == NULL && (!rq->suspended || !rq->dispatched))
 			return false;
 	}
 	return s->fresh == 0;

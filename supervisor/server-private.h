@@ -18,6 +18,8 @@ struct server {
 	uv_timer_t drain; /* of server_quiesce() */
 	struct server_opts opts;
 	struct list requests;
+	struct list waiting; /* requests whose turn comes at a later turn of the loop, in order */
+	uint64_t turn_end;   /* when this turn has spent enough on requests, in uv_hrtime() */
 	unsigned handles; /* open libuv handles, those of gone watches among them */
 	bool closing;
 	unsigned fresh; /* connections without a request so far */
@@ -47,11 +49,13 @@ struct gone_watch {
 
 struct request {
 	struct list link;
+	struct list turn; /* in waiting */
 	struct server *server;
 	struct MHD_Connection *conn; /* NULL once libmicrohttpd is done with it */
 	struct ucred peer;
 	struct buf body;
 	bool too_large;
+	bool admitted;   /* has waited for its turn */
 	bool dispatched; /* a handler was called, or an answer stands without one */
 	bool held;       /* the handler still owes an answer and may use the request */
 	bool suspended;

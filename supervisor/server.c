@@ -17,6 +17,12 @@
 #define IDLE_TIMEOUT_S    300
 #define STOP_RUNS         64
 #define GROUPS_MAX        1024
+/*
+ * What one turn of the loop spends on requests: whoever sends many at once must not keep the death
+ * of a hypervisor from being seen.
+ */
+#define TURN_NS    2000000
+#define TURN_ADMIT 4
 
 #ifndef SO_PEERGROUPS
 #define SO_PEERGROUPS 59
@@ -25,11 +31,38 @@
 static void on_timer(uv_timer_t *t);
 static void on_idle(uv_idle_t *idle);
 
+/* Those that have waited longest. */
+static void admit(struct server *s)
+{
+	struct request *rq;
+
+	for (unsigned n = 0; n < TURN_ADMIT && !list_empty(&s->waiting); n++) {
+		rq = list_first(&s->waiting, struct request, turn);
+		list_remove(&rq->turn);
+		rq->admitted = true;
+		request_resume(rq);
+	}
+}
+
+/* Whether the request has to wait for a later turn of the loop. */
+static bool must_wait(struct request *rq)
+{
+	struct server *s = rq->server;
+
+	if (rq->admitted || rq->left || s->closing)
+		return false;
+	return !list_empty(&s->waiting) || uv_hrtime() > s->turn_end;
+}
+
 static void server_run(struct server *s)
 {
 	MHD_UNSIGNED_LONG_LONG ms;
 
+	s->turn_end = uv_hrtime() + TURN_NS;
+	admit(s);
 	MHD_run(s->daemon);
+	if (!list_empty(&s->waiting))
+		server_kick(s);
 	if (MHD_get_timeout(s->daemon, &ms) != MHD_YES)
 		uv_timer_stop(&s->timer);
 	else if (ms == 0)
@@ -43,7 +76,8 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 {
 	struct server *s = container_of(poll, struct server, poll);
 
-	if (!s->closing)
+	/* With requests that wait it runs once in each turn, from on_idle(). */
+	if (!s->closing && list_empty(&s->waiting))
 		server_run(s);
 }
 
@@ -51,7 +85,7 @@ static void on_timer(uv_timer_t *t)
 {
 	struct server *s = container_of(t, struct server, timer);
 
-	if (!s->closing)
+	if (!s->closing && list_empty(&s->waiting))
 		server_run(s);
 }
 
@@ -147,6 +181,7 @@ void request_resume(struct request *rq)
 void request_free(struct request *rq)
 {
 	list_remove(&rq->link);
+	list_remove(&rq->turn);
 	buf_finish(&rq->body);
 	for (size_t i = 0; i < rq->nquery; i++) {
 		free(rq->query[i].name);
@@ -200,6 +235,7 @@ static struct request *request_begin(struct server *s, struct MHD_Connection *co
 	rq->conn = conn;
 	server_connection_asks(s, conn);
 	list_append(&s->requests, &rq->link);
+	list_init(&rq->turn);
 	if (!peer_allowed(rq)) {
 		char msg[128];
 
@@ -241,7 +277,12 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *conn, const 
 		*len = 0;
 		return MHD_YES;
 	}
-	if (!rq->dispatched && !rq->server->closing)
+	if (!rq->dispatched && must_wait(rq)) {
+		list_append(&rq->server->waiting, &rq->turn);
+		request_suspend(rq);
+		return MHD_YES;
+	}
+	if (!rq->dispatched && !rq->left && !rq->server->closing)
 		request_dispatch(rq, method);
 	if (rq->left || (rq->server->closing && rq->response == NULL))
 		return MHD_NO;
@@ -320,6 +361,7 @@ int server_create(struct server **out, uv_loop_t *loop, int listen_fd,
 	s->loop = loop;
 	s->opts = *opts;
 	list_init(&s->requests);
+	list_init(&s->waiting);
 	s->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG,
 		0, NULL, NULL, on_request, s, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
 		MHD_OPTION_LISTEN_SOCKET, listen_fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed,

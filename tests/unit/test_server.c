@@ -29,6 +29,7 @@ static struct {
 	pid_t pid;
 	size_t max_queue;
 	bool no_gone;
+	unsigned this_turn, most_a_turn; /* calls of busy() */
 } h;
 
 static void on_gone(void *arg)
@@ -108,7 +109,20 @@ static void fail_with(void *arg, struct request *rq)
 	reply_err(rq, &err, "web", "stopped");
 }
 
+static void busy(void *arg, struct request *rq)
+{
+	uint64_t end = uv_hrtime() + 1000000;
+
+	h.calls++;
+	h.this_turn++;
+	h.most_a_turn = MAX(h.most_a_turn, h.this_turn);
+	while (uv_hrtime() < end)
+		;
+	reply_text(rq, 200, "text/plain", "ok\n", 3);
+}
+
 static const struct route table[] = {
+	{ "GET", "/busy", busy },
 	{ "GET", "/vms/{name}", get_vm },
 	{ "DELETE", "/vms/{name}", get_vm },
 	{ "POST", "/vms/{name}/{action}", get_vm },
@@ -708,6 +722,54 @@ static void many_requests_leave_nothing(void **state)
 	assert_int_equal(rig_count_fds(), fds);
 }
 
+static void turn_begins(uv_prepare_t *prepare)
+{
+	h.this_turn = 0;
+}
+
+static bool all_called(void *arg)
+{
+	return h.calls == *(unsigned *)arg;
+}
+
+/*
+ * Many requests that take their time come at once: the loop gets to other things between them, all
+ * are answered, and one whose client goes away while it waits is not carried out.
+ */
+static void shares_the_loop(void **state)
+{
+	enum {
+		MANY = 60,
+		GONE = 5
+	};
+	unsigned expected = MANY - GONE;
+	uv_prepare_t prepare;
+	char answer[16];
+	int fds[MANY];
+
+	uv_prepare_init(t.loop, &prepare);
+	uv_prepare_start(&prepare, turn_begins);
+	for (int i = 0; i < MANY; i++)
+		fds[i] = raw_connect("GET /busy HTTP/1.1\r\nHost: x\r\n\r\n");
+	while (h.calls == 0)
+		uv_run(t.loop, UV_RUN_NOWAIT);
+	/* Not one of those that were taken up at once. */
+	for (int i = MANY - GONE; i < MANY; i++)
+		close(fds[i]);
+	run_until(all_called, &expected);
+	rig_run_for(t.loop, 50);
+	assert_int_equal(h.calls, expected);
+	/* 2 ms are two of them, or three; and those that have waited. */
+	assert_in_range(h.most_a_turn, 1, 8);
+	for (int i = 0; i < MANY - GONE; i++) {
+		assert_true(read(fds[i], answer, 15) == 15);
+		assert_memory_equal(answer, "HTTP/1.1 200 OK", 15);
+		close(fds[i]);
+	}
+	uv_close((uv_handle_t *)&prepare, NULL);
+	uv_run(t.loop, UV_RUN_NOWAIT);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 static bool drained;
@@ -791,6 +853,7 @@ static void nothing_to_wait_for(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(shares_the_loop),
 		TEST(maps_paths_and_queries),
 		TEST(refuses_what_it_does_not_know),
 		TEST(reads_numbers),
