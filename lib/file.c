@@ -102,18 +102,19 @@ static int sync_parent(const char *path)
 	return r;
 }
 
-int file_write_atomic(
-	const char *path, const void *data, size_t len, mode_t mode, bool sync, struct err *err)
+/* A new file beside path; its name in *tmp, malloc'd. */
+static int write_beside(const char *path, const void *data, size_t len, mode_t mode, bool sync,
+	char **tmp, struct err *err)
 {
-	char *tmp = str_printf("%s.tmp.XXXXXX", path);
 	int fd, r;
 
-	if (tmp == NULL)
+	*tmp = str_printf("%s.tmp.XXXXXX", path);
+	if (*tmp == NULL)
 		return err_nomem(err);
-	fd = mkostemp(tmp, O_CLOEXEC);
+	fd = mkostemp(*tmp, O_CLOEXEC);
 	if (fd < 0) {
-		r = err_errno(err, -errno, "create %s", quote(tmp));
-		free(tmp);
+		r = err_errno(err, -errno, "create %s", quote(*tmp));
+		free(*tmp);
 		return r;
 	}
 	r = write_all(fd, data, len);
@@ -123,12 +124,50 @@ int file_write_atomic(
 		r = -errno;
 	if (close(fd) < 0 && r == 0)
 		r = -errno;
-	if (r == 0 && rename(tmp, path) < 0)
+	if (r == 0)
+		return 0;
+	unlink(*tmp);
+	free(*tmp);
+	return err_errno(err, r, "write %s", quote(path));
+}
+
+int file_write_atomic(
+	const char *path, const void *data, size_t len, mode_t mode, bool sync, struct err *err)
+{
+	char *tmp;
+	int r = write_beside(path, data, len, mode, sync, &tmp, err);
+
+	if (r < 0)
+		return r;
+	if (rename(tmp, path) < 0) {
 		r = -errno;
+		unlink(tmp);
+	} else if (sync) {
+		r = sync_parent(path);
+	}
+	free(tmp);
+	return r < 0 ? err_errno(err, r, "write %s", quote(path)) : 0;
+}
+
+int file_swap(const char *path, const void *data, size_t len, mode_t mode, const char *keep,
+	struct err *err)
+{
+	char *tmp;
+	int r = write_beside(path, data, len, mode, false, &tmp, err);
+
+	if (r < 0)
+		return r;
+	if (renameat2(AT_FDCWD, tmp, AT_FDCWD, path, RENAME_EXCHANGE) == 0) {
+		/* tmp is the old one now. */
+		if (keep == NULL || rename(tmp, keep) < 0)
+			unlink(tmp);
+	} else if (errno != ENOENT && errno != EINVAL && errno != ENOSYS) {
+		r = -errno;
+	} else if (rename(tmp, path) < 0) {
+		r = -errno; /* nothing to exchange, or a filesystem that cannot */
+	}
 	if (r < 0)
 		unlink(tmp);
-	else if (sync)
-		r = sync_parent(path);
 	free(tmp);
 	return r < 0 ? err_errno(err, r, "write %s", quote(path)) : 0;
 }

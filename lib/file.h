@@ -18,6 +18,15 @@ int file_read_line(const char *path, char *line, size_t cap, struct err *err);
 /* Writes to a temporary file beside path and renames; sync also fsyncs file and directory. */
 int file_write_atomic(
 	const char *path, const void *data, size_t len, mode_t mode, bool sync, struct err *err);
+/*
+ * The same, but what was there stays until the new one is: ext4 writes the data of a file that
+ * replaces another one out before the rename returns (auto_da_alloc), which takes milliseconds on a
+ * busy disk; other filesystems don't, and after a crash of the host such a file can be empty. Here
+ * the two change places, and the old one becomes keep (NULL: it is removed), which the caller falls
+ * back on until the new one is fsynced.
+ */
+int file_swap(const char *path, const void *data, size_t len, mode_t mode, const char *keep,
+	struct err *err);
 /* One write() into an existing file, for /proc and /sys. */
 int file_write_proc(const char *path, const char *value, struct err *err);
 

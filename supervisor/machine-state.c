@@ -1,4 +1,4 @@
-/* Persistence and publication of a machine's state: supervisor/machine.h. */
+/* What a machine's state file says, and the publication of a change: supervisor/machine.h. */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -72,7 +72,7 @@ static void put_run(const struct machine *m, json_t *j)
 		json_object_set(j, "console", m->last_console);
 }
 
-static json_t *state_json(const struct machine *m)
+json_t *machine_state_json(const struct machine *m)
 {
 	json_t *j = json_object();
 
@@ -106,124 +106,6 @@ static json_t *state_json(const struct machine *m)
 		json_object_set(j, "deferred", m->deferred);
 	json_put_int(j, "retry_at", (int64_t)m->retry_at_ms);
 	return j;
-}
-
-static void end_op_now(struct machine *m)
-{
-	struct operation *op = m->op;
-	struct err err = m->op_error;
-
-	m->op = NULL;
-	m->op_ending = false;
-	operation_end(op, err.code < 0 ? &err : NULL);
-	if (m->d->unconverged)
-		deadline_set(&m->d->converge, 0);
-}
-
-/* Whether what an operation's end promises is not on disk yet. */
-static bool unsettled(const struct machine *m)
-{
-	return m->unsaved || m->save == SAVE_PROMISED || m->syncing == SAVE_PROMISED;
-}
-
-static void synced(void *arg, const struct err *err)
-{
-	struct machine *m = arg;
-
-	m->syncing = SAVE_NOTHING;
-	if (err != NULL)
-		log_msg(LOG_LVL_WARN, m->name, "%s (ignoring)", err->msg);
-	if (m->closing > 0)
-		machine_closed(m);
-	else
-		machine_save_turn(m);
-}
-
-static void sync_state(struct machine *m)
-{
-	char *path;
-
-	if (m->syncing != SAVE_NOTHING)
-		return; /* synced() comes here again */
-	path = path_join(m->dir, "state.json");
-	if (path != NULL && file_sync_async(m->d->loop, path, synced, m) == 0)
-		m->syncing = m->save;
-	m->save = SAVE_NOTHING;
-	free(path);
-}
-
-void machine_end_op(struct machine *m, const struct err *err)
-{
-	if (m->op == NULL || m->op_ending)
-		return;
-	m->op_error.code = 0;
-	if (err != NULL)
-		m->op_error = *err;
-	if (unsettled(m))
-		m->op_ending = true;
-	else
-		end_op_now(m);
-}
-
-/* The folder is there but for the first time: only a failure makes it worth a look. */
-static int write_state(struct machine *m, const char *path, const char *text, struct err *err)
-{
-	int r = file_write_atomic(path, text, strlen(text), 0600, false, err);
-
-	if (r != -ENOENT)
-		return r;
-	r = mkdir_p(m->dir, 0700, err);
-	return r < 0 ? r : file_write_atomic(path, text, strlen(text), 0600, false, err);
-}
-
-static int save(struct machine *m, enum save how, struct err *err)
-{
-	char *path = path_join(m->dir, "state.json"), *text;
-	json_t *j = state_json(m);
-	int r;
-
-	text = json_text(j);
-	json_decref(j);
-	m->unsaved = false;
-	/* Safe against our own crash now, against the host's when the fsync has come back. */
-	r = path == NULL || text == NULL ? err_nomem(err) : write_state(m, path, text, err);
-	if (r == 0) {
-		m->save = MAX(m->save, how);
-		deadline_set(&m->save_timer, 0);
-	}
-	free(text);
-	free(path);
-	return r < 0 ? err_wrap(err, "vm %s: state file", m->name) : 0;
-}
-
-int machine_save(struct machine *m, struct err *err)
-{
-	return save(m, SAVE_PROMISED, err);
-}
-
-void machine_flush(struct machine *m)
-{
-	struct err err;
-
-	if (m->unsaved && save(m, SAVE_WRITTEN, &err) < 0)
-		log_error("%s", err.msg);
-}
-
-void machine_save_turn(void *arg)
-{
-	struct machine *m = arg;
-
-	machine_flush(m);
-	if (m->save != SAVE_NOTHING)
-		sync_state(m);
-	if (m->op_ending && !unsettled(m))
-		end_op_now(m);
-}
-
-void machine_save_soon(struct machine *m)
-{
-	m->unsaved = true;
-	deadline_set(&m->save_timer, 0);
 }
 
 static void set_string(char **to, const json_t *j, const char *key)
@@ -294,14 +176,14 @@ static enum machine_state state_from_name(const char *name)
 
 int machine_load(struct machine *m, struct saved_process *out, struct err *err)
 {
-	char *path = path_join(m->dir, "state.json");
 	const char *wanted, *boot;
 	json_t *j = NULL;
-	int r = path == NULL ? err_nomem(err) : json_read_file(path, &j, err);
+	int r;
 
-	free(path);
+	r = machine_read_file(m, &j, err);
 	if (r < 0)
 		return err_wrap(err, "vm %s: state file", m->name);
+	m->durable = true;
 	wanted = json_str(j, "wanted");
 	m->want_known = wanted != NULL;
 	m->want_running = wanted != NULL && strcmp(wanted, "running") == 0;

@@ -51,7 +51,7 @@ enum machine_event {
 	MACHINE_EVENTS
 };
 
-/* How far the state file is behind, and what waits for it (machine-state.c). */
+/* How far the state file is behind, and what waits for it (machine-save.c). */
 enum save {
 	SAVE_NOTHING,
 	SAVE_WRITTEN, /* to be fsynced; nobody waits for it */
@@ -158,6 +158,7 @@ struct machine {
 	struct deadline save_timer;    /* armed for the loop's next turn when there is to do: */
 	bool unsaved;                  /* the state file is to be written */
 	enum save save, syncing;       /* it is to be fsynced; its fsync is under way */
+	bool durable;                  /* what stands in the state file has been fsynced */
 	bool op_cancelled;             /* m->op was, by who asked for it */
 	bool op_ending;                /* m->op ends with op_error once its state is saved */
 	struct err op_error;           /* code 0: it ends well */
@@ -235,7 +236,7 @@ void machine_settle(struct machine *m);         /* machine-stop.c */
 void machine_at_rest(struct machine *m);        /* machine-stop.c: stopped, failed or in backoff */
 void machine_leave_rest(struct machine *m);     /* machine.c: out of backoff or failed */
 
-/* ---- machine-state.c: persistence ---- */
+/* ---- machine-save.c, machine-state.c: persistence ---- */
 /*
  * Writes the state file now. Its fsync follows by itself, and no operation of m ends before it:
  * what a person was told outlives the host's crash.
@@ -253,7 +254,11 @@ void machine_flush(struct machine *m);
 void machine_save_turn(void *arg); /* of save_timer */
 /* Ends m->op, if there is one, as soon as its state is saved; err NULL: well. */
 void machine_end_op(struct machine *m, const struct err *err);
-/* Reads state.json; -ENOENT when there is none. */
+/* What state.json says, owned by the caller. */
+json_t *machine_state_json(const struct machine *m);
+/* The file, or the one before it if the host has lost it; -ENOENT when there is none. */
+int machine_read_file(const struct machine *m, json_t **out, struct err *err);
+/* Takes over what the file says; -ENOENT when there is none. */
 struct saved_process {
 	struct hv_process process;
 	bool this_boot;

@@ -10,7 +10,8 @@
  *   bench storm SOCKET WORD PATH... -- NAME PID...
  *                                      POSTs to all PATHs at once and, for as long as one of them
  *                                      is not answered, does the same as `kill` to one NAME after
- *                                      the other; a line for each
+ *                                      the other; a line for each, and in it after a blank when
+ *                                      whoever just waits for the process saw its end
  *   bench boot SOCKET COUNT FILE COMMAND...
  *                                      becomes droverd by COMMAND; writes the time from there
  *                                      until the API lists COUNT machines that run into FILE
@@ -28,6 +29,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -176,11 +178,15 @@ static void settle(int fd)
 			die("event stream");
 }
 
-/* Reads lines until one has both words. */
-static void hear(struct call *c, const char *name, const char *word)
+/*
+ * Reads lines until one has both words. Meanwhile *gone (may be NULL) gets the time at which the
+ * process was seen to be dead by whoever just waits for it.
+ */
+static void hear(struct call *c, const char *name, const char *word, int pidfd, double *gone)
 {
 	for (;;) {
-		struct pollfd p = { .fd = c->fd, .events = POLLIN };
+		struct pollfd p[2] = { { .fd = c->fd, .events = POLLIN },
+			{ .fd = gone && *gone == 0 ? pidfd : -1, .events = POLLIN } };
 		char *line = c->reply, *end;
 		ssize_t n;
 
@@ -193,8 +199,12 @@ static void hear(struct call *c, const char *name, const char *word)
 		memmove(c->reply, end ? end + 1 : line, c->len + 1);
 		if (end)
 			return;
-		if (poll(&p, 1, WAIT_MS) != 1)
+		if (poll(p, 2, WAIT_MS) < 1)
 			die("no event came");
+		if (p[1].revents)
+			*gone = now_ms();
+		if (!p[0].revents)
+			continue;
 		n = read(c->fd, c->reply + c->len, sizeof c->reply - 1 - c->len);
 		if (n <= 0)
 			die("event stream");
@@ -203,16 +213,24 @@ static void hear(struct call *c, const char *name, const char *word)
 	}
 }
 
-static double kill_and_hear(struct call *c, const char *name, pid_t pid, const char *word)
+/* floor (may be NULL): until its death shows on a pidfd. */
+static double kill_and_hear(
+	struct call *c, const char *name, pid_t pid, const char *word, double *floor)
 {
-	double begin = now_ms();
+	int pidfd = floor ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+	double begin = now_ms(), end, gone = 0;
 	char member[300];
 
 	snprintf(member, sizeof member, "\"name\":\"%s\"", name);
 	if (kill(pid, SIGKILL) < 0)
 		die("kill");
-	hear(c, member, word);
-	return now_ms() - begin;
+	hear(c, member, word, pidfd, floor ? &gone : NULL);
+	end = now_ms();
+	if (floor) {
+		*floor = (gone > 0 ? gone : end) - begin;
+		close(pidfd);
+	}
+	return end - begin;
 }
 
 static struct call *follow(const char *socket_path, const char *query)
@@ -234,7 +252,7 @@ static double one_kill(const char *socket_path, const char *name, pid_t pid, con
 	char query[256];
 
 	snprintf(query, sizeof query, "&vm=%s", name);
-	return kill_and_hear(follow(socket_path, query), name, pid, word);
+	return kill_and_hear(follow(socket_path, query), name, pid, word, NULL);
 }
 
 static void storm(const char *socket_path, const char *word, char **args)
@@ -247,7 +265,9 @@ static void storm(const char *socket_path, const char *word, char **args)
 		n++;
 	send_all(&starts, socket_path, "POST", args, n);
 	for (char **a = args + n + 1; args[n] && a[0] && a[1] && starts.done < n; a += 2) {
-		printf("%.3f\n", kill_and_hear(events, a[0], (pid_t)atoi(a[1]), word));
+		double floor, ms = kill_and_hear(events, a[0], (pid_t)atoi(a[1]), word, &floor);
+
+		printf("%.3f %.3f\n", ms, floor);
 		for (double end = now_ms() + PAUSE_MS; now_ms() < end && starts.done < n;)
 			take_answers(&starts, 1);
 	}

@@ -74,9 +74,12 @@ static unsigned writes(void)
 	ssize_t len;
 
 	while ((len = read(w.watch, buf, sizeof(buf))) > 0) {
-		for (char *p = buf; p < buf + len; n++)
-			p += sizeof(struct inotify_event) +
-			     ((struct inotify_event *)(void *)p)->len;
+		for (char *p = buf; p < buf + len;) {
+			const struct inotify_event *e = (void *)p;
+
+			n += strcmp(e->name, "state.json") == 0;
+			p += sizeof(*e) + e->len;
+		}
 	}
 	return n;
 }
@@ -143,6 +146,77 @@ static void not_lost_at_the_end(void **state)
 	machine_destroy(w.m);
 	assert_int_equal(access(path, F_OK), 0);
 	free(path);
+}
+
+static bool durable(void *arg)
+{
+	return w.m->durable;
+}
+
+static void until_durable(void)
+{
+	for (int i = 0; i < 3000 && !durable(NULL); i++)
+		rig_run_for(w.loop, 10);
+	assert_true(w.m->durable);
+}
+
+static void assert_in(const char *name, const char *wanted)
+{
+	char *path = path_join(w.m->dir, name);
+	json_t *j = NULL;
+
+	assert_int_equal(json_read_file(path, &j, NULL), 0);
+	assert_string_equal(json_str(j, "state"), wanted);
+	json_decref(j);
+	free(path);
+}
+
+static void put(const char *name, const char *text)
+{
+	char *path = path_join(w.m->dir, name);
+
+	assert_int_equal(file_write_atomic(path, text, strlen(text), 0600, false, NULL), 0);
+	free(path);
+}
+
+static void assert_gone(const char *name)
+{
+	char *path = path_join(w.m->dir, name);
+
+	assert_int_not_equal(access(path, F_OK), 0);
+	free(path);
+}
+
+/* The last state that is on the disk for sure stays until the next one is. */
+static void the_last_synced_one_stays(void **state)
+{
+	struct saved_process saved;
+	struct err err;
+
+	machine_set_state(w.m, MACHINE_PREPARING);
+	assert_int_equal(machine_save(w.m, &err), 0);
+	until_durable();
+	machine_set_state(w.m, MACHINE_STARTING);
+	machine_flush(w.m);
+	machine_set_state(w.m, MACHINE_RUNNING);
+	machine_flush(w.m);
+	assert_saved("running");
+	assert_in("state.json.synced", "preparing");
+	until_durable();
+	machine_set_state(w.m, MACHINE_PAUSED);
+	machine_flush(w.m);
+	assert_in("state.json.synced", "running");
+	until_durable();
+
+	/* The host crashed before the newest was written out; a daemon was killed while it wrote. */
+	put("state.json", "");
+	put("state.json.tmp.abcdef", "{\"state\"");
+	assert_int_equal(machine_load(w.m, &saved, &err), 0);
+	assert_int_equal(saved.state, MACHINE_RUNNING);
+	assert_gone("state.json.tmp.abcdef");
+	put("state.json.synced", "");
+	assert_true(machine_load(w.m, &saved, &err) < 0);
+	w.m->state = MACHINE_STOPPED;
 }
 
 struct ending {
@@ -221,6 +295,7 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
+		T(the_last_synced_one_stays),
 		T(one_write_a_turn),
 		T(at_once_when_asked),
 		T(makes_its_folder),

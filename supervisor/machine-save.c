@@ -1,0 +1,185 @@
+/* A machine's state file: when and how it is written, and what waits for it (supervisor/machine.h). */
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/file.h"
+#include "lib/json.h"
+#include "lib/log.h"
+#include "supervisor/machine.h"
+
+#define STATE_FILE   "state.json"
+#define STATE_SYNCED "state.json.synced" /* an earlier one, which is on the disk for sure */
+#define STATE_TMP    "state.json.tmp."   /* and six letters: one that was being written */
+
+static void end_op_now(struct machine *m)
+{
+	struct operation *op = m->op;
+	struct err err = m->op_error;
+
+	m->op = NULL;
+	m->op_ending = false;
+	operation_end(op, err.code < 0 ? &err : NULL);
+	if (m->d->unconverged)
+		deadline_set(&m->d->converge, 0);
+}
+
+/* Whether what an operation's end promises is not on disk yet. */
+static bool unsettled(const struct machine *m)
+{
+	return m->unsaved || m->save == SAVE_PROMISED || m->syncing == SAVE_PROMISED;
+}
+
+static void synced(void *arg, const struct err *err)
+{
+	struct machine *m = arg;
+
+	m->syncing = SAVE_NOTHING;
+	/* Unless it has changed since. */
+	if (err == NULL && m->save == SAVE_NOTHING && !m->unsaved)
+		m->durable = true;
+	if (err != NULL)
+		log_msg(LOG_LVL_WARN, m->name, "%s (ignoring)", err->msg);
+	if (m->closing > 0)
+		machine_closed(m);
+	else
+		machine_save_turn(m);
+}
+
+static void sync_state(struct machine *m)
+{
+	char *path;
+
+	if (m->syncing != SAVE_NOTHING)
+		return; /* synced() comes here again */
+	path = path_join(m->dir, STATE_FILE);
+	if (path != NULL && file_sync_async(m->d->loop, path, synced, m) == 0)
+		m->syncing = m->save;
+	m->save = SAVE_NOTHING;
+	free(path);
+}
+
+void machine_end_op(struct machine *m, const struct err *err)
+{
+	if (m->op == NULL || m->op_ending)
+		return;
+	m->op_error.code = 0;
+	if (err != NULL)
+		m->op_error = *err;
+	if (unsettled(m))
+		m->op_ending = true;
+	else
+		end_op_now(m);
+}
+
+/*
+ * Safe against our own crash now. Against the host's it is when the fsync has come back; until then
+ * the last one that is lies beside it. The folder is there but for the first time: only a failure
+ * makes it worth a look.
+ */
+static int write_state(struct machine *m, const char *text, struct err *err)
+{
+	char *path = path_join(m->dir, STATE_FILE), *synced = path_join(m->dir, STATE_SYNCED);
+	const char *keep = m->durable ? synced : NULL;
+	int r;
+
+	if (path == NULL || synced == NULL) {
+		r = err_nomem(err);
+	} else {
+		r = file_swap(path, text, strlen(text), 0600, keep, err);
+		if (r == -ENOENT) {
+			r = mkdir_p(m->dir, 0700, err);
+			if (r == 0)
+				r = file_swap(path, text, strlen(text), 0600, keep, err);
+		}
+	}
+	free(path);
+	free(synced);
+	return r;
+}
+
+static int save(struct machine *m, enum save how, struct err *err)
+{
+	json_t *j = machine_state_json(m);
+	char *text = json_text(j);
+	int r;
+
+	json_decref(j);
+	m->unsaved = false;
+	r = text == NULL ? err_nomem(err) : write_state(m, text, err);
+	if (r == 0) {
+		m->durable = false;
+		m->save = MAX(m->save, how);
+		deadline_set(&m->save_timer, 0);
+	}
+	free(text);
+	return r < 0 ? err_wrap(err, "vm %s: state file", m->name) : 0;
+}
+
+int machine_save(struct machine *m, struct err *err)
+{
+	return save(m, SAVE_PROMISED, err);
+}
+
+void machine_flush(struct machine *m)
+{
+	struct err err;
+
+	if (m->unsaved && save(m, SAVE_WRITTEN, &err) < 0)
+		log_error("%s", err.msg);
+}
+
+void machine_save_turn(void *arg)
+{
+	struct machine *m = arg;
+
+	machine_flush(m);
+	if (m->save != SAVE_NOTHING)
+		sync_state(m);
+	if (m->op_ending && !unsettled(m))
+		end_op_now(m);
+}
+
+void machine_save_soon(struct machine *m)
+{
+	m->unsaved = true;
+	deadline_set(&m->save_timer, 0);
+}
+
+/* What a daemon that was killed while it wrote has left. */
+static void remove_unfinished(const struct machine *m)
+{
+	DIR *dir = opendir(m->dir);
+	struct dirent *e;
+
+	while (dir != NULL && (e = readdir(dir)) != NULL) {
+		if (str_starts(e->d_name, STATE_TMP))
+			unlinkat(dirfd(dir), e->d_name, 0);
+	}
+	if (dir != NULL)
+		closedir(dir);
+}
+
+int machine_read_file(const struct machine *m, json_t **out, struct err *err)
+{
+	char *path = path_join(m->dir, STATE_FILE), *synced = path_join(m->dir, STATE_SYNCED);
+	int r;
+
+	remove_unfinished(m);
+	if (path == NULL || synced == NULL) {
+		r = err_nomem(err);
+	} else {
+		r = json_read_file(path, out, err);
+		/* The host may have crashed before the file was on its disk. */
+		if (r < 0 && json_read_file(synced, out, NULL) == 0) {
+			log_msg(LOG_LVL_WARN, m->name, "state file: %s; taking the one before it",
+				err->msg);
+			r = 0;
+		}
+	}
+	free(path);
+	free(synced);
+	return r;
+}
