@@ -289,6 +289,8 @@ static int apply_vm(struct drover *d, const struct plan_action *a, struct err *e
 			machine_health_reload(m);
 		if (limits_changed(a))
 			machine_cgroup_apply(m);
+		if (m->hv != NULL)
+			hv_passthrough_write(m->hv, m->cfg != NULL && m->cfg->qmp_write);
 		return machine_save(m, err);
 	}
 	return 0;

@@ -15,7 +15,8 @@
  *   DELETE /vms/NAME[?disks=1][&wait=S]   an operation; only a stopped or removed machine
  *   GET    /vms/NAME/why                  the last run, below
  *   GET    /vms/NAME/log[?boot=N][&follow=1]  text/plain; boot 0: the current or last, -1 before
- *   POST   /vms/NAME/qmp                  body: one QMP command; answer: its reply as QEMU gave it
+ *   POST   /vms/NAME/qmp[?write=1]        body: one QMP command; answer: its reply as QEMU gave it;
+ *                                         without write one that may change something is denied
  *   GET    /operations                    array of those under way and the last 100
  *   GET    /operations/ID[?wait=S]        without wait a failed one is shown, not answered as error
  *   POST   /operations/ID/cancel
@@ -63,7 +64,8 @@
  *   vm: state {from, to, cause, reason}, stop-step {step}, ended {cause, reason, boot, status},
  *     panic, rebooted, reset, watchdog, io-error, nospace, monitor-lost, unresponsive, responsive
  *     {reason, by_us}, ready, healthy, unhealthy {check, reason}, health-action {action, check,
- *     reason}, adopted, removed, qmp {command, uid, pid}
+ *     reason}, adopted, removed, qmp {command, line (of the human monitor), uid, pid, write (it
+ *     may change something), refused}; state and reset have by: who at the passthrough caused it
  *   network, registry: started {pid}, died {reason}, ready {mode}
  *   drover: started, reloaded, re-executing, stopping
  */
