@@ -76,6 +76,14 @@ static int command_text(const char *text, struct buf *out)
 	return out->bad ? ctl_fail("out of memory") : CTL_OK;
 }
 
+static void print_line(struct buf *text)
+{
+	while (text->len > 0 && strchr("\r\n", text->data[text->len - 1]) != NULL)
+		text->data[--text->len] = '\0';
+	puts(buf_str(text));
+	fflush(stdout);
+}
+
 static int execute(struct ctl *c, const char *command)
 {
 	struct buf text = { 0 };
@@ -86,8 +94,7 @@ static int execute(struct ctl *c, const char *command)
 	if (ret == CTL_OK) {
 		ret = send_text(c, buf_str(&text), &call);
 		if (ret == CTL_OK) {
-			puts(buf_str(&call.text));
-			fflush(stdout);
+			print_line(&call.text);
 			j = answer_json(&call);
 			if (json_object_get(j, "error") != NULL)
 				ret = CTL_FAILED;

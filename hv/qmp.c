@@ -202,11 +202,15 @@ static void lose(struct qmp *q, const struct err *err)
 	while (q->state == QMP_LOST && (!list_empty(&q->queued) || !list_empty(&q->sent))) {
 		struct list *from = !list_empty(&q->sent) ? &q->sent : &q->queued;
 		struct command *c = list_first(from, struct command, list);
+		struct err why;
 
 		if (c->outcome == WAITING)
-			complete(c, NULL, err);
+			why = *err;
+		else if (c->outcome == FAILED && c->why != NULL)
+			why = *c->why; /* which goes with c */
 		else
-			complete(c, NULL, c->outcome == FAILED ? c->why : NULL);
+			err_nomem(&why);
+		complete(c, NULL, c->outcome == WRITTEN ? NULL : &why);
 	}
 	if (q->state == QMP_LOST && q->cb.lost != NULL)
 		q->cb.lost(q->cb.arg, err);
