@@ -33,7 +33,7 @@ static const struct {
 };
 
 /* What comes after the steps, for the tests that break it. */
-static const char *const spawn_points[] = { "spec", "console", "spawn" };
+static const char *const spawn_points[] = { "spec", "console", "spawn", "passthrough" };
 
 static const char *start_point(size_t i)
 {
@@ -372,6 +372,8 @@ void machine_begin_spawn(struct machine *m)
 		r = fault_at("start", "spawn", &err);
 	if (r == 0)
 		r = hv_create(&m->hv, hv_find(m->run_cfg->hypervisor), m->d->loop, &cb, &err);
+	if (r == 0)
+		r = fault_at("start", "passthrough", &err);
 	if (r == 0)
 		r = machine_passthrough_open(m, &err);
 	if (r == 0) {

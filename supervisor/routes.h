@@ -53,7 +53,8 @@
  * GET /vms/NAME adds: wanted ("running"|"stopped"), nics:[{name, network, mac, tap,
  *   addresses:[]}], accel, machine, memory, vcpus, kernel, rootfs, disk, boot (number of this
  *   boot), restart, error|null (why the last start failed), operation|null, ssh:{user, identity|null,
- *   address}, console (path of the Unix socket: raw bytes both ways, no replay), monitor, log (path),
+ *   address}, console (path of the Unix socket: raw bytes both ways, no replay), monitor,
+ *   qmp (path of the socket for other clients of the monitor), log (path),
  *   guest_id, started (time), capabilities:[], health|null (of a machine that is up and has checks):
  *   {state: "starting"|"healthy"|"unhealthy", ready, checks:[{check, ok|null, error|null, last|null}]}
  * operation: {id, verb, vm, state: "running"|"done"|"failed"|"cancelled", error|null, step,
