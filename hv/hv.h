@@ -145,7 +145,7 @@ struct hv_passed {
 	const char *command; /* "query-status" */
 	const char *line;    /* the human monitor's line, where it is one; or NULL */
 	bool changes;        /* it is none of those that are known to change nothing */
-	bool refused;        /* for that reason: it did not go out */
+	bool refused;        /* for that or for the descriptor's name: it did not go out */
 };
 
 /*

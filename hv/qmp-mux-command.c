@@ -312,7 +312,10 @@ static int judge(struct mux_client *cl, struct mux_command *c)
 		refuse_change(cl, c);
 		return -1;
 	}
-	return take_fd(cl, c);
+	if (take_fd(cl, c) == 0)
+		return 0;
+	cl->mux->cb.asked(cl->mux->cb.arg, &c->ask, &cl->who, true);
+	return -1;
 }
 
 void mux_command_take(struct mux_client *cl, const char *text, size_t len)

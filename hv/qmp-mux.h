@@ -33,7 +33,7 @@ struct qmp_mux_callbacks {
 	 */
 	void (*intent)(void *arg, const struct qmp_ask *ask, const struct hv_peer *who);
 	void (*answered)(void *arg, enum qmp_effect effect, bool good);
-	/* A command went out, or was refused for its name's sake. */
+	/* A command went out, or was refused although QEMU might have taken it. */
 	void (*asked)(
 		void *arg, const struct qmp_ask *ask, const struct hv_peer *who, bool refused);
 	void *arg;

@@ -281,14 +281,19 @@ void machine_hv_quitting(void *arg, const char *by, bool undone)
 		log_error("%s", err.msg);
 }
 
+void machine_passthrough_reload(struct machine *m)
+{
+	if (m->hv != NULL)
+		hv_passthrough_write(m->hv, m->cfg != NULL && m->cfg->qmp_write);
+}
+
 int machine_passthrough_open(struct machine *m, struct err *err)
 {
 	char *path = path_join(m->run_dir, "qmp.sock");
 	int r = path == NULL ? err_nomem(err) : hv_passthrough(m->hv, path, m->d->group, err);
 
 	free(path);
-	if (r == 0)
-		hv_passthrough_write(m->hv, m->cfg != NULL && m->cfg->qmp_write);
+	machine_passthrough_reload(m);
 	return r;
 }
 

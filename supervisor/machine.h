@@ -292,6 +292,8 @@ void machine_hv_quitting(void *arg, const char *by, bool undone);
 /* The callbacks above; and the console and the passthrough that a run has from its start on. */
 struct hv_callbacks machine_hv_callbacks(struct machine *m);
 int machine_passthrough_open(struct machine *m, struct err *err);
+/* Its key may have changed. */
+void machine_passthrough_reload(struct machine *m);
 /* The spec for m's run, whose strings live in *hold until hold is finished. */
 struct spec_hold {
 	struct hv_disk disk;

@@ -232,6 +232,9 @@ static void bind_machines(struct drover *d)
 				log_error("%s", err.msg);
 		}
 	}
+	/* Those that are gone from it, too: they are opened to nobody any more. */
+	list_for_each_entry (m, &d->machines, entry)
+		machine_passthrough_reload(m);
 }
 
 static bool checks_changed(const struct plan_action *a)
@@ -289,8 +292,6 @@ static int apply_vm(struct drover *d, const struct plan_action *a, struct err *e
 			machine_health_reload(m);
 		if (limits_changed(a))
 			machine_cgroup_apply(m);
-		if (m->hv != NULL)
-			hv_passthrough_write(m->hv, m->cfg != NULL && m->cfg->qmp_write);
 		return machine_save(m, err);
 	}
 	return 0;

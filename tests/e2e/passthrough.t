@@ -136,6 +136,22 @@ ask other "$(command system_powerdown)" >/dev/null
 ok 'a shutdown by the power button ends it' vm_wait other stopped
 is "$(vm other .last_cause)" requested 'as requested'
 
+# A quit that is on its way when the daemon dies counts, whoever sees the end of it.
+ok 'once more' drover start other
+ok 'it runs' vm_wait other running
+last=$(last_seq)
+pid=$(vm_pid other)
+kill -STOP "$pid"
+printf '%s%s' "$(command qmp_capabilities)" "$(command quit)" |
+	timeout 5 socat -t 5 - "UNIX-CONNECT:$(sock other)" >/dev/null
+sent() { events_of other "$last" | grep -q '"command":"quit"'; }
+ok 'quit goes to a QEMU that does not look' wait_for 60 sent
+ok 'the daemon dies' stop_droverd KILL
+kill -CONT "$pid"
+start_droverd
+ok 'the next one lets it end' vm_wait other stopped
+is "$(vm other '"\(.last_cause) \(.wanted)"')" 'requested stopped' 'as requested, and for good'
+
 # --- adoption ---
 ok 'kill -9 of droverd' stop_droverd KILL
 ok 'the socket answers nobody' not timeout 5 socat -u "UNIX-CONNECT:$(sock one)" -

@@ -663,6 +663,7 @@ static void test_descriptors(void **state)
 	refuse_of(1, "", "is held by another client");
 	refuse_of(1, CLOSEFD("a"), "is held by another client");
 	refuse_of(1, CLOSEFD("drover-x"), "are the supervisor's");
+	assert_non_null(strstr(buf_str(&t.asked), "getfd! closefd! closefd! "));
 	send_fd(1, GETFD("drover-x"));
 	refuse_of(1, "", "are the supervisor's");
 	/* Its own holder may. */
