@@ -232,6 +232,7 @@ static void reply_came(void *arg, const char *text, size_t len, const struct err
 		else
 			json_splice(&c->answer, text, len, "id", c->ask.id);
 		answered(c);
+		mux_stay_awake(m);
 		/* A call of the API is gone with its answer. */
 		if (is_socket)
 			mux_client_settle(cl);
@@ -389,6 +390,7 @@ static void send_one(struct mux_client *cl, struct mux_command *c)
 	cl->in_flight++;
 	m->nflight++;
 	list_append(&m->flight, &c->flight);
+	mux_stay_awake(m);
 	/* While the monitor is at it: the record costs a write to the disk. */
 	m->cb.asked(m->cb.arg, &c->ask, &cl->who, false);
 }

@@ -72,9 +72,12 @@ struct qmp_mux {
 	int listen_fd;
 	gid_t group;
 	bool write, closing, running;
+	bool single; /* there is one processor */
 	struct list clients, turns, flight, fds;
 	unsigned nclients, nflight; /* nclients: of the socket */
 	uv_poll_t listener;
+	uv_idle_t awake;
+	uint64_t awake_until;                /* uv_hrtime() */
 	struct deadline accept_again, later; /* later: at once, but not from within a call */
 	unsigned handles;                    /* whose close callback has not come */
 	void (*closed)(void *arg);
@@ -82,6 +85,12 @@ struct qmp_mux {
 };
 
 void mux_part_closed(void *arg);
+/*
+ * The loop does not sleep for the next 100 us. By way of us a round trip has two wake-ups more than
+ * without; on an idle machine each takes as long as all the work, and what is awaited (the
+ * monitor's answer, the client's next command) comes sooner than that.
+ */
+void mux_stay_awake(struct qmp_mux *m);
 
 /* qmp-mux-client.c */
 

@@ -12,6 +12,7 @@
 #include "lib/peer.h"
 
 #define ACCEPT_PAUSE_MS 1000
+#define AWAKE_NS        100000
 
 static void accept_cb(uv_poll_t *poll, int status, int events);
 
@@ -28,6 +29,25 @@ void mux_part_closed(void *arg)
 	free(m);
 	if (closed != NULL)
 		closed(closed_arg);
+}
+
+/* ---- sleep ---- */
+
+static void on_idle(uv_idle_t *idle)
+{
+	struct qmp_mux *m = container_of(idle, struct qmp_mux, awake);
+
+	if (uv_hrtime() > m->awake_until)
+		uv_idle_stop(idle);
+}
+
+void mux_stay_awake(struct qmp_mux *m)
+{
+	/* With one processor it would keep the others from their work. */
+	if (m->closing || m->single)
+		return;
+	m->awake_until = uv_hrtime() + AWAKE_NS;
+	uv_idle_start(&m->awake, on_idle);
 }
 
 /* ---- what must not happen from within a call ---- */
@@ -216,7 +236,9 @@ int qmp_mux_create(
 	list_init(&m->turns);
 	list_init(&m->flight);
 	list_init(&m->fds);
-	m->handles = 2;
+	m->single = sysconf(_SC_NPROCESSORS_ONLN) < 2;
+	m->handles = 3;
+	uv_idle_init(loop, &m->awake);
 	deadline_init(&m->accept_again, loop, accept_again, m);
 	deadline_init(&m->later, loop, later, m);
 	*out = m;
@@ -226,6 +248,11 @@ int qmp_mux_create(
 static void listener_closed(uv_handle_t *h)
 {
 	mux_part_closed(container_of((uv_poll_t *)h, struct qmp_mux, listener));
+}
+
+static void idle_closed(uv_handle_t *h)
+{
+	mux_part_closed(container_of((uv_idle_t *)h, struct qmp_mux, awake));
 }
 
 /* Of the API, whose asker still waits. */
@@ -264,6 +291,7 @@ void qmp_mux_destroy(struct qmp_mux *m, void (*closed)(void *arg), void *arg)
 		uv_close((uv_handle_t *)&m->listener, listener_closed);
 		close(m->listen_fd);
 	}
+	uv_close((uv_handle_t *)&m->awake, idle_closed);
 	deadline_close(&m->accept_again, mux_part_closed);
 	deadline_close(&m->later, mux_part_closed);
 }
