@@ -13,7 +13,7 @@ _drover()
 	done
 	COMPREPLY=()
 	if [ ${#words[@]} = 0 ]; then
-		COMPREPLY=($(compgen -W 'list show start stop kill restart pause resume rm ssh console log qmp hmp why events check plan reload config pull image registry version help --socket --output --help --version' -- "$cur"))
+		COMPREPLY=($(compgen -W 'list show start stop kill restart pause resume rm ssh console log qmp hmp why events check plan reload config pull image registry doctor version help --socket --output --help --version' -- "$cur"))
 		return
 	fi
 	verb=${words[0]}
@@ -36,13 +36,13 @@ _drover()
 	case $verb in
 	'list') opts='--all --help' ;;
 	'show') opts='--help' names=1 ;;
-	'start') opts='--no-wait --timeout --help' names=1 ;;
-	'stop') opts='--no-wait --timeout --help' names=1 ;;
-	'kill') opts='--no-wait --timeout --help' names=1 ;;
-	'restart') opts='--no-wait --timeout --help' names=1 ;;
-	'pause') opts='--no-wait --timeout --help' names=1 ;;
-	'resume') opts='--no-wait --timeout --help' names=1 ;;
-	'rm') opts='--disks --no-wait --timeout --help' names=1 ;;
+	'start') opts='--wait --no-wait --timeout --help' names=1 ;;
+	'stop') opts='--wait --no-wait --timeout --help' names=1 ;;
+	'kill') opts='--wait --no-wait --timeout --help' names=1 ;;
+	'restart') opts='--wait --no-wait --timeout --help' names=1 ;;
+	'pause') opts='--wait --no-wait --timeout --help' names=1 ;;
+	'resume') opts='--wait --no-wait --timeout --help' names=1 ;;
+	'rm') opts='--disks --wait --no-wait --timeout --help' names=1 ;;
 	'ssh') opts='--wait --help' names=1 ;;
 	'console') opts='--once --help' names=1 ;;
 	'log') opts='--boot --follow --help' names=1 ;;
@@ -58,6 +58,7 @@ _drover()
 	'image list') opts='--help' ;;
 	'image rm') opts='--help' ;;
 	'registry list') opts='--help' ;;
+	'doctor') opts='--fix --help' ;;
 	'version') opts='--help' ;;
 	'help') opts='--completion --man --help' ;;
 	esac
