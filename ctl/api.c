@@ -234,7 +234,8 @@ static void on_done(void *arg, const struct http_result *res, const struct err *
 int api_start(struct ctl *c, struct api_call *call)
 {
 	static const char *const headers[] = { "Content-Type: application/json", NULL };
-	char *body = call->body != NULL ? json_text(call->body) : NULL;
+	char *made = call->body != NULL ? json_text(call->body) : NULL;
+	const char *body = call->body_text != NULL ? call->body_text : made;
 	char *url = str_printf("http://localhost%s", buf_str(&call->path));
 	struct http_spec spec = { .method = call->method,
 		.url = url,
@@ -256,7 +257,7 @@ int api_start(struct ctl *c, struct api_call *call)
 		if (http_request(c->api->http, &spec, on_done, call, &call->req, &call->err) != 0)
 			ret = ctl_fail("%s", call->err.msg);
 	}
-	free(body);
+	free(made);
 	free(url);
 	if (ret != CTL_OK) {
 		call->ended = true;

@@ -10,10 +10,11 @@
 
 struct api_call {
 	/* Filled by the caller. */
-	const char *method;  /* NULL: GET */
-	struct buf path;     /* api_path(), api_query() */
-	const json_t *body;  /* NULL: none */
-	uint64_t timeout_ms; /* 0: none */
+	const char *method;    /* NULL: GET */
+	struct buf path;       /* api_path(), api_query() */
+	const json_t *body;    /* NULL: none */
+	const char *body_text; /* in its place, JSON as it is; NULL: none */
+	uint64_t timeout_ms;   /* 0: none */
 	/* A successful answer's body as it comes, or each of its lines; both NULL: collected. */
 	void (*data)(void *arg, const char *data, size_t len);
 	void (*line)(void *arg, const char *line, size_t len);

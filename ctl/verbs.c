@@ -7,6 +7,11 @@
 		"timeout", 't', "SECONDS", "stop waiting after so long (default 3600)"             \
 	}
 
+#define WRITE                                                                                      \
+	{                                                                                          \
+		"write", 'w', NULL, "pass on what may change the machine, too"                     \
+	}
+
 /* One row a verb: the parser, the help, the completion and the manual page read this table. */
 const struct verb verbs[] = {
 	{ "Machines", "list", "", 0, 0, false, "List the machines", NULL,
@@ -44,10 +49,15 @@ const struct verb verbs[] = {
 		{ { "boot", 'b', "N", "of that boot; -1 is the one before (default: the last)" },
 			{ "follow", 'f', NULL, "go on as it is written, until the run ends" } },
 		verb_log },
-	{ "Inside a machine", "qmp", "NAME COMMAND...", 2, -1u, false,
+	{ "Inside a machine", "qmp", "NAME [COMMAND...]", 1, -1u, false,
 		"Send commands to the monitor, print the replies",
-		"A COMMAND is QMP's JSON or only its name: query-status. Exit status 1 if one failed.",
-		{ { 0 } }, verb_qmp },
+		"A COMMAND is QMP's JSON, or its name (query-status), with JSON arguments behind a\n"
+		"blank if it needs any. Without one they are read from standard input, one a line.\n"
+		"Exit status 1 if one failed.",
+		{ WRITE }, verb_qmp },
+	{ "Inside a machine", "hmp", "NAME COMMAND...", 2, -1u, false,
+		"Send a command to the human monitor, print the reply",
+		"The words are put together: `drover hmp web info block`.", { WRITE }, verb_hmp },
 	{ "What happened", "why", "NAME", 1, 1, false, "Tell the story of the last run", NULL,
 		{ { 0 } }, verb_why },
 	{ "What happened", "events", "[NAME]", 0, 1, false, "Print the events",

@@ -126,6 +126,22 @@ void hv_execute(
 	hv->ops->execute(hv, cmd, timeout_ms, reply, arg);
 }
 
+void hv_execute_text(struct hv *hv, const struct hv_peer *who, const char *text, size_t len,
+	bool write, hv_text_fn *reply, void *arg)
+{
+	hv->ops->execute_text(hv, who, text, len, write, reply, arg);
+}
+
+int hv_passthrough(struct hv *hv, const char *path, gid_t group, struct err *err)
+{
+	return hv->ops->passthrough(hv, path, group, err);
+}
+
+void hv_passthrough_write(struct hv *hv, bool write)
+{
+	hv->ops->passthrough_write(hv, write);
+}
+
 void hv_ping(struct hv *hv, uint64_t timeout_ms, hv_reply_fn *reply, void *arg)
 {
 	hv->ops->ping(hv, timeout_ms, reply, arg);

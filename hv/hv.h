@@ -127,8 +127,25 @@ struct hv_event {
 	enum hv_status status; /* after the event */
 	bool by_us;
 	bool nospace;
+	/* The client of the passthrough who did it: "uid 0 (pid 77) at the monitor"; else NULL. */
+	const char *by;
 	const char *reason; /* borrowed, may be NULL */
 	const json_t *data; /* the protocol's own event, borrowed, may be NULL */
+};
+
+/* Somebody at the passthrough. */
+struct hv_peer {
+	uid_t uid;
+	pid_t pid;
+};
+
+/* A command that came by the passthrough, for the record. */
+struct hv_passed {
+	struct hv_peer who;
+	const char *command; /* "query-status" */
+	const char *line;    /* the human monitor's line, where it is one; or NULL */
+	bool changes;        /* it is none of those that are known to change nothing */
+	bool refused;        /* for that or for the descriptor's name: it did not go out */
 };
 
 /*
@@ -145,6 +162,13 @@ struct hv_callbacks {
 	void (*exited)(void *arg, const struct child_status *status);
 	/* Bytes from the guest's serial console, which is drained even if this is NULL. */
 	void (*console)(void *arg, const char *data, size_t len);
+	/* A command of the passthrough; from within hv_execute_text() too. */
+	void (*passed)(void *arg, const struct hv_passed *p);
+	/*
+	 * A client's command that ends the run is about to go out: what must outlive us is to be saved
+	 * before this returns. With undone the hypervisor refused it. by as in struct hv_event.
+	 */
+	void (*quitting)(void *arg, const char *by, bool undone);
 	void *arg;
 };
 
@@ -152,6 +176,9 @@ struct hv_callbacks {
 typedef void hv_done_fn(void *arg, const struct err *err);
 /* reply is what "return" held; borrowed; NULL with err. */
 typedef void hv_reply_fn(void *arg, const json_t *reply, const struct err *err);
+
+/* text: a whole answer in the backend's protocol, {"return": ...} or {"error": ...}; NULL with err. */
+typedef void hv_text_fn(void *arg, const char *text, size_t len, const struct err *err);
 
 /* What identifies a running hypervisor across daemons; saved in state.json. */
 struct hv_process {
@@ -198,6 +225,10 @@ struct hv_ops {
 	int (*kill)(struct hv *hv, int sig);
 	void (*execute)(struct hv *hv, const json_t *cmd, uint64_t timeout_ms, hv_reply_fn *reply,
 		void *arg);
+	void (*execute_text)(struct hv *hv, const struct hv_peer *who, const char *text, size_t len,
+		bool write, hv_text_fn *reply, void *arg);
+	int (*passthrough)(struct hv *hv, const char *path, gid_t group, struct err *err);
+	void (*passthrough_write)(struct hv *hv, bool write);
 	void (*ping)(struct hv *hv, uint64_t timeout_ms, hv_reply_fn *reply, void *arg);
 	void (*agent)(struct hv *hv, const json_t *cmd, uint64_t timeout_ms, hv_reply_fn *reply,
 		void *arg);
@@ -257,9 +288,24 @@ void hv_reset(struct hv *hv, hv_done_fn *done, void *arg);
 void hv_quit(struct hv *hv, hv_done_fn *done, void *arg);
 /* -ESRCH when the process is gone. */
 int hv_kill(struct hv *hv, int sig);
-/* A command in the backend's own protocol, for `drover qmp`. cmd is copied. timeout 0: 5 s. */
+/* A command in the backend's own protocol. cmd is copied. timeout 0: 5 s. */
 void hv_execute(
 	struct hv *hv, const json_t *cmd, uint64_t timeout_ms, hv_reply_fn *reply, void *arg);
+/*
+ * A command of somebody else, as text: it goes out and is answered verbatim but for "id", and has no
+ * deadline. Without write one that may change something is refused: -EACCES. Other codes:
+ * -ECONNRESET and -ENOTCONN for the connection, -ESRCH when hv goes first; what the hypervisor
+ * refuses is an answer. reply fires exactly once, never before the call returns.
+ */
+void hv_execute_text(struct hv *hv, const struct hv_peer *who, const char *text, size_t len,
+	bool write, hv_text_fn *reply, void *arg);
+/*
+ * Opens the passthrough: a socket at path where any number of unmodified clients of the backend's
+ * protocol can be at once, beside us (hv/qmp-mux.h). group: whose members may connect beside root
+ * and our own uid; -1: none. It goes with hv_destroy(). They only read until write is opened.
+ */
+int hv_passthrough(struct hv *hv, const char *path, gid_t group, struct err *err);
+void hv_passthrough_write(struct hv *hv, bool write);
 /* Asks the monitor something that changes nothing: whether it answers. timeout 0: 5 s. */
 void hv_ping(struct hv *hv, uint64_t timeout_ms, hv_reply_fn *reply, void *arg);
 /*

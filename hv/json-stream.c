@@ -1,6 +1,7 @@
 #include "hv/json-stream.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +13,7 @@
 #include "lib/str.h"
 
 #define READ_SIZE     (64u << 10)
-#define READS_A_TURN  16
+#define READS_A_TURN  1    /* the rest in the next turn of the loop: others wait, too */
 #define KEEP_BUFFER   4096 /* a larger one goes back when it is empty */
 #define FDS_A_MESSAGE 16
 #define QUOTED        80 /* bytes of what is no JSON that a message shows */
@@ -23,6 +24,10 @@ struct json_stream {
 	int fd;
 	bool ended; /* broken has fired, or it is closed */
 	bool wants_room;
+	bool paused;
+	bool eof;               /* nothing more will come */
+	int fds[FDS_A_MESSAGE]; /* that nobody has taken yet */
+	size_t nfds;
 	struct buf in;
 	struct json_scan scan;
 	void (*closed)(void *arg);
@@ -50,23 +55,39 @@ static void PRINTF(3, 4) fail(struct json_stream *s, int code, const char *fmt, 
 
 /* Reading */
 
-static void close_received(struct msghdr *mh)
+static void close_fds(struct json_stream *s)
 {
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(mh); c != NULL; c = CMSG_NXTHDR(mh, c)) {
-		size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		int fds[FDS_A_MESSAGE];
-
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-			continue;
-		n = MIN(n, (size_t)FDS_A_MESSAGE);
-		memcpy(fds, CMSG_DATA(c), n * sizeof(int));
-		for (size_t i = 0; i < n; i++)
-			close(fds[i]);
-	}
+	while (s->nfds > 0)
+		close(s->fds[--s->nfds]);
 }
 
-/* One read; as recv(). Nobody has reason to send us descriptors: those are closed. */
-static ssize_t receive(int fd, char *data, size_t cap)
+static void keep_received(struct json_stream *s, struct msghdr *mh)
+{
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(mh); c != NULL; c = CMSG_NXTHDR(mh, c)) {
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		close_fds(s);
+		s->nfds = MIN((c->cmsg_len - CMSG_LEN(0)) / sizeof(int), (size_t)FDS_A_MESSAGE);
+		memcpy(s->fds, CMSG_DATA(c), s->nfds * sizeof(int));
+	}
+	if (!s->cb.keep_fds)
+		close_fds(s);
+}
+
+int json_stream_take_fd(struct json_stream *s)
+{
+	int fd = -1;
+
+	if (s->nfds > 0) {
+		fd = s->fds[0];
+		s->fds[0] = s->fds[--s->nfds];
+	}
+	close_fds(s);
+	return fd;
+}
+
+/* One read; as recv(). */
+static ssize_t receive(struct json_stream *s, char *data, size_t cap)
 {
 	union {
 		char buf[CMSG_SPACE(FDS_A_MESSAGE * sizeof(int))];
@@ -80,11 +101,16 @@ static ssize_t receive(int fd, char *data, size_t cap)
 	ssize_t n;
 
 	do
-		n = recvmsg(fd, &mh, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+		n = recvmsg(s->fd, &mh, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	while (n < 0 && errno == EINTR);
 	if (n >= 0)
-		close_received(&mh);
+		keep_received(s, &mh);
 	return n;
+}
+
+static bool within(const struct json_stream *s)
+{
+	return s->scan.depth > 0 || s->scan.in_string || s->scan.bare;
 }
 
 /* Takes the whole messages out of the buffer. */
@@ -109,9 +135,9 @@ static void dispatch(struct json_stream *s)
 		return;
 	}
 	/* Between messages nothing is worth keeping, not even the line's end. */
-	if (s->scan.depth == 0 && r == 0)
+	if (!within(s) && r == 0)
 		used = s->in.len;
-	if (r == 1 || (s->scan.depth > 0 && s->in.len - s->scan.start > JSON_STREAM_MAX)) {
+	if (r == 1 || (within(s) && s->in.len - s->scan.start > JSON_STREAM_MAX)) {
 		fail(s, -EMSGSIZE, "a message is longer than %u MiB", JSON_STREAM_MAX >> 20);
 		return;
 	}
@@ -122,20 +148,45 @@ static void dispatch(struct json_stream *s)
 		buf_drop(&s->in, used);
 }
 
+static void watch(struct json_stream *s);
+
+/* Whether the other end, which does not write any more, still reads. */
+static bool half_closed(const struct json_stream *s)
+{
+	struct pollfd p = { .fd = s->fd };
+
+	return s->cb.eof != NULL && poll(&p, 1, 0) >= 0 && (p.revents & (POLLHUP | POLLERR)) == 0;
+}
+
+static void end_of_input(struct json_stream *s)
+{
+	if (half_closed(s)) {
+		s->eof = true;
+		watch(s);
+		s->cb.eof(s->cb.arg);
+		return;
+	}
+	fail(s, -ECONNRESET, "the connection was closed%s",
+		within(s) ? " in the middle of a message" : "");
+}
+
 /* Reads a bounded amount, the rest in the next turn of the loop; or `all` there is. */
 static void read_some(struct json_stream *s, bool all)
 {
 	/* Of the loop's thread, and not held across a callback: what was read is copied first. */
 	static char chunk[READ_SIZE];
 
-	for (unsigned turns = 0; !s->ended && (all || turns < READS_A_TURN); turns++) {
-		ssize_t n = receive(s->fd, chunk, sizeof(chunk));
+	for (unsigned turns = 0; !s->ended && !s->eof && (all || turns < READS_A_TURN); turns++) {
+		ssize_t n = -1;
+
+		if (s->paused && !all)
+			return;
+		n = receive(s, chunk, sizeof(chunk));
 
 		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 			return;
 		if (n <= 0) {
-			fail(s, -ECONNRESET, "the connection was closed%s",
-				s->scan.depth > 0 ? " in the middle of a message" : "");
+			end_of_input(s);
 			return;
 		}
 		buf_add(&s->in, chunk, (size_t)n);
@@ -183,12 +234,31 @@ static ssize_t transmit(int fd, const char *data, size_t len, int pass_fd)
 	return n;
 }
 
+static void watch(struct json_stream *s)
+{
+	bool reads = !s->paused && !s->eof;
+	int events = (reads ? UV_READABLE : 0) | (s->wants_room ? UV_WRITABLE : 0);
+
+	if (events == 0)
+		uv_poll_stop(&s->poll);
+	else
+		uv_poll_start(&s->poll, events, socket_ready);
+}
+
+void json_stream_pause(struct json_stream *s, bool pause)
+{
+	if (s->paused == pause || s->ended)
+		return;
+	s->paused = pause;
+	watch(s);
+}
+
 static void want_room(struct json_stream *s, bool wants)
 {
 	if (s->wants_room == wants)
 		return;
 	s->wants_room = wants;
-	uv_poll_start(&s->poll, UV_READABLE | (wants ? UV_WRITABLE : 0), socket_ready);
+	watch(s);
 }
 
 ssize_t json_stream_write(struct json_stream *s, const char *data, size_t len, int pass_fd)
@@ -236,6 +306,7 @@ int json_stream_create(struct json_stream **out, uv_loop_t *loop, int fd,
 		return err_errno(err, r, "watch a socket");
 	}
 	s->cb = *cb;
+	s->scan.lenient = cb->lenient;
 	s->fd = fd;
 	uv_poll_start(&s->poll, UV_READABLE, socket_ready);
 	*out = s;
@@ -262,6 +333,7 @@ void json_stream_close(struct json_stream *s, void (*closed)(void *arg), void *a
 		return;
 	}
 	s->ended = true;
+	close_fds(s);
 	s->closed = closed;
 	s->closed_arg = arg;
 	/* In this order: the handle lets go of the descriptor while it still has its number. */

@@ -37,14 +37,21 @@ static enum hv_status status_of(const char *word)
 	return HV_STATUS_UNKNOWN;
 }
 
-static void set_status(struct qemu *q, enum hv_status status, bool by_us, const char *word)
+static void set_status(
+	struct qemu *q, enum hv_status status, bool by_us, const char *by, const char *word)
 {
+	struct hv_event ev = { .kind = HV_EVENT_STATUS,
+		.status = status,
+		.by_us = by_us,
+		.by = by_us ? NULL : by,
+		.reason = word };
+
 	if (q->hv.status == status)
 		return;
 	q->hv.status = status;
 	/* During a start the first status goes with done. */
 	if (q->phase != QEMU_STARTING)
-		qemu_emit(q, HV_EVENT_STATUS, by_us, word, NULL);
+		qemu_emit_event(q, &ev);
 }
 
 static void status_reply(void *arg, const json_t *reply, const struct err *err)
@@ -53,7 +60,7 @@ static void status_reply(void *arg, const json_t *reply, const struct err *err)
 	struct qemu *q = arg;
 
 	if (err == NULL && word != NULL) {
-		set_status(q, status_of(word), false, word);
+		set_status(q, status_of(word), false, NULL, word);
 		qemu_answered(q);
 	} else if (q->phase == QEMU_STARTING && (err == NULL || err->code != -ECONNRESET)) {
 		struct err e;
@@ -78,14 +85,16 @@ void qemu_ask_status(struct qemu *q)
 static void on_stop(struct qemu *q, const json_t *data, const json_t *event)
 {
 	bool by_us = q->intents.pause;
+	char who[48];
+	const char *by = qemu_take_by(q, QMP_EFFECT_STOP, who);
 
 	q->intents.pause = false;
 	/*
 	 * STOP has no reason. If we asked for it, it is most likely that; but an I/O error may have
 	 * come first, so the status is asked for in any case.
 	 */
-	if (by_us)
-		set_status(q, HV_STATUS_PAUSED, true, "paused");
+	if (by_us || by != NULL)
+		set_status(q, HV_STATUS_PAUSED, by_us, by, "paused");
 	if (qemu_alive(q))
 		qemu_ask_status(q);
 }
@@ -93,19 +102,30 @@ static void on_stop(struct qemu *q, const json_t *data, const json_t *event)
 static void on_resume(struct qemu *q, const json_t *data, const json_t *event)
 {
 	bool by_us = q->intents.resume;
+	char who[48];
+	const char *by = qemu_take_by(q, QMP_EFFECT_CONT, who);
 
 	q->intents.resume = q->intents.pause = false;
-	set_status(q, HV_STATUS_RUNNING, by_us, "running");
+	set_status(q, HV_STATUS_RUNNING, by_us, by, "running");
 }
 
 static void on_shutdown(struct qemu *q, const json_t *data, const json_t *event)
 {
-	const char *reason = json_str(data, "reason");
+	struct hv_event ev = { .kind = HV_EVENT_HOST_QUIT,
+		.status = HV_STATUS_SHUTDOWN,
+		.reason = json_str(data, "reason"),
+		.data = event };
+	const char *reason = ev.reason;
+	char who[48];
 	bool by_us;
 
 	q->hv.status = HV_STATUS_SHUTDOWN;
 	if (json_flag(data, "guest", false)) {
-		qemu_emit(q, HV_EVENT_GUEST_SHUTDOWN, q->intents.powerdown, reason, event);
+		ev.kind = HV_EVENT_GUEST_SHUTDOWN;
+		ev.by_us = q->intents.powerdown;
+		if (!ev.by_us && str_eq(reason, "guest-shutdown"))
+			ev.by = qemu_take_by(q, QMP_EFFECT_POWERDOWN, who);
+		qemu_emit_event(q, &ev);
 		return;
 	}
 	if (str_eq(reason, "host-signal"))
@@ -114,7 +134,10 @@ static void on_shutdown(struct qemu *q, const json_t *data, const json_t *event)
 		by_us = q->intents.reset;
 	else
 		by_us = q->intents.quit && str_eq(reason, "host-qmp-quit");
-	qemu_emit(q, HV_EVENT_HOST_QUIT, by_us, reason, event);
+	ev.by_us = by_us;
+	if (!by_us && str_eq(reason, "host-qmp-quit"))
+		ev.by = qemu_take_by(q, QMP_EFFECT_QUIT, who);
+	qemu_emit_event(q, &ev);
 }
 
 /* The event's own time, so that a busy loop does not stretch it. */
@@ -145,6 +168,12 @@ static void on_reset(struct qemu *q, const json_t *data, const json_t *event)
 	const char *reason = json_str(data, "reason");
 	bool by_us = q->intents.reset;
 	bool echo = is_echo(q, event);
+	struct hv_event ev = { .kind = HV_EVENT_HOST_RESET,
+		.status = q->hv.status,
+		.by_us = by_us,
+		.reason = reason,
+		.data = event };
+	char who[48];
 
 	if (json_flag(data, "guest", false)) {
 		if (!echo)
@@ -152,9 +181,11 @@ static void on_reset(struct qemu *q, const json_t *data, const json_t *event)
 		return;
 	}
 	q->intents.reset = false;
-	if (q->reboot_is_exit && by_us)
+	if (!by_us)
+		ev.by = qemu_take_by(q, QMP_EFFECT_RESET, who);
+	if (q->reboot_is_exit && (by_us || ev.by != NULL))
 		deadline_set(&q->settle, QEMU_RESET_SETTLE_MS);
-	qemu_emit(q, HV_EVENT_HOST_RESET, by_us, reason, event);
+	qemu_emit_event(q, &ev);
 }
 
 static void on_panic(struct qemu *q, const json_t *data, const json_t *event)

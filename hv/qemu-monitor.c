@@ -33,8 +33,12 @@ void qemu_drop_monitor(struct qemu *q)
 	struct qmp *qmp = q->qmp;
 
 	q->qmp = NULL;
-	if (qmp != NULL)
-		qmp_destroy(qmp, qemu_part_closed, q);
+	if (qmp == NULL)
+		return;
+	qmp_destroy(qmp, qemu_part_closed, q);
+	/* Whose answer is lost: that of a quit does not come, or what it did is seen by the events. */
+	q->by[QMP_EFFECT_STOP].who[0] = q->by[QMP_EFFECT_CONT].who[0] = '\0';
+	qmp_mux_lost(q->mux);
 }
 
 void qemu_drop_console(struct qemu *q)
@@ -120,6 +124,13 @@ static void monitor_late(void *arg, const char *command)
 	qemu_set_unresponsive(arg, command);
 }
 
+static void monitor_event_text(void *arg, const char *text, size_t len)
+{
+	struct qemu *q = arg;
+
+	qmp_mux_event(q->mux, text, len);
+}
+
 static void monitor_lost(void *arg, const struct err *err)
 {
 	struct qemu *q = arg;
@@ -150,6 +161,7 @@ static void monitor_ready(void *arg, const json_t *greeting)
 	snprintf(q->hv.program, sizeof(q->hv.program), "QEMU %d.%d.%d",
 		(int)json_int(version, "major", 0), (int)json_int(version, "minor", 0),
 		(int)json_int(version, "micro", 0));
+	qmp_mux_ready(q->mux, greeting);
 	/* An earlier daemon may have ended in the middle of its own reset. */
 	if (q->adopting && q->reboot_is_exit)
 		qemu_set_reboot_action(q, "shutdown");
@@ -164,6 +176,7 @@ int qemu_take_monitor(struct qemu *q, int fd, struct err *err)
 {
 	const struct qmp_callbacks cb = { .ready = monitor_ready,
 		.event = qemu_event,
+		.event_text = monitor_event_text,
 		.alive = monitor_alive,
 		.late = monitor_late,
 		.lost = monitor_lost,

@@ -423,6 +423,7 @@ static void qemu_destroy(struct hv *hv, void (*closed)(void *arg), void *arg)
 	deadline_close(&q->later, qemu_part_closed);
 	deadline_close(&q->retry, qemu_part_closed);
 	deadline_close(&q->settle, qemu_part_closed);
+	qmp_mux_destroy(q->mux, qemu_part_closed, q);
 }
 
 static int qemu_create(
@@ -440,7 +441,11 @@ static int qemu_create(
 		.program = q->hv.program, .pause = true, .powerdown = true, .reset = true
 	};
 	list_init(&q->ops);
-	q->handles = 4;
+	if (qemu_make_mux(q, err) < 0) {
+		free(q);
+		return -ENOMEM;
+	}
+	q->handles = 5;
 	/* uv_timer_init() cannot fail. */
 	deadline_init(&q->ready, loop, ready_timeout, q);
 	deadline_init(&q->later, loop, tell_later, q);
@@ -464,6 +469,9 @@ const struct hv_ops hv_qemu = {
 	.quit = qemu_quit,
 	.kill = qemu_kill,
 	.execute = qemu_execute,
+	.execute_text = qemu_execute_text,
+	.passthrough = qemu_passthrough,
+	.passthrough_write = qemu_passthrough_write,
 	.ping = qemu_ping,
 	.agent = qemu_agent,
 	.agent_forget = qemu_agent_forget,

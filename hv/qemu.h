@@ -12,6 +12,7 @@
 #include "hv/serial.h"
 #include "hv/process.h"
 #include "hv/qmp.h"
+#include "hv/qmp-mux.h"
 #include "lib/deadline.h"
 #include "lib/list.h"
 
@@ -42,16 +43,24 @@ struct qemu_intents {
 	bool pause, resume, reset, powerdown, quit, signal;
 };
 
+/* The same for clients of the passthrough: who asked for an effect last; "" for nobody. */
+struct qemu_by {
+	char who[48];
+	uint64_t at; /* in the loop's time */
+};
+
 struct qemu {
 	struct hv hv; /* first */
 	enum qemu_phase phase;
 	struct process *process;
 	struct qmp *qmp;
+	struct qmp_mux *mux; /* the passthrough, as long as hv lives */
 	struct serial *console;
 	struct agent *agent; /* made when it is needed, or with the machine */
 	char *run_dir, *mon_path, *serial_path, *agent_path, *log_path;
 	long long log_offset; /* where this run's own lines begin */
 	struct qemu_intents intents;
+	struct qemu_by by[QMP_EFFECTS];
 	bool reboot_is_exit;
 	struct deadline settle; /* after our reset, until a reboot is an exit again */
 	uint64_t reset_at;      /* the last reset, in QEMU's time */
@@ -144,6 +153,16 @@ void qemu_agent_forget(struct hv *hv, const void *arg);
 /* fd: a connection, taken over; -1: it is made at the first command. */
 int qemu_take_agent(struct qemu *q, int fd, struct err *err);
 void qemu_drop_agent(struct qemu *q);
+
+/* qemu-passthrough.c: the first three as in hv.h */
+
+void qemu_execute_text(struct hv *hv, const struct hv_peer *who, const char *text, size_t len,
+	bool write, hv_text_fn *reply, void *arg);
+int qemu_passthrough(struct hv *hv, const char *path, gid_t group, struct err *err);
+void qemu_passthrough_write(struct hv *hv, bool write);
+int qemu_make_mux(struct qemu *q, struct err *err);
+/* Who of the clients caused this, if one did: NULL or his words; once. */
+const char *qemu_take_by(struct qemu *q, enum qmp_effect effect, char out[48]);
 
 /* qemu-events.c */
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "hv/backend.h"
+#include "hv/json-scan.h"
 #include "hv/json-stream.h"
 #include "lib/deadline.h"
 #include "lib/list.h"
@@ -33,6 +34,7 @@ struct command {
 	bool abandoned; /* timed out half written: the rest must follow, the reply is dropped */
 	bool sent_is_done;
 	qmp_reply_fn *reply;
+	qmp_text_fn *text_reply; /* in place of reply: the command is foreign text */
 	void *arg;
 };
 
@@ -81,10 +83,13 @@ static void command_free(struct command *c)
 static void complete(struct command *c, const json_t *reply, const struct err *err)
 {
 	qmp_reply_fn *fn = c->reply;
+	qmp_text_fn *text_fn = c->text_reply;
 	void *arg = c->arg;
 
 	command_free(c);
-	if (fn != NULL)
+	if (text_fn != NULL)
+		text_fn(arg, NULL, 0, err);
+	else if (fn != NULL)
 		fn(arg, reply, err);
 }
 
@@ -197,11 +202,15 @@ static void lose(struct qmp *q, const struct err *err)
 	while (q->state == QMP_LOST && (!list_empty(&q->queued) || !list_empty(&q->sent))) {
 		struct list *from = !list_empty(&q->sent) ? &q->sent : &q->queued;
 		struct command *c = list_first(from, struct command, list);
+		struct err why;
 
 		if (c->outcome == WAITING)
-			complete(c, NULL, err);
+			why = *err;
+		else if (c->outcome == FAILED && c->why != NULL)
+			why = *c->why; /* which goes with c */
 		else
-			complete(c, NULL, c->outcome == FAILED ? c->why : NULL);
+			err_nomem(&why);
+		complete(c, NULL, c->outcome == WRITTEN ? NULL : &why);
 	}
 	if (q->state == QMP_LOST && q->cb.lost != NULL)
 		q->cb.lost(q->cb.arg, err);
@@ -240,6 +249,52 @@ static int error_code(const char *class)
 	return -EIO;
 }
 
+/* NULL: it is late, or not ours. */
+static struct command *find_sent(struct qmp *q, uint64_t id)
+{
+	struct command *c;
+
+	list_for_each_entry (c, &q->sent, list)
+		if (c->id == id)
+			return c;
+	return NULL;
+}
+
+/* QEMU answers what it cannot parse in its turn, without the id: whose turn it is tells. */
+static struct command *oldest_text(struct qmp *q)
+{
+	struct command *c;
+
+	list_for_each_entry (c, &q->sent, list)
+		if (c->text_reply != NULL)
+			return c;
+	return NULL;
+}
+
+/* Whether the message answers a foreign command: then it is passed on without being taken apart. */
+static bool handle_text_reply(struct qmp *q, const char *data, size_t len)
+{
+	struct json_member m;
+	struct command *c;
+	qmp_text_fn *fn;
+	void *arg;
+
+	if (q->state != QMP_READY || oldest_text(q) == NULL)
+		return false;
+	/* An event may carry anything in its data, but has no id beside it. */
+	if (json_find(data, len, "id", &m))
+		c = find_sent(q, strtoull(data + m.value, NULL, 10));
+	else
+		c = json_find(data, len, "error", &m) ? oldest_text(q) : NULL;
+	if (c == NULL || c->text_reply == NULL)
+		return false;
+	fn = c->text_reply;
+	arg = c->arg;
+	command_free(c);
+	fn(arg, data, len, NULL);
+	return true;
+}
+
 static void handle_reply(struct qmp *q, const json_t *msg)
 {
 	const json_t *error = json_object_get(msg, "error");
@@ -248,10 +303,8 @@ static void handle_reply(struct qmp *q, const json_t *msg)
 	struct command *c;
 	struct err err;
 
-	list_for_each_entry (c, &q->sent, list)
-		if (json_is_integer(id) && (uint64_t)json_integer_value(id) == c->id)
-			break;
-	if (&c->list == &q->sent)
+	c = json_is_integer(id) ? find_sent(q, (uint64_t)json_integer_value(id)) : NULL;
+	if (c == NULL)
 		return; /* late: its owner was told so already */
 	if (error == NULL) {
 		complete(c, json_object_get(msg, "return"), NULL);
@@ -310,10 +363,51 @@ static void garbage(struct qmp *q, const char *what, const char *data, size_t le
 	fail(q, -EBADMSG, msg);
 }
 
-static void handle_message(void *arg, const char *data, size_t len)
+/* What was an integer before JSON_DECODE_INT_AS_REAL, as far as that can be known. */
+static json_t *integers_back(json_t *v)
 {
-	struct qmp *q = arg;
-	json_t *msg = json_loadb(data, len, JSON_ALLOW_NUL, NULL);
+	double real = json_is_real(v) ? json_real_value(v) : 0.5;
+	const char *key;
+	json_t *e;
+	size_t i;
+
+	if (json_is_object(v)) {
+		json_object_foreach (v, key, e)
+			json_object_set_new(v, key, integers_back(json_incref(e)));
+	} else if (json_is_array(v)) {
+		json_array_foreach (v, i, e)
+			json_array_set_new(v, i, integers_back(json_incref(e)));
+	} else if (real > -9e15 && real < 9e15 && real == (double)(json_int_t)real) {
+		json_decref(v);
+		return json_integer((json_int_t)real);
+	}
+	return v;
+}
+
+/* QEMU has unsigned integers of 64 bits, which jansson refuses: such a message keeps its others. */
+static json_t *parse(const char *data, size_t len)
+{
+	json_error_t error;
+	json_t *msg = json_loadb(data, len, JSON_ALLOW_NUL, &error);
+
+	if (msg == NULL && json_error_code(&error) == json_error_numeric_overflow)
+		msg = integers_back(
+			json_loadb(data, len, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, NULL));
+	return msg;
+}
+
+static void tell_event(
+	struct qmp *q, const char *name, const json_t *event, const char *data, size_t len)
+{
+	if (q->cb.event_text != NULL)
+		q->cb.event_text(q->cb.arg, data, len);
+	if (usable(q) && q->cb.event != NULL)
+		q->cb.event(q->cb.arg, name, event);
+}
+
+static void handle_parsed(struct qmp *q, const char *data, size_t len)
+{
+	json_t *msg = parse(data, len);
 	json_t *greeting = json_object_get(msg, "QMP");
 	const char *event = json_string_value(json_object_get(msg, "event"));
 
@@ -321,22 +415,27 @@ static void handle_message(void *arg, const char *data, size_t len)
 		garbage(q, "garbage", data, len);
 		return;
 	}
-	if (q->cb.alive != NULL)
-		q->cb.alive(q->cb.arg);
-	if (!usable(q)) {
-		;
-	} else if (q->state == QMP_GREETING) {
+	if (q->state == QMP_GREETING) {
 		if (greeting != NULL)
 			handle_greeting(q, greeting);
 		else
 			garbage(q, "no greeting, but", data, len);
 	} else if (event != NULL) {
-		if (q->cb.event != NULL)
-			q->cb.event(q->cb.arg, event, msg);
+		tell_event(q, event, msg, data, len);
 	} else {
 		handle_reply(q, msg);
 	}
 	json_decref(msg);
+}
+
+static void handle_message(void *arg, const char *data, size_t len)
+{
+	struct qmp *q = arg;
+
+	if (q->cb.alive != NULL)
+		q->cb.alive(q->cb.arg);
+	if (usable(q) && !handle_text_reply(q, data, len))
+		handle_parsed(q, data, len);
 	/* A reply may have opened the way for what is queued. */
 	if (usable(q) && !list_empty(&q->queued))
 		flush(q);
@@ -409,32 +508,43 @@ static void stream_writable(void *arg)
 	flush(arg);
 }
 
+/* Takes text over, also when it fails; NULL without memory. */
+static struct command *command_of_text(struct qmp *q, uint64_t id, char *text)
+{
+	struct command *c = text != NULL ? calloc(1, sizeof(*c)) : NULL;
+
+	if (c == NULL) {
+		free(text);
+		return NULL;
+	}
+	list_init(&c->list);
+	c->id = id;
+	c->text = text;
+	c->len = strlen(text);
+	c->fd = -1;
+	return c;
+}
+
 static struct command *command_new(struct qmp *q, const json_t *cmd, const struct qmp_opts *opts,
 	qmp_reply_fn *reply, void *arg)
 {
 	const char *name = json_string_value(json_object_get(cmd, "execute"));
-	struct command *c = calloc(1, sizeof(*c));
 	uint64_t timeout = opts != NULL && opts->timeout_ms > 0 ? opts->timeout_ms : QMP_TIMEOUT_MS;
 	json_t *full = json_copy((json_t *)(uintptr_t)cmd);
+	struct command *c;
 	char *text = NULL;
 
-	if (c != NULL && full != NULL &&
+	if (full != NULL &&
 		json_object_set_new(full, "id", json_integer((json_int_t)++q->next_id)) == 0)
 		text = json_dumps(full, JSON_COMPACT);
 	json_decref(full);
-	if (text == NULL) {
-		free(c);
+	c = command_of_text(q, q->next_id, text);
+	if (c == NULL)
 		return NULL;
-	}
-	list_init(&c->list);
 	if (name == NULL)
 		name = json_string_value(json_object_get(cmd, "exec-oob"));
 	snprintf(c->name, sizeof(c->name), "%s", name != NULL ? name : "command");
-	c->id = q->next_id;
 	c->due = uv_now(q->loop) + timeout;
-	c->text = text;
-	c->len = strlen(text);
-	c->fd = -1;
 	c->sent_is_done = opts != NULL && opts->sent_is_done;
 	c->reply = reply;
 	c->arg = arg;
@@ -460,6 +570,22 @@ static void PRINTF(4, 5) refuse(struct qmp *q, struct command *c, int code, cons
 	list_append(&q->sent, &c->list);
 }
 
+/* Takes c over, with a copy of fd (-1: none). */
+static void queue(struct qmp *q, struct command *c, int fd)
+{
+	if (fd >= 0) {
+		c->had_fd = true;
+		c->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+		if (c->fd < 0)
+			refuse(q, c, -errno, "cannot pass the descriptor: %s", strerror(errno));
+	}
+	if (c->outcome == WAITING && !usable(q))
+		refuse(q, c, -ECONNRESET, "the connection to the monitor was closed");
+	if (c->outcome == WAITING)
+		list_append(&q->queued, &c->list);
+	flush(q);
+}
+
 int qmp_send(struct qmp *q, const json_t *cmd, const struct qmp_opts *opts, qmp_reply_fn *reply,
 	void *arg)
 {
@@ -469,17 +595,28 @@ int qmp_send(struct qmp *q, const json_t *cmd, const struct qmp_opts *opts, qmp_
 	c = command_new(q, cmd, opts, reply, arg);
 	if (c == NULL)
 		return -ENOMEM;
-	if (opts != NULL && opts->fd > 0) {
-		c->had_fd = true;
-		c->fd = fcntl(opts->fd, F_DUPFD_CLOEXEC, 3);
-		if (c->fd < 0)
-			refuse(q, c, -errno, "cannot pass the descriptor: %s", strerror(errno));
-	}
-	if (c->outcome == WAITING && !usable(q))
-		refuse(q, c, -ECONNRESET, "the connection to the monitor was closed");
-	if (c->outcome == WAITING)
-		list_append(&q->queued, &c->list);
-	flush(q);
+	queue(q, c, opts != NULL && opts->fd > 0 ? opts->fd : -1);
+	return 0;
+}
+
+int qmp_send_text(
+	struct qmp *q, const char *text, size_t len, int fd, qmp_text_fn *reply, void *arg)
+{
+	struct buf full = { 0 };
+	char id[24];
+	struct command *c;
+
+	uv_update_time(q->loop);
+	snprintf(id, sizeof(id), "%llu", (unsigned long long)++q->next_id);
+	json_splice(&full, text, len, "id", id);
+	c = command_of_text(q, q->next_id, buf_steal(&full));
+	if (c == NULL)
+		return -ENOMEM;
+	snprintf(c->name, sizeof(c->name), "command");
+	c->due = NO_DEADLINE;
+	c->text_reply = reply;
+	c->arg = arg;
+	queue(q, c, fd);
 	return 0;
 }
 

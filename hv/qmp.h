@@ -24,6 +24,8 @@ struct qmp_callbacks {
 	/* Capabilities are negotiated. greeting is the value of "QMP". */
 	void (*ready)(void *arg, const json_t *greeting);
 	void (*event)(void *arg, const char *name, const json_t *event);
+	/* The same event's text, as QEMU wrote it, before `event`. */
+	void (*event_text)(void *arg, const char *text, size_t len);
 	/* A whole message has come, whatever it is; before it is acted on. */
 	void (*alive)(void *arg);
 	/* A command's deadline has passed; its reply function has been called already. */
@@ -59,6 +61,20 @@ int qmp_command(struct qmp *q, const char *name, const json_t *args, const struc
 /* A whole command object; an "id" in it is replaced by ours. */
 int qmp_send(struct qmp *q, const json_t *cmd, const struct qmp_opts *opts, qmp_reply_fn *reply,
 	void *arg);
+
+/*
+ * As qmp_reply_fn, for the whole answer ("return" or "error") as QEMU wrote it, but for an "id" that
+ * is not the caller's; it lies within the connection's buffer. text is NULL with err, which tells
+ * that the connection ended.
+ */
+typedef void qmp_text_fn(void *arg, const char *text, size_t len, const struct err *err);
+/*
+ * A command object's text, which is valid JSON without duplicate keys, goes out as it is but for an
+ * "id" of our own. It has no deadline, and is never `late`: how long it may take is its giver's
+ * business. fd (-1: none) goes with it, copied. Errors as with qmp_command().
+ */
+int qmp_send_text(
+	struct qmp *q, const char *text, size_t len, int fd, qmp_text_fn *reply, void *arg);
 
 /* Reads what has come so far, with all callbacks: for the last words of a process that is gone. */
 void qmp_drain(struct qmp *q);

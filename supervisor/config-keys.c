@@ -285,6 +285,9 @@ const struct config_key config_keys[] = {
 		.reload = RELOAD_LIVE,
 		.help = "The most threads of the hypervisor and its parent drover-jail; 0 is no "
 			"limit." },
+	{ SECTION_VM, "qmp_write", KEY_BOOL, V(qmp_write), .def = "no", .reload = RELOAD_LIVE,
+		.help = "Whether clients of the machine's qmp.sock may send commands that change "
+			"something; if not, they only read (query-* and the like)." },
 	{ SECTION_VM, "qemu_args", KEY_ARGS, V(qemu_args), .late = true, .reload = RELOAD_RESTART,
 		.help = "Further arguments for QEMU, split at white space (a value in double quotes "
 			"is one argument); may be repeated." },

@@ -195,6 +195,7 @@ struct vm_config {
 	bool agent;          /* the guest has an agent's port */
 	bool memory_limit;   /* memory + memory_overhead is the most; the others: 0 is none */
 	uint64_t memory_overhead, cpu_limit, cpu_weight, io_weight, pids_limit;
+	bool qmp_write; /* clients of qmp.sock may change something */
 	struct strv qemu_args;
 	int64_t guest_id; /* filled by the supervisor, -1: none yet; not a key */
 };

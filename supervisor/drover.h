@@ -34,6 +34,7 @@ struct drover {
 	struct config_box *box;
 	struct config_load_opts load;    /* how to read the configuration again */
 	const char *state_dir, *run_dir; /* of the first configuration: they do not change */
+	gid_t group;                     /* whose members may use the sockets; -1: none */
 	char *libexec;                   /* where drover-jail and drover-image are */
 
 	struct events *events;

@@ -109,12 +109,10 @@ static void adopted(void *arg, const struct err *err)
 
 static int take_up(struct machine *m, struct err *err)
 {
-	struct hv_callbacks cb = { .event = machine_hv_event,
-		.exited = machine_hv_exited,
-		.console = machine_hv_console,
-		.arg = m };
+	struct hv_callbacks cb = machine_hv_callbacks(m);
 	struct spec_hold hold = { 0 };
 	struct hv_spec spec;
+	struct err ignored;
 	int r;
 
 	config_box_unref(m->run_box);
@@ -127,6 +125,9 @@ static int take_up(struct machine *m, struct err *err)
 		r = machine_console_open(m, err);
 	if (r == 0)
 		r = hv_create(&m->hv, hv_find(m->run_cfg->hypervisor), m->d->loop, &cb, err);
+	/* The machine runs: better without its passthrough than not taken up. */
+	if (r == 0 && machine_passthrough_open(m, &ignored) < 0)
+		log_msg(LOG_LVL_WARN, m->name, "no passthrough: %s (ignoring)", ignored.msg);
 	if (r == 0) {
 		m->process = true;
 		hv_adopt(m->hv, &spec, &m->left, &m->exit_status, adopted, m);

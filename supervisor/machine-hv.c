@@ -30,7 +30,19 @@ static void emit(struct machine *m, const char *event, const struct hv_event *ev
 
 	json_put_str(more, "reason", ev->reason);
 	json_put_bool(more, "by_us", ev->by_us);
+	if (ev->by != NULL)
+		json_put_str(more, "by", ev->by);
 	events_emit(m->d->events, "vm", m->name, event, more);
+}
+
+/* An operator's end, not the guest's: no policy starts the machine again. */
+static void operator_ended(struct machine *m, char *how)
+{
+	machine_set_hint(m, CAUSE_REQUESTED, how);
+	if (m->intent != INTENT_NONE)
+		return;
+	m->want_known = true;
+	m->want_running = false;
 }
 
 static void guest_ended(struct machine *m, const struct hv_event *ev)
@@ -40,6 +52,9 @@ static void guest_ended(struct machine *m, const struct hv_event *ev)
 	if (strcmp(reason, "guest-reset") == 0)
 		machine_set_hint(
 			m, CAUSE_GUEST_REBOOT, strdup("the guest rebooted, and reboot = no"));
+	else if (ev->by != NULL)
+		operator_ended(
+			m, str_printf("the guest shut down: system_powerdown by %s", ev->by));
 	else if (strcmp(reason, "guest-panic") == 0)
 		machine_set_hint(m, CAUSE_GUEST_PANIC, strdup("the guest's kernel panicked"));
 	else
@@ -51,18 +66,25 @@ static void host_ended(struct machine *m, const struct hv_event *ev)
 {
 	if (ev->by_us)
 		return;
-	machine_tell(m, "host-quit", "%s", ev->reason != NULL ? ev->reason : "");
+	machine_tell(m, "host-quit", "%s%s%s", ev->reason != NULL ? ev->reason : "",
+		ev->by != NULL ? ": " : "", ev->by != NULL ? ev->by : "");
 	if (str_eq(ev->reason, "host-signal"))
 		machine_set_hint(m, CAUSE_HOST_SHUTDOWN,
 			strdup("somebody sent the hypervisor a signal to end"));
+	else if (ev->by != NULL)
+		operator_ended(m, str_printf("quit by %s", ev->by));
 	else
 		machine_set_hint(m, CAUSE_REQUESTED, strdup("somebody sent quit to the monitor"));
 }
 
 static void status_changed(struct machine *m, const struct hv_event *ev)
 {
-	machine_tell(
-		m, "status", "%s%s", hv_status_name(ev->status), ev->by_us ? "" : " (not by us)");
+	if (ev->by != NULL)
+		machine_tell(m, "status", "%s (by %s)", hv_status_name(ev->status), ev->by);
+	else
+		machine_tell(m, "status", "%s%s", hv_status_name(ev->status),
+			ev->by_us ? "" : " (not by us)");
+	m->by = ev->by;
 	switch (ev->status) {
 	case HV_STATUS_RUNNING:
 		machine_event(m, EV_RESUMED);
@@ -77,6 +99,7 @@ static void status_changed(struct machine *m, const struct hv_event *ev)
 	default:
 		break;
 	}
+	m->by = NULL;
 }
 
 static void guest_reset(struct machine *m, const struct hv_event *ev)
@@ -123,7 +146,10 @@ void machine_hv_event(void *arg, const struct hv_event *ev)
 		guest_reset(m, ev);
 		break;
 	case HV_EVENT_HOST_RESET:
-		machine_tell(m, "reset", ev->by_us ? "by drover" : "by somebody at the monitor");
+		machine_tell(m, "reset", "by %s",
+			ev->by_us        ? "drover"
+			: ev->by != NULL ? ev->by
+					 : "somebody at the monitor");
 		emit(m, "reset", ev);
 		machine_health_boot(m);
 		break;
@@ -211,6 +237,74 @@ int machine_console_open(struct machine *m, struct err *err)
 
 	free(path);
 	return r;
+}
+
+/* ---- the passthrough ---- */
+
+/* Whoever speaks to a machine behind the supervisor's back is on record. */
+void machine_hv_passed(void *arg, const struct hv_passed *p)
+{
+	struct machine *m = arg;
+	json_t *more = json_object();
+
+	json_put_str(more, "command", p->command);
+	if (p->line != NULL)
+		json_put_str(more, "line", p->line);
+	json_put_int(more, "uid", p->who.uid);
+	json_put_int(more, "pid", p->who.pid);
+	json_put_bool(more, "write", p->changes);
+	json_put_bool(more, "refused", p->refused);
+	events_emit(m->d->events, "vm", m->name, "qmp", more);
+}
+
+/* Before the command goes out: a daemon that dies now must not find a machine to restart. */
+void machine_hv_quitting(void *arg, const char *by, bool undone)
+{
+	struct machine *m = arg;
+	struct err err;
+
+	free(m->quit_by);
+	m->quit_by = undone ? NULL : strdup(by);
+	if (undone) {
+		m->want_known = m->want_before[0];
+		m->want_running = m->want_before[1];
+	} else {
+		m->want_before[0] = m->want_known;
+		m->want_before[1] = m->want_running;
+		/* A restart or stop that is under way has its own wish. */
+		if (m->intent == INTENT_NONE) {
+			m->want_known = true;
+			m->want_running = false;
+		}
+	}
+	if (machine_save(m, &err) < 0)
+		log_error("%s", err.msg);
+}
+
+void machine_passthrough_reload(struct machine *m)
+{
+	if (m->hv != NULL)
+		hv_passthrough_write(m->hv, m->cfg != NULL && m->cfg->qmp_write);
+}
+
+int machine_passthrough_open(struct machine *m, struct err *err)
+{
+	char *path = path_join(m->run_dir, "qmp.sock");
+	int r = path == NULL ? err_nomem(err) : hv_passthrough(m->hv, path, m->d->group, err);
+
+	free(path);
+	machine_passthrough_reload(m);
+	return r;
+}
+
+struct hv_callbacks machine_hv_callbacks(struct machine *m)
+{
+	return (struct hv_callbacks){ .event = machine_hv_event,
+		.exited = machine_hv_exited,
+		.console = machine_hv_console,
+		.passed = machine_hv_passed,
+		.quitting = machine_hv_quitting,
+		.arg = m };
 }
 
 /* ---- the spec ---- */

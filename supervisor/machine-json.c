@@ -324,6 +324,7 @@ json_t *machine_detail(const struct machine *m)
 	json_object_set_new(j, "ssh", ssh_json(m));
 	put_path(j, "console", m->console != NULL, m->run_dir, "console.sock");
 	put_path(j, "monitor", m->process, m->run_dir, "mon.sock");
+	put_path(j, "qmp", m->process, m->run_dir, "qmp.sock");
 	snprintf(log, sizeof(log), "%u.log", m->boot);
 	put_path(j, "log", m->boot > 0, m->log_dir, log);
 	if (m->guest_id >= 0)

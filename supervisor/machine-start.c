@@ -33,7 +33,7 @@ static const struct {
 };
 
 /* What comes after the steps, for the tests that break it. */
-static const char *const spawn_points[] = { "spec", "console", "spawn" };
+static const char *const spawn_points[] = { "spec", "console", "spawn", "passthrough" };
 
 static const char *start_point(size_t i)
 {
@@ -130,6 +130,8 @@ static void reset_run(struct machine *m)
 	m->hint_text = NULL;
 	free(m->unhealthy);
 	m->unhealthy = NULL;
+	free(m->quit_by);
+	m->quit_by = NULL;
 	m->ready = false;
 	m->error.code = 0;
 	m->run_started_ms = clock_unix_ms();
@@ -163,6 +165,15 @@ void machine_begin_prepare(struct machine *m)
 	machine_start_next(m, NULL);
 }
 
+/* Into the folder, for the one socket in it that the group may use. */
+static void admit_group(const struct machine *m)
+{
+	if (m->d->group != (gid_t)-1 &&
+		(chown(m->run_dir, (uid_t)-1, m->d->group) < 0 || chmod(m->run_dir, 0710) < 0))
+		log_msg(LOG_LVL_WARN, m->name, "%s: %s (ignoring)", quote(m->run_dir),
+			strerror(errno));
+}
+
 static void make_folders(struct machine *m)
 {
 	struct err err;
@@ -174,6 +185,8 @@ static void make_folders(struct machine *m)
 		r = ledger_add(m->d->ledger, m->owner, OBJECT_DIR, m->run_dir, NULL, &err);
 	if (r == 0)
 		r = mkdir_p(m->run_dir, 0700, &err);
+	if (r == 0)
+		admit_group(m);
 	machine_start_next(m, r < 0 ? &err : NULL);
 }
 
@@ -341,10 +354,7 @@ static void hv_up(void *arg, const struct err *err)
 
 void machine_begin_spawn(struct machine *m)
 {
-	struct hv_callbacks cb = { .event = machine_hv_event,
-		.exited = machine_hv_exited,
-		.console = machine_hv_console,
-		.arg = m };
+	struct hv_callbacks cb = machine_hv_callbacks(m);
 	struct spec_hold hold = { 0 };
 	struct hv_spec spec;
 	struct err err;
@@ -362,6 +372,10 @@ void machine_begin_spawn(struct machine *m)
 		r = fault_at("start", "spawn", &err);
 	if (r == 0)
 		r = hv_create(&m->hv, hv_find(m->run_cfg->hypervisor), m->d->loop, &cb, &err);
+	if (r == 0)
+		r = fault_at("start", "passthrough", &err);
+	if (r == 0)
+		r = machine_passthrough_open(m, &err);
 	if (r == 0) {
 		hv_start(m->hv, &spec, spawned, hv_up, m);
 	} else {

@@ -90,6 +90,7 @@ json_t *machine_state_json(const struct machine *m)
 	json_put_int(j, "intent", m->intent);
 	json_put_bool(j, "ready", m->ready);
 	json_put_str(j, "unhealthy", m->unhealthy);
+	json_put_str(j, "quit_by", m->quit_by);
 	json_object_set_new(j, "nics", nics_json(m));
 	json_put_str(j, "cgroup", m->cgroup);
 	json_put_int(j, "run_memory", (int64_t)m->run_memory);
@@ -197,6 +198,7 @@ int machine_load(struct machine *m, struct saved_process *out, struct err *err)
 	set_string(&m->unhealthy, j, "unhealthy");
 	set_string(&m->cgroup, j, "cgroup");
 	m->run_memory = (uint64_t)json_int(j, "run_memory", 0);
+	set_string(&m->quit_by, j, "quit_by");
 	set_string(&m->kernel_path, j, "kernel");
 	set_string(&m->initrd_path, j, "initrd");
 	set_string(&m->rootfs_path, j, "rootfs");
@@ -264,6 +266,8 @@ void machine_set_state(struct machine *m, enum machine_state s)
 	more = json_object();
 	json_put_str(more, "from", machine_state_name(from));
 	json_put_str(more, "to", machine_state_name(s));
+	if (m->by != NULL)
+		json_put_str(more, "by", m->by);
 	if (s == MACHINE_STOPPED || s == MACHINE_FAILED || s == MACHINE_BACKOFF) {
 		json_put_str(more, "cause", cause_name(m->last_cause));
 		json_put_str(more, "reason", m->sentence);

@@ -225,6 +225,11 @@ static void find_cause(struct machine *m)
 				: m->intent == INTENT_STOP ? "stopped on request"
 							   : "restarted on request",
 				status, step_names[m->shutdown_step]));
+	} else if (m->quit_by != NULL && m->hint == CAUSE_NONE &&
+		   (!m->exit_status.known ||
+			   (!m->exit_status.signaled && m->exit_status.code == 0))) {
+		/* Nobody saw the event: an earlier daemon had passed the command on. */
+		set_cause(m, CAUSE_REQUESTED, str_printf("quit by %s", m->quit_by));
 	} else if (m->hint != CAUSE_NONE) {
 		set_cause(m, m->hint, m->hint_text != NULL ? strdup(m->hint_text) : NULL);
 	} else if (!m->exit_status.known) {
@@ -372,6 +377,9 @@ static enum restart_verdict decide(struct machine *m, uint64_t *delay_ms)
 	uint64_t ran = 0;
 
 	if (cfg == NULL || m->d->stopping || m->intent == INTENT_STOP || m->intent == INTENT_KILL)
+		return RESTART_STAY;
+	/* By a client of the passthrough: as much a person's wish as a stop. */
+	if (m->last_cause == CAUSE_REQUESTED && m->want_known && !m->want_running)
 		return RESTART_STAY;
 	rules = (struct restart_rules){ .policy = cfg->restart,
 		.delay_ms = cfg->restart_delay,

@@ -100,6 +100,7 @@ struct machine {
 
 	enum machine_state state;
 	bool want_known, want_running;
+	bool want_before[2]; /* the two above, before a client's quit */
 	enum intent intent;
 	struct operation *op; /* what is being done; NULL: nothing */
 
@@ -137,6 +138,8 @@ struct machine {
 	enum cause hint;       /* what the monitor or the console told of the end */
 	char *hint_text;       /* its sentence */
 	char *unhealthy;       /* the sentence of a restart by the health checks */
+	char *quit_by;         /* who of the passthrough's clients told the hypervisor to quit */
+	const char *by;        /* who changes the state just now, for the event; or NULL */
 	bool ready;            /* all health checks have passed since the guest booted */
 	enum cause last_cause; /* of the last run that ended */
 	char *sentence;        /* of it */
@@ -289,6 +292,13 @@ void machine_hv_console(void *arg, const char *data, size_t len);
  * tells most. */
 void machine_set_hint(struct machine *m, enum cause cause, char *text);
 int machine_console_open(struct machine *m, struct err *err);
+void machine_hv_passed(void *arg, const struct hv_passed *p);
+void machine_hv_quitting(void *arg, const char *by, bool undone);
+/* The callbacks above; and the console and the passthrough that a run has from its start on. */
+struct hv_callbacks machine_hv_callbacks(struct machine *m);
+int machine_passthrough_open(struct machine *m, struct err *err);
+/* Its key may have changed. */
+void machine_passthrough_reload(struct machine *m);
 /* The spec for m's run, whose strings live in *hold until hold is finished. */
 struct spec_hold {
 	struct hv_disk disk;

@@ -42,6 +42,7 @@ static void machine_free(struct machine *m)
 	free(m->rootfs_ref);
 	free(m->hint_text);
 	free(m->unhealthy);
+	free(m->quit_by);
 	free(m->sentence);
 	free(m->name);
 	free(m->owner);

@@ -363,8 +363,10 @@ static int open_parts(struct drover *d, struct err *err)
 	const struct drover_config *c = drover_config(d)->drover;
 	char *events = path_join(c->state_dir, "events.jsonl");
 	char *ledger = path_join(c->run_dir, "ledger");
+	struct group *gr = c->group != NULL ? getgrnam(c->group) : NULL;
 	int r = events == NULL || ledger == NULL ? err_nomem(err) : 0;
 
+	d->group = gr != NULL ? gr->gr_gid : (gid_t)-1;
 	if (r == 0)
 		r = events_open(&d->events, d->loop, events, c->events_max, err);
 	if (r == 0)
@@ -390,21 +392,18 @@ static int listen_api(struct drover *d, struct err *err)
 {
 	const struct drover_config *c = drover_config(d)->drover;
 	struct server_opts opts = {
-		.routes = routes, .nroutes = nroutes, .arg = d, .group = (gid_t)-1
+		.routes = routes, .nroutes = nroutes, .arg = d, .group = d->group
 	};
 	char *path = c->listen != NULL ? strdup(c->listen) : path_join(c->run_dir, "api.sock");
-	struct group *gr = c->group != NULL ? getgrnam(c->group) : NULL;
 	int r;
 
 	if (path == NULL)
 		return err_nomem(err);
 	r = inherit_listen(&g.given, path, err);
-	if (r == 0 && gr != NULL) {
-		opts.group = gr->gr_gid;
-		/* The mode of the service manager's socket is in its unit. */
-		if (!g.given.activated && chown(path, (uid_t)-1, gr->gr_gid) < 0)
-			log_warn("%s: chown: %s (ignoring)", path, strerror(errno));
-	}
+	/* The mode of the service manager's socket is in its unit. */
+	if (r == 0 && d->group != (gid_t)-1 && !g.given.activated &&
+		chown(path, (uid_t)-1, d->group) < 0)
+		log_warn("%s: chown: %s (ignoring)", path, strerror(errno));
 	if (r == 0)
 		r = server_create(&g.server, d->loop, g.given.listen_fd, &opts, err);
 	if (r == 0)

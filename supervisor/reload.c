@@ -232,6 +232,9 @@ static void bind_machines(struct drover *d)
 				log_error("%s", err.msg);
 		}
 	}
+	/* Those that are gone from it, too: they are opened to nobody any more. */
+	list_for_each_entry (m, &d->machines, entry)
+		machine_passthrough_reload(m);
 }
 
 static bool checks_changed(const struct plan_action *a)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hv/json-scan.h"
 #include "lib/clock.h"
 #include "lib/json.h"
 
@@ -153,16 +154,7 @@ void route_vm_rm(void *arg, struct request *rq)
 
 struct qmp_call {
 	struct request *rq; /* NULL: the client has gone */
-	json_t *id;         /* NULL: the command had none */
-	char *command;
 };
-
-static void call_free(struct qmp_call *call)
-{
-	json_decref(call->id);
-	free(call->command);
-	free(call);
-}
 
 static void qmp_gone(void *arg)
 {
@@ -171,112 +163,56 @@ static void qmp_gone(void *arg)
 	call->rq = NULL;
 }
 
-/* What QEMU refused is an answer; that it did not answer is an error. */
-static bool is_answer(const struct err *err)
-{
-	return err->code != -ETIMEDOUT && err->code != -EPIPE && err->code != -ECANCELED &&
-	       err->code != -ENOTCONN && err->code != -ENOMEM && err->code != -ECONNRESET;
-}
-
-/* In QEMU's form and words: what hv puts in front of them for a person is taken off. */
-static json_t *refusal(const struct qmp_call *call, const struct err *err)
-{
-	const char *class = err->code == -ENOTSUP  ? "CommandNotFound"
-			    : err->code == -ENOENT ? "DeviceNotFound"
-			    : err->code == -EBADFD ? "DeviceNotActive"
-						   : "GenericError";
-	const char *desc = err->msg;
-
-	if (str_starts(desc, call->command) && str_starts(desc + strlen(call->command), ": "))
-		desc += strlen(call->command) + 2;
-	return json_pack("{s:{s:s,s:o}}", "error", "class", class, "desc", json_str_new(desc));
-}
-
-static void qmp_reply(void *arg, const json_t *reply, const struct err *err)
+static void qmp_reply(void *arg, const char *text, size_t len, const struct err *err)
 {
 	struct qmp_call *call = arg;
 	struct request *rq = call->rq;
-	json_t *j;
 
-	if (rq != NULL)
-		request_on_gone(rq, NULL, NULL);
-	if (rq != NULL && err != NULL && !is_answer(err)) {
+	free(call);
+	if (rq == NULL)
+		return;
+	request_on_gone(rq, NULL, NULL);
+	if (err != NULL)
 		reply_err(rq, err, request_param(rq, "name"), NULL);
-	} else if (rq != NULL) {
-		if (err == NULL)
-			j = json_pack("{s:o}", "return",
-				reply != NULL ? json_deep_copy(reply) : json_object());
-		else
-			j = refusal(call, err);
-		if (call->id != NULL)
-			json_object_set(j, "id", call->id);
-		reply_json(rq, 200, j);
-	}
-	call_free(call);
+	else
+		reply_text(rq, 200, "application/json", text, len);
 }
 
-/* Whoever changes a machine behind the supervisor's back is on record. */
-static void audit(struct machine *m, struct request *rq, const char *command)
+static int qmp_check(const struct machine *m, const char *text, size_t len, struct err *err)
 {
-	json_t *more = json_object();
+	struct json_member member;
 
-	json_put_str(more, "command", command);
-	json_put_int(more, "uid", request_uid(rq));
-	json_put_int(more, "pid", request_pid(rq));
-	events_emit(m->d->events, "vm", m->name, "qmp", more);
-}
-
-static int qmp_check(const struct machine *m, const json_t *command, struct err *err)
-{
 	if (!m->process || m->hv == NULL || m->up_mono_ms == 0)
 		return err_set(err, -EBADFD, "vm %s: it has no monitor while it is %s", m->name,
 			machine_state_name(m->state));
-	if (json_str(command, "execute") == NULL)
+	/* The rest is for the monitor to say. */
+	if (text[strspn(text, " \t\r\n")] != '{' || !json_find(text, len, "execute", &member))
 		return err_set(err, -EINVAL,
 			"not a QMP command: expected an object like {\"execute\":\"query-status\"}");
-	return 0;
-}
-
-static int call_create(
-	struct qmp_call **out, struct request *rq, const json_t *command, struct err *err)
-{
-	struct qmp_call *call = calloc(1, sizeof(*call));
-
-	if (call == NULL)
-		return err_nomem(err);
-	call->rq = rq;
-	call->id = json_incref(json_object_get(command, "id"));
-	call->command = strdup(json_str(command, "execute"));
-	if (call->command == NULL) {
-		call_free(call);
-		return err_nomem(err);
-	}
-	*out = call;
 	return 0;
 }
 
 void route_vm_qmp(void *arg, struct request *rq)
 {
 	struct machine *m = route_machine(arg, rq);
-	struct qmp_call *call = NULL;
-	json_t *command = NULL;
+	struct hv_peer who = { .uid = request_uid(rq), .pid = request_pid(rq) };
+	struct qmp_call *call;
 	struct err err;
-	int r;
+	size_t len;
+	const char *text = request_body(rq, &len);
+	bool write;
 
-	if (m == NULL)
+	if (m == NULL || !route_flag(rq, "write", &write))
 		return;
-	r = request_json(rq, &command, &err);
-	if (r == 0)
-		r = qmp_check(m, command, &err);
-	if (r == 0)
-		r = call_create(&call, rq, command, &err);
-	if (r < 0) {
+	call = calloc(1, sizeof(*call));
+	if (call == NULL)
+		err_nomem(&err);
+	if (call == NULL || qmp_check(m, text, len, &err) < 0) {
 		route_machine_err(rq, m, &err);
-		json_decref(command);
+		free(call);
 		return;
 	}
-	audit(m, rq, call->command);
+	call->rq = rq;
 	request_on_gone(rq, qmp_gone, call);
-	hv_execute(m->hv, command, 0, qmp_reply, call);
-	json_decref(command);
+	hv_execute_text(m->hv, &who, text, len, write, qmp_reply, call);
 }

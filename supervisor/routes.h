@@ -15,7 +15,8 @@
  *   DELETE /vms/NAME[?disks=1][&wait=S]   an operation; only a stopped or removed machine
  *   GET    /vms/NAME/why                  the last run, below
  *   GET    /vms/NAME/log[?boot=N][&follow=1]  text/plain; boot 0: the current or last, -1 before
- *   POST   /vms/NAME/qmp                  body: one QMP command; answer: its reply as QEMU gave it
+ *   POST   /vms/NAME/qmp[?write=1]        body: one QMP command; answer: its reply as QEMU gave it;
+ *                                         without write one that may change something is denied
  *   GET    /operations                    array of those under way and the last 100
  *   GET    /operations/ID[?wait=S]        without wait a failed one is shown, not answered as error
  *   POST   /operations/ID/cancel
@@ -52,7 +53,8 @@
  * GET /vms/NAME adds: wanted ("running"|"stopped"), nics:[{name, network, mac, tap,
  *   addresses:[]}], accel, machine, memory, vcpus, kernel, rootfs, disk, boot (number of this
  *   boot), restart, error|null (why the last start failed), operation|null, ssh:{user, identity|null,
- *   address}, console (path of the Unix socket: raw bytes both ways, no replay), monitor, log (path),
+ *   address}, console (path of the Unix socket: raw bytes both ways, no replay), monitor,
+ *   qmp (path of the socket for other clients of the monitor), log (path),
  *   guest_id, started (time), capabilities:[], health|null (of a machine that is up and has checks):
  *   {state: "starting"|"healthy"|"unhealthy", ready, checks:[{check, ok|null, error|null, last|null}]}
  * operation: {id, verb, vm, state: "running"|"done"|"failed"|"cancelled", error|null, step,
@@ -63,7 +65,8 @@
  *   vm: state {from, to, cause, reason}, stop-step {step}, ended {cause, reason, boot, status},
  *     panic, rebooted, reset, watchdog, io-error, nospace, monitor-lost, unresponsive, responsive
  *     {reason, by_us}, ready, healthy, unhealthy {check, reason}, health-action {action, check,
- *     reason}, adopted, removed, qmp {command, uid, pid}
+ *     reason}, adopted, removed, qmp {command, line (of the human monitor), uid, pid, write (it
+ *     may change something), refused}; state and reset have by: who at the passthrough caused it
  *   network, registry: started {pid}, died {reason}, ready {mode}
  *   drover: started, reloaded, re-executing, stopping
  */

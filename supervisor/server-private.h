@@ -20,7 +20,7 @@ struct server {
 	struct list requests;
 	struct list waiting; /* requests whose turn comes at a later turn of the loop, in order */
 	uint64_t turn_end;   /* when this turn has spent enough on requests, in uv_hrtime() */
-	unsigned handles; /* open libuv handles, those of gone watches among them */
+	unsigned handles;    /* open libuv handles, those of gone watches among them */
 	bool closing;
 	unsigned fresh; /* connections without a request so far */
 	void (*drained)(void *arg);

@@ -218,6 +218,12 @@ int request_json(const struct request *rq, json_t **out, struct err *err)
 	return 0;
 }
 
+const char *request_body(const struct request *rq, size_t *len)
+{
+	*len = rq->body.len;
+	return buf_str(&rq->body);
+}
+
 uid_t request_uid(const struct request *rq)
 {
 	return rq->peer.uid;

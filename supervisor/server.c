@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include "lib/log.h"
+#include "lib/peer.h"
 
 #define BODY_MAX (1u << 20)
 /* The buffer for a connection's head and chunks; an idle connection costs about this much. */
@@ -16,17 +17,12 @@
 #define CONNECTION_LIMIT  1000
 #define IDLE_TIMEOUT_S    300
 #define STOP_RUNS         64
-#define GROUPS_MAX        1024
 /*
  * What one turn of the loop spends on requests: whoever sends many at once must not keep the death
  * of a hypervisor from being seen.
  */
 #define TURN_NS    2000000
 #define TURN_ADMIT 4
-
-#ifndef SO_PEERGROUPS
-#define SO_PEERGROUPS 59
-#endif
 
 static void on_timer(uv_timer_t *t);
 static void on_idle(uv_idle_t *idle);
@@ -192,36 +188,13 @@ void request_free(struct request *rq)
 	free(rq);
 }
 
-static bool has_group(int fd, gid_t group)
-{
-	gid_t groups[GROUPS_MAX];
-	socklen_t len = sizeof(groups);
-
-	/* The groups that the peer had when it connected; no look-up by name or pid can be fooled. */
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &len) != 0)
-		return false;
-	for (size_t i = 0; i < len / sizeof(groups[0]); i++) {
-		if (groups[i] == group)
-			return true;
-	}
-	return false;
-}
-
-/* Fills rq->peer. On a TCP connection SO_PEERCRED succeeds with pid 0 and uid -1. */
-static bool peer_allowed(struct request *rq)
+static bool admitted(struct request *rq)
 {
 	const union MHD_ConnectionInfo *info = MHD_get_connection_info(
 		rq->conn, MHD_CONNECTION_INFO_CONNECTION_FD);
-	gid_t group = rq->server->opts.group;
-	socklen_t len = sizeof(rq->peer);
 
-	if (info == NULL ||
-		getsockopt(info->connect_fd, SOL_SOCKET, SO_PEERCRED, &rq->peer, &len) != 0 ||
-		rq->peer.uid == (uid_t)-1)
-		return false;
-	if (rq->peer.uid == 0 || rq->peer.uid == geteuid())
-		return true;
-	return group != (gid_t)-1 && (rq->peer.gid == group || has_group(info->connect_fd, group));
+	return info != NULL && peer_credentials(info->connect_fd, &rq->peer) &&
+	       peer_allowed(info->connect_fd, &rq->peer, rq->server->opts.group);
 }
 
 static struct request *request_begin(struct server *s, struct MHD_Connection *conn, const char *url)
@@ -236,7 +209,7 @@ static struct request *request_begin(struct server *s, struct MHD_Connection *co
 	server_connection_asks(s, conn);
 	list_append(&s->requests, &rq->link);
 	list_init(&rq->turn);
-	if (!peer_allowed(rq)) {
+	if (!admitted(rq)) {
 		char msg[128];
 
 		snprintf(msg, sizeof(msg), "uid %d may not use this socket: only root, uid %d%s",

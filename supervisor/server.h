@@ -56,6 +56,8 @@ const char *request_query(const struct request *rq, const char *name); /* ?name=
 int request_query_int(
 	const struct request *rq, const char *name, int64_t def, int64_t *out, struct err *err);
 const char *request_header(const struct request *rq, const char *name);
+/* The body as it came, NUL-terminated behind len; never NULL. */
+const char *request_body(const struct request *rq, size_t *len);
 /* The body as JSON; -EINVAL (with the reason) when it is none; NULL *out when it is empty. */
 int request_json(const struct request *rq, json_t **out, struct err *err);
 uid_t request_uid(const struct request *rq);

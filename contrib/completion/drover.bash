@@ -13,7 +13,7 @@ _drover()
 	done
 	COMPREPLY=()
 	if [ ${#words[@]} = 0 ]; then
-		COMPREPLY=($(compgen -W 'list show start stop kill restart pause resume rm ssh console log qmp why events check plan reload config pull image registry doctor version help --socket --output --help --version' -- "$cur"))
+		COMPREPLY=($(compgen -W 'list show start stop kill restart pause resume rm ssh console log qmp hmp why events check plan reload config pull image registry doctor version help --socket --output --help --version' -- "$cur"))
 		return
 	fi
 	verb=${words[0]}
@@ -46,7 +46,8 @@ _drover()
 	'ssh') opts='--wait --help' names=1 ;;
 	'console') opts='--once --help' names=1 ;;
 	'log') opts='--boot --follow --help' names=1 ;;
-	'qmp') opts='--help' names=1 ;;
+	'qmp') opts='--write --help' names=1 ;;
+	'hmp') opts='--write --help' names=1 ;;
 	'why') opts='--help' names=1 ;;
 	'events') opts='--since --follow --help' names=1 ;;
 	'check') opts='--help' files=1 ;;

@@ -64,7 +64,7 @@ is "$(vm_pid web)" "$pid" 'in the same process'
 
 # The monitor and the console.
 is "$(drover qmp web '{"execute":"query-status"}' | jq -r '.return.status')" running 'a QMP command'
-like "$(drover qmp web '{"execute":"no-such-command"}' 2>&1)" CommandNotFound 'a QMP error'
+like "$(drover qmp web '{"execute":"query-no-such-thing"}' 2>&1)" CommandNotFound 'a QMP error'
 socket=$(vm web .console)
 ok 'the console is a socket' test -S "$socket"
 # Not q, r or c: those are orders to this guest.

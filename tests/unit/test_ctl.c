@@ -342,7 +342,7 @@ static void refuses_wrong_arguments(void **state)
 {
 	static const char *const wrong[] = { "", "strat x", "image", "image lst", "list x", "show",
 		"log a b", "start a --frob", "start a --timeout", "list --all=1", "-o xml list",
-		"-o", "start a -x", "why", "qmp web", "check a b" };
+		"-o", "start a -x", "why", "qmp", "hmp web", "check a b" };
 	struct ctl c;
 
 	for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {

@@ -104,12 +104,14 @@ static void qmp(void *arg, struct request *rq)
 
 	assert_int_equal(request_json(rq, &body, NULL), 0);
 	text = json_text(body);
-	buf_printf(&t.asked, "%s\n", text);
+	buf_printf(&t.asked, "%s%s\n", request_query(rq, "write") != NULL ? "write " : "", text);
 	free(text);
-	answer(rq, 200,
-		str_eq(json_str(body, "execute"), "nonsense")
-			? "{\"error\":{\"class\":\"CommandNotFound\",\"desc\":\"no\"}}"
-			: "{\"return\":{\"status\":\"running\"}}");
+	if (str_eq(json_str(body, "execute"), "nonsense"))
+		answer(rq, 200, "{\"error\":{\"class\":\"CommandNotFound\",\"desc\":\"no\"}}");
+	else if (str_eq(json_str(body, "execute"), "human-monitor-command"))
+		answer(rq, 200, "{\"return\":\"line 1\\r\\nline 2\\r\\n\"}");
+	else
+		answer(rq, 200, "{\"return\":{\"status\":\"running\"}}");
 	json_decref(body);
 }
 
@@ -421,6 +423,15 @@ static void speaks_to_the_monitor(void **state)
 		"{\"execute\":\"query-status\"}\n"
 		"{\"execute\":\"stop\"}\n{\"execute\":\"nonsense\"}\n");
 	assert_int_equal(DROVER("qmp", "web", "{broken"), 2);
+	assert_int_equal(DROVER("qmp", "web", "x {broken"), 2);
+	buf_clear(&t.asked);
+	assert_int_equal(DROVER("qmp", "--write", "web", "eject {\"force\": true}"), 0);
+	assert_int_equal(DROVER("hmp", "-w", "web", "info", "block"), 0);
+	assert_string_equal(r.out, "line 1\nline 2\n");
+	assert_string_equal(buf_str(&t.asked),
+		"write {\"execute\":\"eject\",\"arguments\":{\"force\":true}}\n"
+		"write {\"execute\":\"human-monitor-command\",\"arguments\":{\"command-line\":\"info block\"}}\n");
+	assert_int_equal(DROVER("hmp", "web", "x"), 0);
 }
 
 static void prints_logs_and_events(void **state)

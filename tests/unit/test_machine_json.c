@@ -123,7 +123,7 @@ static void test_never_ran(void **state)
 
 	assert_keys(j, SUMMARY
 		" wanted nics accel machine memory vcpus kernel rootfs restart disk boot reboots error"
-		" operation ssh console monitor log guest_id started capabilities health");
+		" operation ssh console monitor qmp log guest_id started capabilities health");
 	assert_json(j, "state", "\"stopped\"");
 	assert_json(j, "conditions", "[]");
 	assert_json(j, "hypervisor", "\"qemu\"");
@@ -205,6 +205,7 @@ static void test_running(void **state)
 		"[{\"name\":\"nic0\",\"network\":\"taps\",\"mac\":\"52:00:00:00:00:01\","
 		"\"tap\":\"tap0123456789ab\",\"addresses\":[\"172.16.3.6\"]}]");
 	assert_json(j, "monitor", "\"/run/d/vm/full/mon.sock\"");
+	assert_json(j, "qmp", "\"/run/d/vm/full/qmp.sock\"");
 	assert_json(j, "log", "\"/state/log/full/4.log\"");
 	assert_json(j, "guest_id", "7");
 	assert_json(j, "started", "\"2023-11-14T22:13:20.000Z\"");

@@ -606,6 +606,106 @@ static void test_destroy_in_callback(void **state)
 	}
 }
 
+static void on_text(void *arg, const char *text, size_t len, const struct err *err)
+{
+	struct peer *p = arg;
+
+	free(p->reply);
+	p->reply = text != NULL ? strndup(text, len) : NULL;
+	p->err = err != NULL ? *err : (struct err){ 0 };
+	p->replied = true;
+	word(p, err != NULL ? "error" : "text");
+}
+
+static void text(struct peer *p, const char *command)
+{
+	p->replied = false;
+	assert_int_equal(qmp_send_text(p->q, command, strlen(command), -1, on_text, p), 0);
+	assert_false(p->replied);
+}
+
+static void answered(struct peer *p, const char *reply)
+{
+	rig_run_until(p->loop, &p->replied);
+	assert_string_equal(p->reply, reply);
+}
+
+/* Foreign commands: not a byte changes but the id's, and they are never late. */
+static void test_text(void **state)
+{
+	struct peer p;
+
+	init(&p);
+	negotiate(&p);
+	text(&p,
+		"{\"execute\":\"a\",\"arguments\":{\"u\":18446744073709551615,\"r\":1.50},\"id\":[0]}");
+	expect(&p,
+		"{\"execute\":\"a\",\"arguments\":{\"u\":18446744073709551615,\"r\":1.50},\"id\":2}");
+	feed(&p, "{\"return\": {\"u\": 18446744073709551615, \"r\": 0.10}, \"id\": 2}\r\n");
+	answered(&p, "{\"return\": {\"u\": 18446744073709551615, \"r\": 0.10}, \"id\": 2}");
+	text(&p, "{\"execute\":\"b\"}");
+	expect(&p, "{\"id\": 3, \"execute\":\"b\"}");
+	feed(&p, "{\"id\": 3, \"error\": {\"class\": \"X\", \"desc\": \"no\"}}\r\n");
+	answered(&p, "{\"id\": 3, \"error\": {\"class\": \"X\", \"desc\": \"no\"}}");
+
+	/* What QEMU cannot parse is answered without an id: it is the oldest foreign one's. */
+	command(&p, "own", 0);
+	text(&p, "{\"execute\":\"c\"}");
+	expect(&p, "\"c\"");
+	feed(&p, "{\"event\": \"E\", \"data\": {\"error\": 1}}{\"error\": {\"class\": \"Y\"}}");
+	answered(&p, "{\"error\": {\"class\": \"Y\"}}");
+	p.replied = false;
+	feed(&p, "{\"return\": {}, \"id\": 4}");
+	answered(&p, "{}");
+
+	/* With the connection all are told. */
+	text(&p, "{\"execute\":\"d\"}");
+	expect(&p, "\"d\"");
+	close(p.fd);
+	p.fd = -1;
+	rig_run_until(p.loop, &p.lost);
+	assert_string_equal(buf_str(&p.diary), "text text E text reply error lost ");
+	finish(&p);
+}
+
+/* A client's slow command says nothing about the monitor; our own behind it does. */
+static void test_text_is_never_late(void **state)
+{
+	struct peer p;
+
+	init(&p);
+	negotiate(&p);
+	text(&p, "{\"execute\":\"slow\"}");
+	expect(&p, "slow");
+	command(&p, "own", 30);
+	rig_run_until(p.loop, &p.late);
+	assert_string_equal(buf_str(&p.diary), "error late ");
+	feed(&p, "{\"return\": {\"x\": 1}, \"id\": 2}{\"return\": {}, \"id\": 3}");
+	p.replied = false;
+	answered(&p, "{\"return\": {\"x\": 1}, \"id\": 2}");
+	finish(&p);
+}
+
+/* QEMU's unsigned integers of 64 bits must not end the connection. */
+static void test_large_integers(void **state)
+{
+	struct peer p;
+
+	init(&p);
+	negotiate(&p);
+	command(&p, "x", 0);
+	expect(&p, "\"x\"");
+	feed(&p,
+		"{\"return\": {\"big\": 18446744073709551615, \"small\": [7, -3, 0.5]}, \"id\": 2}");
+	rig_run_until(p.loop, &p.replied);
+	assert_string_equal(p.reply, "{\"big\":1.8446744073709552e19,\"small\":[7,-3,0.5]}");
+	feed(&p, "{\"event\": \"E\", \"timestamp\": {\"seconds\": -9223372036854775809}}");
+	while (p.events < 1)
+		uv_run(p.loop, UV_RUN_ONCE);
+	assert_false(p.lost);
+	finish(&p);
+}
+
 /* Linear: a hundred times the bytes, and each looked at once. */
 static void test_scanner(void **state)
 {
@@ -649,6 +749,9 @@ int main(void)
 		cmocka_unit_test(test_descriptors),
 		cmocka_unit_test(test_unasked_descriptor),
 		cmocka_unit_test(test_destroy_in_callback),
+		cmocka_unit_test(test_text),
+		cmocka_unit_test(test_text_is_never_late),
+		cmocka_unit_test(test_large_integers),
 		cmocka_unit_test(test_scanner),
 	};
 

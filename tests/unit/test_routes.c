@@ -80,6 +80,14 @@ int request_json(const struct request *rq, json_t **out, struct err *err)
 	return rq->body == NULL ? 0 : json_parse(rq->body, strlen(rq->body), out, err);
 }
 
+const char *request_body(const struct request *rq, size_t *len)
+{
+	const char *body = rq->body != NULL ? rq->body : "";
+
+	*len = strlen(body);
+	return body;
+}
+
 uid_t request_uid(const struct request *rq)
 {
 	return 7;
