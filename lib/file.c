@@ -149,8 +149,7 @@ int file_write_atomic(
 	return r < 0 ? err_errno(err, r, "write %s", quote(path)) : 0;
 }
 
-int file_swap(const char *path, const void *data, size_t len, mode_t mode, const char *keep,
-	struct err *err)
+int file_swap(const char *path, const void *data, size_t len, mode_t mode, struct err *err)
 {
 	char *tmp;
 	int r = write_beside(path, data, len, mode, false, &tmp, err);
@@ -158,9 +157,7 @@ int file_swap(const char *path, const void *data, size_t len, mode_t mode, const
 	if (r < 0)
 		return r;
 	if (renameat2(AT_FDCWD, tmp, AT_FDCWD, path, RENAME_EXCHANGE) == 0) {
-		/* tmp is the old one now. */
-		if (keep == NULL || rename(tmp, keep) < 0)
-			unlink(tmp);
+		unlink(tmp); /* the old one now */
 	} else if (errno != ENOENT && errno != EINVAL && errno != ENOSYS) {
 		r = -errno;
 	} else if (rename(tmp, path) < 0) {
@@ -186,11 +183,29 @@ int file_write_proc(const char *path, const char *value, struct err *err)
 
 struct sync_job {
 	uv_work_t work;
-	char *path;
+	char *path, *keep; /* keep may be NULL */
 	file_done_fn *done;
 	void *arg;
 	int result;
 };
+
+/* The file that was synced, which need not be what stands at its path by now. */
+static void keep_synced(const struct sync_job *job, int fd)
+{
+	char from[32], *tmp = str_printf("%s.tmp", job->keep);
+
+	if (tmp == NULL)
+		return;
+	snprintf(from, sizeof(from), "/proc/self/fd/%d", fd);
+	unlink(tmp);
+	/* It fails for one that was replaced and removed meanwhile: the next one follows soon. */
+	if (linkat(AT_FDCWD, from, AT_FDCWD, tmp, AT_SYMLINK_FOLLOW) == 0 &&
+		rename(tmp, job->keep) < 0)
+		unlink(tmp);
+	/* Of two names of one file rename() keeps both. */
+	unlink(tmp);
+	free(tmp);
+}
 
 static void sync_work(uv_work_t *work)
 {
@@ -203,9 +218,18 @@ static void sync_work(uv_work_t *work)
 		return;
 	}
 	job->result = fsync(fd) < 0 ? -errno : 0;
+	if (job->result == 0 && job->keep != NULL)
+		keep_synced(job, fd);
 	close(fd);
 	if (job->result == 0)
 		job->result = sync_parent(job->path);
+}
+
+static void sync_free(struct sync_job *job)
+{
+	free(job->path);
+	free(job->keep);
+	free(job);
 }
 
 static void sync_after(uv_work_t *work, int status)
@@ -217,21 +241,21 @@ static void sync_after(uv_work_t *work, int status)
 		err_errno(&err, job->result, "fsync of %s", quote(job->path));
 	if (job->done != NULL)
 		job->done(job->arg, job->result < 0 ? &err : NULL);
-	free(job->path);
-	free(job);
+	sync_free(job);
 }
 
-int file_sync_async(uv_loop_t *loop, const char *path, file_done_fn *done, void *arg)
+int file_sync_async(
+	uv_loop_t *loop, const char *path, const char *keep, file_done_fn *done, void *arg)
 {
 	struct sync_job *job = calloc(1, sizeof(*job));
 
-	if (job != NULL)
-		job->path = strdup(path);
-	if (job == NULL || job->path == NULL ||
+	if (job == NULL)
+		return -ENOMEM;
+	job->path = strdup(path);
+	job->keep = keep != NULL ? strdup(keep) : NULL;
+	if (job->path == NULL || (keep != NULL && job->keep == NULL) ||
 		uv_queue_work(loop, &job->work, sync_work, sync_after) < 0) {
-		if (job != NULL)
-			free(job->path);
-		free(job);
+		sync_free(job);
 		return -ENOMEM;
 	}
 	job->done = done;

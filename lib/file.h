@@ -19,25 +19,25 @@ int file_read_line(const char *path, char *line, size_t cap, struct err *err);
 int file_write_atomic(
 	const char *path, const void *data, size_t len, mode_t mode, bool sync, struct err *err);
 /*
- * The same, but what was there stays until the new one is: ext4 writes the data of a file that
+ * The same without sync and without waiting for the disk: ext4 writes the data of a file that
  * replaces another one out before the rename returns (auto_da_alloc), which takes milliseconds on a
- * busy disk; other filesystems don't, and after a crash of the host such a file can be empty. Here
- * the two change places, and the old one becomes keep (NULL: it is removed), which the caller falls
- * back on until the new one is fsynced.
+ * busy disk. Here the two change places before the old one is removed. So after a crash of the host
+ * the file can be empty: see keep of file_sync_async().
  */
-int file_swap(const char *path, const void *data, size_t len, mode_t mode, const char *keep,
-	struct err *err);
+int file_swap(const char *path, const void *data, size_t len, mode_t mode, struct err *err);
 /* One write() into an existing file, for /proc and /sys. */
 int file_write_proc(const char *path, const char *value, struct err *err);
 
 typedef void file_done_fn(void *arg, const struct err *err);
 /*
  * fsync of a file and its folder in the thread pool: what file_write_atomic() without sync has
- * written survives a crash of the daemon at once, and of the host when done has fired. done (may
- * be NULL) fires exactly once, on the loop, never before this returns; err is NULL on success.
+ * written survives a crash of the daemon at once, and of the host when done has fired. keep (may be
+ * NULL) is made a second name of what was synced, to fall back on while path is newer. done (may be
+ * NULL) fires exactly once, on the loop, never before this returns; err is NULL on success.
  * Returns -ENOMEM (then done does not fire).
  */
-int file_sync_async(uv_loop_t *loop, const char *path, file_done_fn *done, void *arg);
+int file_sync_async(
+	uv_loop_t *loop, const char *path, const char *keep, file_done_fn *done, void *arg);
 
 int mkdir_p(const char *path, mode_t mode, struct err *err);
 /* Removes a tree without following symbolic links; a missing one is no error. */

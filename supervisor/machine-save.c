@@ -37,9 +37,6 @@ static void synced(void *arg, const struct err *err)
 	struct machine *m = arg;
 
 	m->syncing = SAVE_NOTHING;
-	/* Unless it has changed since. */
-	if (err == NULL && m->save == SAVE_NOTHING && !m->unsaved)
-		m->durable = true;
 	if (err != NULL)
 		log_msg(LOG_LVL_WARN, m->name, "%s (ignoring)", err->msg);
 	if (m->closing > 0)
@@ -50,15 +47,17 @@ static void synced(void *arg, const struct err *err)
 
 static void sync_state(struct machine *m)
 {
-	char *path;
+	char *path, *keep;
 
 	if (m->syncing != SAVE_NOTHING)
 		return; /* synced() comes here again */
 	path = path_join(m->dir, STATE_FILE);
-	if (path != NULL && file_sync_async(m->d->loop, path, synced, m) == 0)
+	keep = path_join(m->dir, STATE_SYNCED);
+	if (path != NULL && keep != NULL && file_sync_async(m->d->loop, path, keep, synced, m) == 0)
 		m->syncing = m->save;
 	m->save = SAVE_NOTHING;
 	free(path);
+	free(keep);
 }
 
 void machine_end_op(struct machine *m, const struct err *err)
@@ -81,22 +80,15 @@ void machine_end_op(struct machine *m, const struct err *err)
  */
 static int write_state(struct machine *m, const char *text, struct err *err)
 {
-	char *path = path_join(m->dir, STATE_FILE), *synced = path_join(m->dir, STATE_SYNCED);
-	const char *keep = m->durable ? synced : NULL;
-	int r;
+	char *path = path_join(m->dir, STATE_FILE);
+	int r = path == NULL ? err_nomem(err) : file_swap(path, text, strlen(text), 0600, err);
 
-	if (path == NULL || synced == NULL) {
-		r = err_nomem(err);
-	} else {
-		r = file_swap(path, text, strlen(text), 0600, keep, err);
-		if (r == -ENOENT) {
-			r = mkdir_p(m->dir, 0700, err);
-			if (r == 0)
-				r = file_swap(path, text, strlen(text), 0600, keep, err);
-		}
+	if (r == -ENOENT) {
+		r = mkdir_p(m->dir, 0700, err);
+		if (r == 0)
+			r = file_swap(path, text, strlen(text), 0600, err);
 	}
 	free(path);
-	free(synced);
 	return r;
 }
 
@@ -110,7 +102,6 @@ static int save(struct machine *m, enum save how, struct err *err)
 	m->unsaved = false;
 	r = text == NULL ? err_nomem(err) : write_state(m, text, err);
 	if (r == 0) {
-		m->durable = false;
 		m->save = MAX(m->save, how);
 		deadline_set(&m->save_timer, 0);
 	}

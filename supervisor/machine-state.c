@@ -184,7 +184,6 @@ int machine_load(struct machine *m, struct saved_process *out, struct err *err)
 	r = machine_read_file(m, &j, err);
 	if (r < 0)
 		return err_wrap(err, "vm %s: state file", m->name);
-	m->durable = true;
 	wanted = json_str(j, "wanted");
 	m->want_known = wanted != NULL;
 	m->want_running = wanted != NULL && strcmp(wanted, "running") == 0;

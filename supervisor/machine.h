@@ -161,7 +161,6 @@ struct machine {
 	struct deadline save_timer;    /* armed for the loop's next turn when there is to do: */
 	bool unsaved;                  /* the state file is to be written */
 	enum save save, syncing;       /* it is to be fsynced; its fsync is under way */
-	bool durable;                  /* what stands in the state file has been fsynced */
 	bool op_cancelled;             /* m->op was, by who asked for it */
 	bool op_ending;                /* m->op ends with op_error once its state is saved */
 	struct err op_error;           /* code 0: it ends well */

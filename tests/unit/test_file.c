@@ -219,11 +219,11 @@ static void syncs_off_the_loop(void **state)
 	struct synced a = { 0 }, gone = { 0 }, bad = { 0 };
 
 	assert_int_equal(file_write_atomic(at("a"), "x", 1, 0600, false, NULL), 0);
-	assert_int_equal(file_sync_async(loop, at("a"), on_synced, &a), 0);
-	assert_int_equal(file_sync_async(loop, at("a"), NULL, NULL), 0);
+	assert_int_equal(file_sync_async(loop, at("a"), NULL, on_synced, &a), 0);
+	assert_int_equal(file_sync_async(loop, at("a"), NULL, NULL, NULL), 0);
 	/* Removed meanwhile: of no interest. */
-	assert_int_equal(file_sync_async(loop, at("none"), on_synced, &gone), 0);
-	assert_int_equal(file_sync_async(loop, at("a/b"), on_synced, &bad), 0);
+	assert_int_equal(file_sync_async(loop, at("none"), NULL, on_synced, &gone), 0);
+	assert_int_equal(file_sync_async(loop, at("a/b"), NULL, on_synced, &bad), 0);
 	assert_int_equal(a.times + gone.times + bad.times, 0);
 	rig_run_until(loop, &a.fired);
 	rig_run_until(loop, &gone.fired);
