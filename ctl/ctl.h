@@ -86,6 +86,7 @@ int verb_restart(struct ctl *c);
 int verb_pause(struct ctl *c);
 int verb_resume(struct ctl *c);
 int verb_rm(struct ctl *c);
+int verb_cancel(struct ctl *c);
 int verb_console(struct ctl *c);
 int verb_log(struct ctl *c);
 int verb_ssh(struct ctl *c);

@@ -24,16 +24,24 @@ static const char *color_of(const char *state)
 	return NULL;
 }
 
-/* What is not as it should be: the conditions, else why the last run ended. */
+/* What is being done, else what is not as it should be: the conditions, else why the last run
+ * ended. */
 static void condition_cell(struct table *t, const json_t *vm)
 {
 	const json_t *conditions = json_arr(vm, "conditions");
 	const char *state = json_str(vm, "state");
+	const json_t *op = json_obj(vm, "operation");
 	struct buf text = { 0 };
 
+	if (op != NULL) {
+		buf_adds(&text, json_str(op, "verb") != NULL ? json_str(op, "verb") : "?");
+		if (json_str(op, "step") != NULL)
+			buf_printf(&text, ", at %s", json_str(op, "step"));
+		buf_adds(&text, json_array_size(conditions) > 0 ? "; " : "");
+	}
 	if (json_array_size(conditions) > 0)
 		format_value(&text, conditions);
-	else if (!str_eq(state, "running") && !str_eq(state, "paused"))
+	else if (op == NULL && !str_eq(state, "running") && !str_eq(state, "paused"))
 		buf_adds(&text,
 			json_str(vm, "last_cause") != NULL ? json_str(vm, "last_cause") : "");
 	table_cell(t, buf_str(&text));

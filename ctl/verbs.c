@@ -35,6 +35,11 @@ const struct verb verbs[] = {
 		{ WAITING }, verb_resume },
 	{ "Machines", "rm", "NAME...", 1, -1u, false, "Forget removed or stopped machines", NULL,
 		{ { "disks", 0, NULL, "delete their disks, too" }, WAITING }, verb_rm },
+	{ "Machines", "cancel", "NAME...", 1, -1u, false, "Cancel what is being done to machines",
+		"A machine that was being started or restarted is stopped then, and stays so. What\n"
+		"stops, pauses, resumes or removes a machine cannot be cancelled.",
+		{ { "id", 'i', NULL, "the arguments are numbers of operations" }, WAITING },
+		verb_cancel },
 	{ "Inside a machine", "ssh", "NAME [--] [COMMAND...]", 1, -1u, true,
 		"Log in, or run a command",
 		"Runs ssh with the machine's key, user and address. Its exit status is ssh's: that of\n"

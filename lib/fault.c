@@ -19,27 +19,49 @@ static const struct {
 } codes[] = { { "ENOSPC", ENOSPC }, { "EMFILE", EMFILE }, { "ENOMEM", ENOMEM },
 	{ "EPERM", EPERM } };
 
-int fault_at(const char *table, const char *point, struct err *err)
+static bool over;
+
+/* What is to happen here ("kill"), or NULL. */
+static const char *wanted_at(const char *table, const char *point)
 {
-	static bool over;
 	const char *want = getenv("DROVER_FAULT"), *what;
 	char here[128];
 
 	if (over || want == NULL || (what = strchr(want, '=')) == NULL)
-		return 0;
+		return NULL;
 	snprintf(here, sizeof(here), "%s/%s", table, point);
 	if (strlen(here) != (size_t)(what - want) || strncmp(want, here, strlen(here)) != 0)
+		return NULL;
+	return what + 1;
+}
+
+bool fault_stalls(const char *table, const char *point)
+{
+	const char *what = wanted_at(table, point);
+
+	if (what == NULL || strcmp(what, "stall") != 0)
+		return false;
+	over = true;
+	log_info("fault %s/%s=stall", table, point);
+	return true;
+}
+
+int fault_at(const char *table, const char *point, struct err *err)
+{
+	const char *what = wanted_at(table, point);
+
+	if (what == NULL)
 		return 0;
 	over = true;
-	log_info("fault %s", want);
-	if (strcmp(what, "=kill") == 0)
+	log_info("fault %s/%s=%s", table, point, what);
+	if (strcmp(what, "kill") == 0)
 		kill(getpid(), SIGKILL);
 	for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
-		if (strcmp(what + 1, codes[i].name) == 0)
-			return err_errno(err, -codes[i].code, "injected at %s", here);
+		if (strcmp(what, codes[i].name) == 0)
+			return err_errno(err, -codes[i].code, "injected at %s/%s", table, point);
 	}
 	/* A misspelt fault must not pass for a step that went well. */
-	log_error("DROVER_FAULT=%s: unknown fault", want);
+	log_error("DROVER_FAULT=%s/%s=%s: unknown fault", table, point, what);
 	abort();
 }
 

@@ -4,10 +4,12 @@
  *
  * DROVER_FAULT=TABLE/POINT=kill     SIGKILL to ourselves at the point, the first time
  * DROVER_FAULT=TABLE/POINT=ENOSPC   the step fails so, once (also EMFILE, ENOMEM, EPERM)
+ * DROVER_FAULT=TABLE/POINT=stall    the step is under way until it is cancelled, once
  */
 #ifndef DROVER_LIB_FAULT_H
 #define DROVER_LIB_FAULT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "lib/err.h"
@@ -15,10 +17,16 @@
 #ifdef DROVER_FAULTS
 /* 0, or -errno with err filled. */
 int fault_at(const char *table, const char *point, struct err *err);
+/* Asked before fault_at() by a step that can wait: whether it shall. */
+bool fault_stalls(const char *table, const char *point);
 #else
 static inline int fault_at(const char *table, const char *point, struct err *err)
 {
 	return 0;
+}
+static inline bool fault_stalls(const char *table, const char *point)
+{
+	return false;
 }
 #endif
 

@@ -192,6 +192,7 @@ static int job_join(struct drover *d, const struct strv *args, const char *host,
 	if (job != NULL) {
 		free(text);
 		list_append(&job->subs, &sub->entry);
+		sub->job = job;
 		return 0;
 	}
 	r = job_create(&job, d, args, text, err);
@@ -209,6 +210,7 @@ static int job_join(struct drover *d, const struct strv *args, const char *host,
 		}
 	}
 	list_append(&job->subs, &sub->entry);
+	sub->job = job;
 	return 0;
 }
 
@@ -249,6 +251,12 @@ int image_job_ref(struct drover *d, enum image_verb verb, const char *ref, int p
 void image_unsub(struct image_sub *sub)
 {
 	list_remove(&sub->entry);
+}
+
+void image_cancel(struct image_sub *sub)
+{
+	if (sub->job->run != NULL)
+		child_run_cancel(sub->job->run);
 }
 
 void image_jobs_stop(struct drover *d)

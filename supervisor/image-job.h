@@ -17,6 +17,7 @@ struct image_sub {
 	/* Exactly once; result is the "done" object, NULL with err. */
 	void (*done)(void *arg, const json_t *result, const struct err *err);
 	void *arg;
+	struct image_job *job; /* while it waits for one */
 };
 
 enum image_verb {
@@ -34,6 +35,8 @@ int image_job_args(
 	struct drover *d, const struct strv *args, struct image_sub *sub, struct err *err);
 /* The job goes on; done does not fire. */
 void image_unsub(struct image_sub *sub);
+/* Of image_job_args(): kills it; done fires, unless it had ended well, with -ECANCELED. */
+void image_cancel(struct image_sub *sub);
 /* Ends all jobs under way; for the daemon's end. */
 void image_jobs_stop(struct drover *d);
 

@@ -312,15 +312,26 @@ static void refresh_disk(struct machine *m)
 	}
 }
 
+/* What drover-image leaves when it is killed. */
+static void remove_part(const struct machine *m)
+{
+	char *path = path_join(m->dir, "disk.raw.part");
+
+	if (path != NULL && unlink(path) < 0 && errno != ENOENT)
+		log_debug("vm %s: ignoring: unlink %s: %s", m->name, quote(path), strerror(errno));
+	free(path);
+}
+
 static void disk_done(void *arg, const json_t *result, const struct err *err)
 {
 	struct machine *m = arg;
 	char *path;
 
 	m->image_busy = false;
-	if (err != NULL)
+	if (err != NULL) {
 		remove_inject(m);
-	if (err == NULL) {
+		remove_part(m);
+	} else {
 		keep_inject(m);
 		path = path_join(m->dir, "disk.raw");
 		free(m->disk_path);
@@ -373,6 +384,20 @@ void machine_step_disk(struct machine *m)
 		remove_inject(m);
 		machine_start_next(m, &err);
 	}
+}
+
+void machine_cancel_image(struct machine *m)
+{
+	if (m->image.done == disk_done) {
+		/* Nobody else's, and the next start makes it anew: it must have ended before. */
+		image_cancel(&m->image);
+	} else if (m->image.done != inject_done) {
+		/* The job goes on for others, and for the next start. */
+		image_unsub(&m->image);
+		m->image_busy = false;
+		machine_start_next(m, NULL);
+	}
+	/* A disk that is being written into would be broken: that ends by itself, soon. */
 }
 
 int machine_forget_disk(struct machine *m, struct err *err)

@@ -177,6 +177,7 @@ json_t *machine_summary(const struct machine *m)
 		put_null(j, "uptime_s");
 	json_put_int(j, "restarts", m->restarts);
 	json_put_str(j, "last_cause", cause_name(m->last_cause));
+	json_object_set_new(j, "operation", m->op != NULL ? operation_json(m->op) : json_null());
 	return j;
 }
 
@@ -320,7 +321,6 @@ json_t *machine_detail(const struct machine *m)
 	json_put_int(j, "boot", m->boot);
 	json_put_int(j, "reboots", m->reboots);
 	json_put_str(j, "error", m->error.code < 0 ? m->error.msg : NULL);
-	json_object_set_new(j, "operation", m->op != NULL ? operation_json(m->op) : json_null());
 	json_object_set_new(j, "ssh", ssh_json(m));
 	put_path(j, "console", m->console != NULL, m->run_dir, "console.sock");
 	put_path(j, "monitor", m->process, m->run_dir, "mon.sock");

@@ -59,9 +59,22 @@ static void start_failed(struct machine *m, const struct err *err)
 	machine_event(m, EV_START_FAILED);
 }
 
+/* -EINPROGRESS: a test wants it to wait here until it is cancelled. */
+static int start_fault(struct machine *m, const char *point, struct err *err)
+{
+	static struct list stalled = { &stalled, &stalled };
+
+	if (fault_stalls("start", point)) {
+		list_append(&stalled, &m->queue);
+		return -EINPROGRESS;
+	}
+	return fault_at("start", point, err);
+}
+
 void machine_start_next(struct machine *m, const struct err *err)
 {
 	struct err mine;
+	int r;
 
 	if (m->cancelled) {
 		err_set(&mine, -ECANCELED, "vm %s: the start was cancelled", m->name);
@@ -79,12 +92,12 @@ void machine_start_next(struct machine *m, const struct err *err)
 		return;
 	}
 	operation_step(m->op, steps[m->step].what);
-	if (fault_at("start", steps[m->step].what, &mine) < 0) {
-		m->step++;
+	r = start_fault(m, steps[m->step].what, &mine);
+	m->step++;
+	if (r == 0)
+		steps[m->step - 1].fn(m);
+	else if (r != -EINPROGRESS)
 		machine_start_next(m, &mine);
-		return;
-	}
-	steps[m->step++].fn(m);
 }
 
 /* ---- the beginning ---- */
@@ -361,15 +374,15 @@ void machine_begin_spawn(struct machine *m)
 	int r;
 
 	operation_step(m->op, "starting the hypervisor");
-	r = fault_at("start", "spec", &err);
+	r = start_fault(m, "spec", &err);
 	if (r == 0)
 		r = machine_spec(m, &spec, &hold, &err);
 	if (r == 0)
-		r = fault_at("start", "console", &err);
+		r = start_fault(m, "console", &err);
 	if (r == 0)
 		r = machine_console_open(m, &err);
 	if (r == 0)
-		r = fault_at("start", "spawn", &err);
+		r = start_fault(m, "spawn", &err);
 	if (r == 0)
 		r = hv_create(&m->hv, hv_find(m->run_cfg->hypervisor), m->d->loop, &cb, &err);
 	if (r == 0)
@@ -378,7 +391,7 @@ void machine_begin_spawn(struct machine *m)
 		r = machine_passthrough_open(m, &err);
 	if (r == 0) {
 		hv_start(m->hv, &spec, spawned, hv_up, m);
-	} else {
+	} else if (r != -EINPROGRESS) {
 		err_wrap(&err, "vm %s", m->name);
 		start_failed(m, &err);
 	}
@@ -396,10 +409,7 @@ void machine_cancel_start(struct machine *m)
 	if (m->hv != NULL) {
 		hv_start_cancel(m->hv);
 	} else if (m->image_busy) {
-		/* The job goes on for others, and for the next start. */
-		image_unsub(&m->image);
-		m->image_busy = false;
-		machine_start_next(m, NULL);
+		machine_cancel_image(m);
 	} else if (queued) {
 		list_remove(&m->queue);
 		machine_start_next(m, NULL);

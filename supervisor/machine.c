@@ -125,14 +125,51 @@ static int wrong_state(const struct machine *m, const char *verb, struct err *er
 		m->cfg == NULL && !machine_active(m) ? "removed" : machine_state_name(m->state));
 }
 
-static void cancel_op(void *arg)
+static void set_want(struct machine *m, bool running)
+{
+	m->want_known = true;
+	m->want_running = running;
+}
+
+/* What is wanted and what is about to be done are on disk, at once, before it is done. */
+static int save_intent(struct machine *m, enum intent intent, struct err *err)
+{
+	enum intent before = m->intent;
+	int r;
+
+	m->intent = intent;
+	r = machine_save(m, err);
+	if (r < 0)
+		m->intent = before;
+	return r;
+}
+
+/* It becomes a stop: what was cancelled is not begun again by a reload or the next daemon. */
+static int cancel_op(void *arg, struct err *err)
 {
 	struct machine *m = arg;
+	bool known = m->want_known, running = m->want_running;
+	int r;
 
-	m->intent = INTENT_STOP;
+	if (m->op_ending)
+		return err_set(
+			err, -EBADFD, "vm %s: %s has just ended", m->name, operation_verb(m->op));
+	if (m->op_cancelled)
+		return 0;
+	if (m->cfg != NULL)
+		set_want(m, false);
+	r = save_intent(m, INTENT_STOP, err);
+	if (r < 0) {
+		m->want_known = known;
+		m->want_running = running;
+		return r;
+	}
 	m->op_cancelled = true;
-	machine_tell(m, "cancelled", "the operation was cancelled");
-	machine_event(m, EV_STOP);
+	machine_tell(m, "cancelled", "%s was cancelled", operation_verb(m->op));
+	/* Of a restart that still stops it there is nothing more to be done. */
+	if (m->state != MACHINE_STOPPING)
+		machine_event(m, EV_STOP);
+	return 0;
 }
 
 static int begin_op(struct machine *m, const char *verb, bool can_cancel, struct operation **op,
@@ -145,12 +182,6 @@ static int begin_op(struct machine *m, const char *verb, bool can_cancel, struct
 	if (op != NULL)
 		*op = m->op;
 	return 0;
-}
-
-static void set_want(struct machine *m, bool running)
-{
-	m->want_known = true;
-	m->want_running = running;
 }
 
 int machine_start(
@@ -194,19 +225,6 @@ int machine_start(
 	machine_tell(m, "start", "started by %s", by);
 	machine_event(m, EV_START);
 	return 0;
-}
-
-/* What is wanted and what is about to be done are on disk, at once, before it is done. */
-static int save_intent(struct machine *m, enum intent intent, struct err *err)
-{
-	enum intent before = m->intent;
-	int r;
-
-	m->intent = intent;
-	r = machine_save(m, err);
-	if (r < 0)
-		m->intent = before;
-	return r;
 }
 
 int machine_stop(struct machine *m, enum intent how, const char *by, bool want,
@@ -277,7 +295,7 @@ int machine_restart(
 	before = m->intent;
 	r = save_intent(m, how, err);
 	if (r == 0)
-		r = begin_op(m, "restart", false, op, err);
+		r = begin_op(m, "restart", true, op, err);
 	if (r < 0) {
 		m->intent = before;
 		return r;

@@ -20,6 +20,7 @@ struct attach {
 	unsigned i;
 	network_done_fn *done;
 	void *arg;
+	unsigned step;
 	struct deadline soon; /* done never comes from within the call */
 	struct err err;
 };
@@ -313,12 +314,48 @@ static const char *attach_point(size_t i)
 }
 const struct fault_table attach_faults = { "attach", attach_point, FAULT_ALL };
 
+#define STALL_MS 10
+
+static void attach_stalled(void *arg);
+
+static void attach_run(struct attach *a)
+{
+	struct nic *nic = &a->m->nics[a->i];
+	int r = 0;
+
+	while (r == 0 && a->step < ARRAY_LEN(attach_steps)) {
+		const char *name = attach_steps[a->step].name;
+
+		/* A slow step: what cancels the start does not end it. */
+		if (fault_stalls("attach", name)) {
+			a->soon.fn = attach_stalled;
+			deadline_set(&a->soon, STALL_MS);
+			return;
+		}
+		r = fault_at("attach", name, &a->err);
+		if (r == 0)
+			r = attach_steps[a->step++].fn(a, nic, &a->err);
+	}
+	if (r < 0)
+		deadline_set(&a->soon, 0);
+}
+
+static void attach_stalled(void *arg)
+{
+	struct attach *a = arg;
+
+	if (!a->m->cancelled && a->m->closing == 0) {
+		deadline_set(&a->soon, STALL_MS);
+		return;
+	}
+	a->soon.fn = attach_failed;
+	attach_run(a);
+}
+
 void network_attach(struct machine *m, unsigned i, network_done_fn *done, void *arg)
 {
 	struct attach *a = calloc(1, sizeof(*a));
-	struct nic *nic = &m->nics[i];
 	struct err err;
-	int r = 0;
 
 	if (a == NULL) {
 		err_nomem(&err);
@@ -327,15 +364,12 @@ void network_attach(struct machine *m, unsigned i, network_done_fn *done, void *
 	}
 	*a = (struct attach){ .m = m, .i = i, .done = done, .arg = arg };
 	deadline_init(&a->soon, m->d->loop, attach_failed, a);
-	if (network_of(m, nic) == NULL)
-		r = err_set(&a->err, -ENOENT, "the network is not configured");
-	for (size_t s = 0; r == 0 && s < ARRAY_LEN(attach_steps); s++) {
-		r = fault_at("attach", attach_steps[s].name, &a->err);
-		if (r == 0)
-			r = attach_steps[s].fn(a, nic, &a->err);
+	if (network_of(m, &m->nics[i]) != NULL) {
+		attach_run(a);
+		return;
 	}
-	if (r < 0)
-		deadline_set(&a->soon, 0);
+	err_set(&a->err, -ENOENT, "the network is not configured");
+	deadline_set(&a->soon, 0);
 }
 
 void network_close_tap(struct nic *nic)

@@ -19,7 +19,7 @@ struct operation {
 	enum operation_state state;
 	struct err *err;
 	uint64_t started, ended, started_mono;
-	void (*cancel)(void *arg);
+	operation_cancel_fn *cancel;
 	void *arg;
 	struct list waiters;
 };
@@ -66,7 +66,7 @@ void operations_destroy(struct operations *ops)
 }
 
 struct operation *operation_begin(struct operations *ops, const char *verb, const char *vm,
-	void (*cancel)(void *arg), void *arg)
+	operation_cancel_fn *cancel, void *arg)
 {
 	struct operation *op = calloc(1, sizeof(*op));
 
@@ -134,8 +134,7 @@ int operation_cancel(struct operation *op, struct err *err)
 			err, -EBADFD, "operation %llu has ended", (unsigned long long)op->id);
 	if (op->cancel == NULL)
 		return err_set(err, -ENOTSUP, "%s cannot be cancelled", op->verb);
-	op->cancel(op->arg);
-	return 0;
+	return op->cancel(op->arg, err);
 }
 
 struct operation *operation_find(struct operations *ops, uint64_t id)

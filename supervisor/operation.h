@@ -25,14 +25,16 @@ enum operation_state {
 int operations_create(struct operations **out, struct err *err);
 void operations_destroy(struct operations *ops);
 
+/* Begins its end, or says why it cannot. */
+typedef int operation_cancel_fn(void *arg, struct err *err);
 /* cancel may be NULL: then it cannot be cancelled. NULL without memory. */
 struct operation *operation_begin(struct operations *ops, const char *verb, const char *vm,
-	void (*cancel)(void *arg), void *arg);
+	operation_cancel_fn *cancel, void *arg);
 /* step: a static string, "pulling the kernel image" */
 void operation_step(struct operation *op, const char *step);
 /* err NULL: done; -ECANCELED: cancelled; else failed. The operation may be gone afterwards. */
 void operation_end(struct operation *op, const struct err *err);
-/* -EBADFD when it has ended, -ENOTSUP when it cannot be cancelled. */
+/* -EBADFD when it has ended, -ENOTSUP when it cannot be cancelled, or what cancel says. */
 int operation_cancel(struct operation *op, struct err *err);
 
 struct operation *operation_find(struct operations *ops, uint64_t id);

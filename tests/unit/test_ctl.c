@@ -92,7 +92,12 @@ static const char vms[] =
 	"\"address\":null,\"image\":null,\"uptime_s\":null,\"restarts\":3,"
 	"\"last_cause\":\"guest-panic\"},"
 	"{\"name\":\"x\",\"state\":\"running\",\"conditions\":[\"degraded\",\"nospace\"],"
-	"\"hypervisor\":\"qemu\",\"uptime_s\":0,\"restarts\":0}]";
+	"\"hypervisor\":\"qemu\",\"uptime_s\":0,\"restarts\":0},"
+	"{\"name\":\"y\",\"state\":\"preparing\",\"conditions\":[],\"hypervisor\":\"qemu\","
+	"\"restarts\":0,\"last_cause\":\"requested\","
+	"\"operation\":{\"verb\":\"start\",\"step\":\"kernel\"}},"
+	"{\"name\":\"z\",\"state\":\"stopping\",\"conditions\":[\"degraded\"],"
+	"\"hypervisor\":\"qemu\",\"restarts\":0,\"operation\":{\"verb\":\"stop\"}}]";
 
 static void lists_machines(void **state)
 {

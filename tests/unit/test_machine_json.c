@@ -113,7 +113,8 @@ static void assert_json(const json_t *j, const char *key, const char *text)
 }
 
 #define SUMMARY                                                                                    \
-	"name state conditions hypervisor pid address mac network image uptime_s restarts last_cause"
+	"name state conditions hypervisor pid address mac network image uptime_s restarts last_cause" \
+	" operation"
 
 static void test_never_ran(void **state)
 {
@@ -123,7 +124,7 @@ static void test_never_ran(void **state)
 
 	assert_keys(j, SUMMARY
 		" wanted nics accel machine memory vcpus kernel rootfs restart disk boot reboots error"
-		" operation ssh console monitor qmp log guest_id started capabilities health");
+		" ssh console monitor qmp log guest_id started capabilities health");
 	assert_json(j, "state", "\"stopped\"");
 	assert_json(j, "conditions", "[]");
 	assert_json(j, "hypervisor", "\"qemu\"");

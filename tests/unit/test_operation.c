@@ -40,10 +40,11 @@ static void assert_member(const struct operation *op, const char *key, const cha
 
 static unsigned cancelled;
 
-static void cancel(void *arg)
+static int cancel(void *arg, struct err *err)
 {
 	assert_ptr_equal(arg, &cancelled);
 	cancelled++;
+	return 0;
 }
 
 struct waiter {

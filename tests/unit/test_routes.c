@@ -438,9 +438,10 @@ static void test_actions(void **state)
 
 static bool cancelled;
 
-static void cancel(void *arg)
+static int cancel(void *arg, struct err *err)
 {
 	cancelled = true;
+	return 0;
 }
 
 static void test_waiting(void **state)
