@@ -2,6 +2,19 @@
 # A start is cancelled at every one of its steps, while that step is under way; a restart too. The
 # steps come from the program's own tables, as in the crash matrix (crash.sh).
 . "$(dirname "$0")/crash.sh"
+# Programs that can be made to hang: what they do is under way then.
+mkdir "$W/libexec"
+for p in drover-image drover-jail; do
+	spoils=''
+	[ $p = drover-jail ] || spoils="touch $W/state/vm/m/disk.raw.part;"
+	cat >"$W/libexec/$p" <<-END
+	#!/bin/sh
+	[ ! -e "$W/hold-$p" ] || { touch "$W/held-$p"; $spoils exec sleep 100000; }
+	exec "$B/$p" "\$@"
+	END
+	chmod +x "$W/libexec/$p"
+done
+export DROVER_LIBEXEC=$W/libexec
 crash_config 16M
 baseline
 
@@ -65,4 +78,74 @@ for table in start attach; do
 	diag "$table: $n points"
 	[ $n -gt 0 ] || fail "$table: has no points"
 done
+
+# What a step has begun in another process ends with it.
+round_held() { # round_held PROGRAM STEP
+	reset_world
+	rm -f "$W"/hold-*
+	touch "$W/hold-$1"
+	launch ''
+	wait_for "$patience" test -e "$W/held-$1" || { fail "$1 hangs" "$(api GET /vms/m)"; return; }
+	is "$(vm m .operation.step)" "$2" "$1 hangs at $2"
+	cancelled "$1 hangs" "$(machine_op)" || return
+	ok "$1 is gone" wait_for 15 not pgrep -f 'sleep 100000'
+	rm "$W/hold-$1"
+	[ "$1" = drover-jail ] || is "$(drover list -o json | jq -c '.[].operation')" null 'list: nothing is under way'
+	usable "$1 hangs, cancelled"
+}
+round_held drover-image disk
+round_held drover-jail 'starting the hypervisor'
+
+# A restart, while it stops the machine: it becomes a stop.
+hang() { printf c | socat -u - "UNIX-CONNECT:$(vm m .console)"; wait_for "$patience" console_has m NANO-HANG; }
+at_power_button() { [ "$(vm m .operation.step)" = 'ACPI power button' ]; }
+stop_timeout=15
+reset_world
+launch ''
+wait_for "$patience" vm_is m running && wait_for "$patience" console_has m NANO-READY
+ok 'a guest that hangs' hang
+out=$(drover cancel m 2>&1)
+is $? 4 'cancel when nothing is under way: exit status 4'
+is "$out" 'drover: vm m: nothing is being done to it that could be cancelled' 'and says so'
+ok 'restart' drover restart --no-wait m
+wait_for "$patience" at_power_button
+like "$(drover list)" 'm +stopping .* restart, at ACPI power button' 'list names what is under way'
+like "$(drover show m)" 'operation: +restart, at ACPI power button' 'show too'
+id=$(machine_op)
+out=$(drover cancel m)
+is "$?$out" '0m: restart cancelled' 'drover cancel'
+is "$(vm m '[.state, .wanted, .last_cause] | join(" ")')" 'stopped stopped requested' 'it is stopped'
+is "$(op "$id")" cancelled 'the operation was cancelled'
+is "$(vm m .boot)" 1 'and it was not started again'
+out=$(drover cancel --id "$id" 2>&1)
+is $? 4 'an operation that has ended cannot be cancelled: exit status 4'
+is "$out" "drover: operation $id has ended" 'and says so'
+ok 'nothing is held' wait_for 15 nothing_held
+usable 'a restart cancelled while it stops'
+
+# While it starts: as a start.
+stop_timeout=1
+reset_world
+rm -f "$W"/hold-* "$W"/held-*
+launch ''
+wait_for "$patience" vm_is m running && wait_for "$patience" console_has m NANO-READY
+touch "$W/hold-drover-jail"
+ok 'restart' drover restart --no-wait m
+wait_for "$patience" test -e "$W/held-drover-jail"
+cancelled 'a restart cancelled while it starts' "$(machine_op)" && rm "$W/hold-drover-jail" &&
+	usable 'a restart cancelled while it starts'
+
+# A stop is not to be had back.
+stop_timeout=15
+reset_world
+launch ''
+wait_for "$patience" vm_is m running && wait_for "$patience" console_has m NANO-READY
+ok 'a guest that hangs' hang
+ok 'stop' drover stop --no-wait m
+wait_for "$patience" at_power_button
+out=$(drover cancel m 2>&1)
+is $? 1 'a stop cannot be cancelled: exit status 1'
+is "$out" 'drover: stop cannot be cancelled' 'and says so'
+ok 'kill' drover kill m
+usable 'a stop that was not cancelled'
 done_testing

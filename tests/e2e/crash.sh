@@ -17,6 +17,7 @@ if [ "$(stat -f -c %T /sys/fs/cgroup)" != cgroup2fs ] || ! mkdir $cgroups 2>/dev
 	export DROVER_CGROUP_FAKE=1
 fi
 
+stop_timeout=1
 extra='' # a further line of [vm m], for a point that needs it
 crash_config() { # crash_config MEMORY
 	config <<-END
@@ -29,7 +30,7 @@ crash_config() { # crash_config MEMORY
 	memory = $1
 	accel = tcg
 	network = taps
-	stop_timeout = 1
+	stop_timeout = $stop_timeout
 	$extra
 	END
 }

@@ -106,13 +106,15 @@ static void lists_machines(void **state)
 
 	show_list(v, false, &out);
 	assert_buf(out,
-		"NAME  STATE    ADDRESS     HYPERVISOR  IMAGE  UPTIME  RESTARTS  CONDITIONS/CAUSE\n"
-		"web   running  172.16.0.2  qemu        r/i:1  1m 5s   0         -\n"
-		"db    failed   -           qemu        -      -       3         guest-panic\n"
-		"x     running  -           qemu        -      0s      0         degraded, nospace\n");
+		"NAME  STATE      ADDRESS     HYPERVISOR  IMAGE  UPTIME  RESTARTS  CONDITIONS/CAUSE\n"
+		"web   running    172.16.0.2  qemu        r/i:1  1m 5s   0         -\n"
+		"db    failed     -           qemu        -      -       3         guest-panic\n"
+		"x     running    -           qemu        -      0s      0         degraded, nospace\n"
+		"y     preparing  -           qemu        -      -       0         start, at kernel\n"
+		"z     stopping   -           qemu        -      -       0         stop; degraded\n");
 	show_list(v, true, &out);
-	assert_non_null(strstr(out.data, "web   \033[32mrunning\033[0m  172"));
-	assert_non_null(strstr(out.data, "db    \033[31mfailed\033[0m   -"));
+	assert_non_null(strstr(out.data, "web   \033[32mrunning\033[0m    172"));
+	assert_non_null(strstr(out.data, "db    \033[31mfailed\033[0m     -"));
 	buf_finish(&out);
 	json_decref(v);
 	v = json_array();
