@@ -13,7 +13,7 @@ _drover()
 	done
 	COMPREPLY=()
 	if [ ${#words[@]} = 0 ]; then
-		COMPREPLY=($(compgen -W 'list show start stop kill restart pause resume rm ssh console log qmp hmp why events check plan reload config pull image registry doctor version help --socket --output --help --version' -- "$cur"))
+		COMPREPLY=($(compgen -W 'list show start stop kill restart pause resume rm cancel ssh console log qmp hmp why events check plan reload config pull image registry doctor version help --socket --output --help --version' -- "$cur"))
 		return
 	fi
 	verb=${words[0]}
@@ -43,6 +43,7 @@ _drover()
 	'pause') opts='--wait --no-wait --timeout --help' names=1 ;;
 	'resume') opts='--wait --no-wait --timeout --help' names=1 ;;
 	'rm') opts='--disks --wait --no-wait --timeout --help' names=1 ;;
+	'cancel') opts='--id --wait --no-wait --timeout --help' names=1 ;;
 	'ssh') opts='--wait --help' names=1 ;;
 	'console') opts='--once --help' names=1 ;;
 	'log') opts='--boot --follow --help' names=1 ;;
