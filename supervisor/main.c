@@ -44,7 +44,7 @@ static struct daemon {
 	uv_loop_t loop;
 	uv_signal_t signals[5];
 	unsigned adopting; /* machines whose adoption is under way, and one for the start itself */
-	struct inherited given; /* the API's socket and the lock, once we have them our own */
+	struct inherited given; /* the API's socket and the locks, once we have them our own */
 	struct loaded *loaded;  /* until their adoption begins */
 	size_t nloaded;
 	struct strv leftovers; /* owners in the ledger, at start */
@@ -56,7 +56,7 @@ static struct daemon {
 	char *self;                /* what USR2 executes: the path that we were started by */
 	char **argv;
 	struct child_run *check; /* of what USR2 is to execute; NULL: none runs */
-} g = { .given = { .listen_fd = -1, .lock_fd = -1 } };
+} g = { .given = { .listen_fd = -1, .lock_fd = -1, .state_lock_fd = -1 } };
 
 /* For what was asked and not yet answered when we re-execute: not for what clients follow. */
 #define DRAIN_MS 2000
@@ -631,6 +631,8 @@ static int init(struct drover *d, struct config *c, struct err *err)
 	r = make_dirs(c->drover, err);
 	if (r == 0)
 		r = inherit_lock(&g.given, c->drover->run_dir, err);
+	if (r == 0)
+		r = inherit_state_lock(&g.given, c->drover->state_dir, err);
 	if (r == 0 && log_setup(&log) < 0)
 		r = err_set(err, -EIO, "log_file %s cannot be opened", quote(log.path));
 	if (r < 0)
