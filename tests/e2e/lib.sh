@@ -216,7 +216,8 @@ DROVERD='' starts=0
 # answers. Its log is $W/droverd-N.log.
 start_droverd() {
 	launch_droverd "$@"
-	wait_for "$patience" drover_up || bail 'droverd does not answer'
+	wait_for "$patience" drover_up_or_dead || bail 'droverd does not answer'
+	alive "$DROVERD" || bail "droverd ended at start: $(droverd_log | tail -n 3)"
 }
 
 launch_droverd() {
@@ -233,6 +234,9 @@ drover_up() {
 	alive "$DROVERD" || bail "droverd ended at start: $(droverd_log | tail -n 3)"
 	api_is_up
 }
+
+# wait_for keeps what is said to itself: a bail out must come after it.
+drover_up_or_dead() { dead "$DROVERD" || api_is_up; }
 
 # jq -e is content with no input at all: the answer is compared, not asked.
 api_is_up() { [ "$(api GET /version | jq .pid)" = "$DROVERD" ]; }
