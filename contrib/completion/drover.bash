@@ -13,7 +13,7 @@ _drover()
 	done
 	COMPREPLY=()
 	if [ ${#words[@]} = 0 ]; then
-		COMPREPLY=($(compgen -W 'list show start stop kill restart pause resume rm ssh console log qmp hmp why events check plan reload config pull image registry doctor version help --socket --output --help --version' -- "$cur"))
+		COMPREPLY=($(compgen -W 'list show start stop kill restart pause resume rm ssh console log qmp hmp why events doctor check plan reload config pull image registry version help --socket --output --help --version' -- "$cur"))
 		return
 	fi
 	verb=${words[0]}
@@ -50,6 +50,7 @@ _drover()
 	'hmp') opts='--write --help' names=1 ;;
 	'why') opts='--help' names=1 ;;
 	'events') opts='--since --follow --help' names=1 ;;
+	'doctor') opts='--fix --help' ;;
 	'check') opts='--help' files=1 ;;
 	'plan') opts='--help' ;;
 	'reload') opts='--help' ;;
@@ -58,7 +59,6 @@ _drover()
 	'image list') opts='--help' ;;
 	'image rm') opts='--help' ;;
 	'registry list') opts='--help' ;;
-	'doctor') opts='--fix --help' ;;
 	'version') opts='--help' ;;
 	'help') opts='--completion --man --help' ;;
 	esac
