@@ -150,7 +150,7 @@ static int lock_folder(int *held, const char *dir, struct err *err)
 	if (*held >= 0)
 		close(*held);
 	*held = -1;
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0) {
 		int r = err_errno(err, -errno, "open %s", quote(path));
 

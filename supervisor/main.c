@@ -314,6 +314,8 @@ static int make_dirs(const struct drover_config *c, struct err *err)
 	static const char *const below_state[] = { "vm", "log", "oci", "keys" };
 	int r = mkdir_p(c->state_dir, 0755, err);
 
+	if (r == 0)
+		r = dir_check_ours(c->state_dir, err);
 	for (size_t i = 0; r == 0 && i < ARRAY_LEN(below_state); i++) {
 		char *path = path_join(c->state_dir, below_state[i]);
 
@@ -322,6 +324,8 @@ static int make_dirs(const struct drover_config *c, struct err *err)
 	}
 	if (r == 0)
 		r = mkdir_p(c->run_dir, 0755, err);
+	if (r == 0)
+		r = dir_check_ours(c->run_dir, err);
 	if (r == 0) {
 		char *path = path_join(c->run_dir, "vm");
 

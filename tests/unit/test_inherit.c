@@ -193,9 +193,14 @@ static void a_state_dir_has_one_daemon(void **state)
 	struct inherited in = { .listen_fd = -1, .lock_fd = -1, .state_lock_fd = -1 };
 	struct inherited other = in, out;
 	char *state_dir = path_join(t.dir, "state");
+	char *link = path_join(state_dir, "droverd.lock");
 	struct err err;
 
 	assert_int_equal(mkdir(state_dir, 0700), 0);
+	/* What a link leads to is not ours to empty. */
+	assert_int_equal(symlink("../victim", link), 0);
+	assert_int_equal(inherit_state_lock(&in, state_dir, &err), -ELOOP);
+	assert_int_equal(unlink(link), 0);
 	assert_int_equal(inherit_state_lock(&in, state_dir, &err), 0);
 	assert_int_equal(inherit_state_lock(&other, state_dir, &err), -EBUSY);
 	assert_non_null(strstr(err.msg, "another droverd"));
@@ -209,6 +214,7 @@ static void a_state_dir_has_one_daemon(void **state)
 	assert_int_equal(inherit_state_lock(&other, state_dir, &err), -EBUSY);
 	close(out.state_lock_fd);
 	free(out.path);
+	free(link);
 	free(state_dir);
 }
 
