@@ -57,6 +57,11 @@ static void add_encoded(struct buf *out, const char *s)
 	}
 }
 
+static bool is_path_word(const char *name)
+{
+	return name[0] == '\0' || strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+}
+
 void api_path(struct api_call *call, const char *fmt, ...)
 {
 	va_list ap;
@@ -64,7 +69,11 @@ void api_path(struct api_call *call, const char *fmt, ...)
 	va_start(ap, fmt);
 	for (; *fmt != '\0'; fmt++) {
 		if (fmt[0] == '%' && fmt[1] == 's') {
-			add_encoded(&call->path, va_arg(ap, const char *));
+			const char *name = va_arg(ap, const char *);
+
+			if (is_path_word(name))
+				call->no_machine = name;
+			add_encoded(&call->path, name);
 			fmt++;
 		} else {
 			buf_add(&call->path, fmt, 1);
@@ -231,6 +240,16 @@ static void on_done(void *arg, const struct http_result *res, const struct err *
 		call->done(call);
 }
 
+/* As droverd would answer, which cannot be asked. */
+static void answer_no_machine(struct api_call *call)
+{
+	call->ended = true;
+	call->status = 404;
+	err_set(&call->err, -ENOENT, "there is no machine %s", quote(call->no_machine));
+	if (call->done != NULL)
+		call->done(call);
+}
+
 int api_start(struct ctl *c, struct api_call *call)
 {
 	static const char *const headers[] = { "Content-Type: application/json", NULL };
@@ -252,7 +271,9 @@ int api_start(struct ctl *c, struct api_call *call)
 		(url == NULL || call->path.bad || (call->body != NULL && body == NULL)))
 		ret = ctl_fail("out of memory");
 	call->ctl = c;
-	if (ret == CTL_OK) {
+	if (ret == CTL_OK && call->no_machine != NULL) {
+		answer_no_machine(call);
+	} else if (ret == CTL_OK) {
 		spec.unix_socket = c->api->socket;
 		if (http_request(c->api->http, &spec, on_done, call, &call->req, &call->err) != 0)
 			ret = ctl_fail("%s", call->err.msg);

@@ -10,11 +10,12 @@
 
 struct api_call {
 	/* Filled by the caller. */
-	const char *method;    /* NULL: GET */
-	struct buf path;       /* api_path(), api_query() */
-	const json_t *body;    /* NULL: none */
-	const char *body_text; /* in its place, JSON as it is; NULL: none */
-	uint64_t timeout_ms;   /* 0: none */
+	const char *method;     /* NULL: GET */
+	struct buf path;        /* api_path(), api_query() */
+	const json_t *body;     /* NULL: none */
+	const char *no_machine; /* set by api_path(): a name that no path can carry */
+	const char *body_text;  /* in its place, JSON as it is; NULL: none */
+	uint64_t timeout_ms;    /* 0: none */
 	/* A successful answer's body as it comes, or each of its lines; both NULL: collected. */
 	void (*data)(void *arg, const char *data, size_t len);
 	void (*line)(void *arg, const char *line, size_t len);
@@ -34,7 +35,10 @@ struct api_call {
 /* Where droverd listens: the option, DROVER_SOCKET, the session's, the system's. malloc'd. */
 char *api_socket(const struct ctl *c);
 
-/* Adds "/text" with each %s of fmt percent-encoded. */
+/*
+ * Adds "/text" with each %s of fmt, the name of a machine, percent-encoded. A call whose path has one
+ * that would make it another path ("", ".", "..") ends as for a machine that is not there.
+ */
 void api_path(struct api_call *call, const char *fmt, ...);
 void api_query(struct api_call *call, const char *name, const char *value);
 void api_query_int(struct api_call *call, const char *name, int64_t value);

@@ -66,6 +66,9 @@ int ctl_fail(const char *fmt, ...) PRINTF(1, 2);
 /* Numbers of seconds, "90" or "5m"; def when the option is missing. CTL_OK or CTL_USAGE. */
 int ctl_seconds(const struct ctl *c, const char *name, uint64_t def, uint64_t *out);
 
+/* Checks that the option, if it is given, is a whole number. CTL_OK or CTL_USAGE. */
+int ctl_number(const struct ctl *c, const char *name);
+
 /*
  * Fills verb, args, values, socket and json of c. CTL_OK; CTL_USAGE after the message; -1 when
  * help was asked for (verb is NULL then if it is the general one).

@@ -16,8 +16,10 @@ int verb_log(struct ctl *c)
 {
 	const char *boot = ctl_opt(c, "boot");
 	struct api_call call = { .data = on_log };
-	int ret;
+	int ret = ctl_number(c, "boot");
 
+	if (ret != CTL_OK)
+		return ret;
 	api_path(&call, "/vms/%s/log", c->args.v[0]);
 	if (boot != NULL)
 		api_query(&call, "boot", boot);
@@ -76,9 +78,9 @@ int verb_events(struct ctl *c)
 	bool follow = ctl_flag(c, "follow");
 	struct api_call call = { .line = on_event, .arg = c };
 	int64_t last = 0;
-	int ret = CTL_OK;
+	int ret = ctl_number(c, "since");
 
-	if (follow && since == NULL)
+	if (ret == CTL_OK && follow && since == NULL)
 		ret = last_event(c, &last);
 	if (ret != CTL_OK)
 		return ret;

@@ -82,6 +82,17 @@ int ctl_seconds(const struct ctl *c, const char *name, uint64_t def, uint64_t *o
 	return CTL_OK;
 }
 
+int ctl_number(const struct ctl *c, const char *name)
+{
+	const char *text = ctl_opt(c, name);
+	struct err err;
+	uint64_t n;
+
+	if (text == NULL || parse_u64(text + (text[0] == '-'), 0, INT64_MAX, &n, &err) == 0)
+		return CTL_OK;
+	return ctl_usage(c, "--%s: %s is not a whole number", name, quote(text));
+}
+
 /* One word of a verb's name, and whether the whole name is in words. */
 static size_t words_fit(const char *name, const char *const *words, size_t n)
 {

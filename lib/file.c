@@ -306,6 +306,23 @@ int mkdir_p(const char *path, mode_t mode, struct err *err)
 	return r;
 }
 
+int dir_check_ours(const char *path, struct err *err)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return err_errno(err, -errno, "look at %s", quote(path));
+	if (st.st_uid != 0 && st.st_uid != geteuid())
+		return err_set(err, -EPERM,
+			"%s belongs to another user (uid %u): take a folder of your own",
+			quote(path), (unsigned)st.st_uid);
+	if (st.st_mode & S_IWOTH)
+		return err_set(err, -EPERM,
+			"everybody may write into %s: `chmod o-w` it, or take another",
+			quote(path));
+	return 0;
+}
+
 static int remove_at(int parent, const char *name)
 {
 	struct dirent *e;

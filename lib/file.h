@@ -40,6 +40,11 @@ int file_sync_async(
 	uv_loop_t *loop, const char *path, const char *keep, file_done_fn *done, void *arg);
 
 int mkdir_p(const char *path, mode_t mode, struct err *err);
+/*
+ * -EPERM unless the folder belongs to us or to root and no other user may write into it: whoever
+ * may could put a symbolic link where one of our files is going to be.
+ */
+int dir_check_ours(const char *path, struct err *err);
 /* Removes a tree without following symbolic links; a missing one is no error. */
 int remove_tree(const char *path, struct err *err);
 /* dir/name, malloc'd; NULL without memory. */

@@ -76,12 +76,12 @@ static void take_activated(struct inherited *out)
 static void take_reexec(struct inherited *out)
 {
 	const char *text = getenv(REEXEC_VARIABLE);
-	int pid, listen_fd, lock_fd, activated, end = 0;
+	int pid, listen_fd, lock_fd, state_fd, activated, end = 0;
 
 	/* A pid that is not ours: somebody else's variable, inherited by mistake. */
 	out->reexec = text != NULL &&
-		      sscanf(text, "%d %d %d %d %n", &pid, &listen_fd, &lock_fd, &activated,
-			      &end) == 4 &&
+		      sscanf(text, "%d %d %d %d %d %n", &pid, &listen_fd, &lock_fd, &state_fd,
+			      &activated, &end) == 5 &&
 		      end > 0 && pid == getpid();
 	if (out->reexec)
 		out->path = strdup(text + end);
@@ -94,11 +94,13 @@ static void take_reexec(struct inherited *out)
 	}
 	if (lock_fd > 2 && keep(lock_fd))
 		out->lock_fd = lock_fd;
+	if (state_fd > 2 && keep(state_fd))
+		out->state_lock_fd = state_fd;
 }
 
 void inherit_take(struct inherited *out)
 {
-	*out = (struct inherited){ .listen_fd = -1, .lock_fd = -1 };
+	*out = (struct inherited){ .listen_fd = -1, .lock_fd = -1, .state_lock_fd = -1 };
 	take_reexec(out);
 	take_activated(out);
 }
@@ -110,19 +112,21 @@ static int let_live(int fd)
 
 int inherit_pass(const struct inherited *in, const char *path)
 {
-	char *text = str_printf(
-		"%d %d %d %d %s", (int)getpid(), in->listen_fd, in->lock_fd, in->activated, path);
+	char *text = str_printf("%d %d %d %d %d %s", (int)getpid(), in->listen_fd, in->lock_fd,
+		in->state_lock_fd, in->activated, path);
 	int r = text == NULL ? -ENOMEM : let_live(in->listen_fd);
 
 	if (r == 0)
 		r = let_live(in->lock_fd);
+	if (r == 0)
+		r = let_live(in->state_lock_fd);
 	if (r == 0 && setenv(REEXEC_VARIABLE, text, 1) < 0)
 		r = -errno;
 	free(text);
 	return r;
 }
 
-/* What we held before a re-exec, unless run_dir has changed since. */
+/* What we held before a re-exec, unless the folder is another one since. */
 static bool is_lock(int fd, const char *path)
 {
 	struct stat ours, there;
@@ -131,22 +135,22 @@ static bool is_lock(int fd, const char *path)
 	       ours.st_dev == there.st_dev && ours.st_ino == there.st_ino;
 }
 
-int inherit_lock(struct inherited *in, const char *run_dir, struct err *err)
+static int lock_folder(int *held, const char *dir, struct err *err)
 {
-	char *path = path_join(run_dir, "droverd.lock");
+	char *path = path_join(dir, "droverd.lock");
 	char text[32];
 	int fd;
 
 	if (path == NULL)
 		return err_nomem(err);
-	if (is_lock(in->lock_fd, path)) {
+	if (is_lock(*held, path)) {
 		free(path);
 		return 0;
 	}
-	if (in->lock_fd >= 0)
-		close(in->lock_fd);
-	in->lock_fd = -1;
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (*held >= 0)
+		close(*held);
+	*held = -1;
+	fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0) {
 		int r = err_errno(err, -errno, "open %s", quote(path));
 
@@ -159,7 +163,7 @@ int inherit_lock(struct inherited *in, const char *run_dir, struct err *err)
 		text[MAX(n, 0)] = '\0';
 		close(fd);
 		err_set(err, -EBUSY, "another droverd (process %s) works with %s", str_trim(text),
-			quote(run_dir));
+			quote(dir));
 		free(path);
 		return -EBUSY;
 	}
@@ -167,8 +171,18 @@ int inherit_lock(struct inherited *in, const char *run_dir, struct err *err)
 	if (ftruncate(fd, 0) < 0 || write(fd, text, strlen(text)) < 0)
 		log_warn("%s: %s (ignoring)", path, strerror(errno));
 	free(path);
-	in->lock_fd = fd;
+	*held = fd;
 	return 0;
+}
+
+int inherit_lock(struct inherited *in, const char *run_dir, struct err *err)
+{
+	return lock_folder(&in->lock_fd, run_dir, err);
+}
+
+int inherit_state_lock(struct inherited *in, const char *state_dir, struct err *err)
+{
+	return lock_folder(&in->state_lock_fd, state_dir, err);
 }
 
 /* The path that a socket is bound to, into path; "" when it has none. */

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "lib/clock.h"
+#include "lib/file.h"
 #include "lib/log.h"
 #include "supervisor/machine.h"
 #include "supervisor/network.h"
@@ -119,6 +120,9 @@ static int take_up(struct machine *m, struct err *err)
 	m->run_box = config_box_ref(m->d->box);
 	m->run_cfg = m->cfg != NULL ? m->cfg : &removed_config;
 	r = fault_at("adopt", "take-up", err);
+	/* Somebody may have cleaned up below run_dir. */
+	if (r == 0)
+		r = mkdir_p(m->run_dir, 0700, err);
 	if (r == 0)
 		r = machine_spec(m, &spec, &hold, err);
 	if (r == 0)

@@ -153,6 +153,22 @@ static void remove_unfinished(const struct machine *m)
 		closedir(dir);
 }
 
+/* Whoever lacks "state" lacks the boot, too, and would be taken for one of before a reboot. */
+static int read_state(const char *path, json_t **out, struct err *err)
+{
+	json_t *j = NULL;
+	int r = json_read_file(path, &j, err);
+
+	if (r < 0)
+		return r;
+	if (json_str(j, "state") == NULL) {
+		json_decref(j);
+		return err_set(err, -EINVAL, "%s is not the state of a machine", quote(path));
+	}
+	*out = j;
+	return 0;
+}
+
 int machine_read_file(const struct machine *m, json_t **out, struct err *err)
 {
 	char *path = path_join(m->dir, STATE_FILE), *synced = path_join(m->dir, STATE_SYNCED);
@@ -162,9 +178,9 @@ int machine_read_file(const struct machine *m, json_t **out, struct err *err)
 	if (path == NULL || synced == NULL) {
 		r = err_nomem(err);
 	} else {
-		r = json_read_file(path, out, err);
+		r = read_state(path, out, err);
 		/* The host may have crashed before the file was on its disk. */
-		if (r < 0 && json_read_file(synced, out, NULL) == 0) {
+		if (r < 0 && read_state(synced, out, NULL) == 0) {
 			log_msg(LOG_LVL_WARN, m->name, "state file: %s; taking the one before it",
 				err->msg);
 			r = 0;

@@ -284,7 +284,8 @@ void machine_announce_end(struct machine *m)
 	json_put_str(more, "cause", cause_name(m->last_cause));
 	json_put_str(more, "reason", m->sentence);
 	json_put_int(more, "boot", m->boot);
-	json_put_str(more, "status", child_status_text(&m->exit_status));
+	json_put_str(
+		more, "status", m->exit_status.known ? child_status_text(&m->exit_status) : NULL);
 	events_emit(m->d->events, "vm", m->name, "ended", more);
 	log_msg(cause_is_failure(m->last_cause) ? LOG_LVL_WARN : LOG_LVL_INFO, m->name,
 		"ended: %s: %s", cause_name(m->last_cause), m->sentence != NULL ? m->sentence : "");

@@ -44,7 +44,7 @@ static struct daemon {
 	uv_loop_t loop;
 	uv_signal_t signals[5];
 	unsigned adopting; /* machines whose adoption is under way, and one for the start itself */
-	struct inherited given; /* the API's socket and the lock, once we have them our own */
+	struct inherited given; /* the API's socket and the locks, once we have them our own */
 	struct loaded *loaded;  /* until their adoption begins */
 	size_t nloaded;
 	struct strv leftovers; /* owners in the ledger, at start */
@@ -56,7 +56,7 @@ static struct daemon {
 	char *self;                /* what USR2 executes: the path that we were started by */
 	char **argv;
 	struct child_run *check; /* of what USR2 is to execute; NULL: none runs */
-} g = { .given = { .listen_fd = -1, .lock_fd = -1 } };
+} g = { .given = { .listen_fd = -1, .lock_fd = -1, .state_lock_fd = -1 } };
 
 /* For what was asked and not yet answered when we re-execute: not for what clients follow. */
 #define DRAIN_MS 2000
@@ -314,6 +314,8 @@ static int make_dirs(const struct drover_config *c, struct err *err)
 	static const char *const below_state[] = { "vm", "log", "oci", "keys" };
 	int r = mkdir_p(c->state_dir, 0755, err);
 
+	if (r == 0)
+		r = dir_check_ours(c->state_dir, err);
 	for (size_t i = 0; r == 0 && i < ARRAY_LEN(below_state); i++) {
 		char *path = path_join(c->state_dir, below_state[i]);
 
@@ -322,6 +324,8 @@ static int make_dirs(const struct drover_config *c, struct err *err)
 	}
 	if (r == 0)
 		r = mkdir_p(c->run_dir, 0755, err);
+	if (r == 0)
+		r = dir_check_ours(c->run_dir, err);
 	if (r == 0) {
 		char *path = path_join(c->run_dir, "vm");
 
@@ -631,6 +635,8 @@ static int init(struct drover *d, struct config *c, struct err *err)
 	r = make_dirs(c->drover, err);
 	if (r == 0)
 		r = inherit_lock(&g.given, c->drover->run_dir, err);
+	if (r == 0)
+		r = inherit_state_lock(&g.given, c->drover->state_dir, err);
 	if (r == 0 && log_setup(&log) < 0)
 		r = err_set(err, -EIO, "log_file %s cannot be opened", quote(log.path));
 	if (r < 0)

@@ -13,7 +13,7 @@ _drover()
 	done
 	COMPREPLY=()
 	if [ ${#words[@]} = 0 ]; then
-		COMPREPLY=($(compgen -W 'list show start stop kill restart pause resume rm cancel ssh console log qmp hmp why events check plan reload config pull image registry doctor version help --socket --output --help --version' -- "$cur"))
+		COMPREPLY=($(compgen -W 'list show start stop kill restart pause resume rm cancel ssh console log qmp hmp why events doctor check plan reload config pull image registry version help --socket --output --help --version' -- "$cur"))
 		return
 	fi
 	verb=${words[0]}
@@ -51,6 +51,7 @@ _drover()
 	'hmp') opts='--write --help' names=1 ;;
 	'why') opts='--help' names=1 ;;
 	'events') opts='--since --follow --help' names=1 ;;
+	'doctor') opts='--fix --help' ;;
 	'check') opts='--help' files=1 ;;
 	'plan') opts='--help' ;;
 	'reload') opts='--help' ;;
@@ -59,7 +60,6 @@ _drover()
 	'image list') opts='--help' ;;
 	'image rm') opts='--help' ;;
 	'registry list') opts='--help' ;;
-	'doctor') opts='--fix --help' ;;
 	'version') opts='--help' ;;
 	'help') opts='--completion --man --help' ;;
 	esac

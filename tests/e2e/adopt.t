@@ -104,6 +104,19 @@ ok 'what was stopped stays stopped' vm_is leaves stopped
 ok 'ssh still works' ssh_wait linux
 is "$(guest linux cat /proc/sys/kernel/random/boot_id)" "$boot_id" 'to the same boot'
 
+# Somebody cleans up in run_dir: the monitor is out of reach for good, the process is not.
+drover start leaves >/dev/null
+pid=$(vm_pid leaves)
+ok 'kill -9 of droverd once more' stop_droverd KILL
+rm -rf /run/drover/vm/leaves
+start_droverd
+ok 'a machine without its sockets is unresponsive' wait_for "$patience" \
+	says 'unresponsive' vm leaves '.conditions[]'
+is "$(vm leaves .state),$(vm leaves .pid)" "unknown,$pid" 'its state unknown, its process known'
+ok 'it can be stopped' drover stop leaves
+ok 'and is' dead "$pid"
+ok 'and said to be' vm_is leaves stopped
+
 # on_exit = stop takes effect by a reload, and ends all of it.
 machines stop
 ok 'reload' drover reload

@@ -216,7 +216,8 @@ DROVERD='' starts=0
 # answers. Its log is $W/droverd-N.log.
 start_droverd() {
 	launch_droverd "$@"
-	wait_for "$patience" drover_up || bail 'droverd does not answer'
+	wait_for "$patience" drover_up_or_dead || bail 'droverd does not answer'
+	alive "$DROVERD" || bail "droverd ended at start: $(droverd_log | tail -n 3)"
 }
 
 launch_droverd() {
@@ -233,6 +234,9 @@ drover_up() {
 	alive "$DROVERD" || bail "droverd ended at start: $(droverd_log | tail -n 3)"
 	api_is_up
 }
+
+# wait_for keeps what is said to itself: a bail out must come after it.
+drover_up_or_dead() { dead "$DROVERD" || api_is_up; }
 
 # jq -e is content with no input at all: the answer is compared, not asked.
 api_is_up() { [ "$(api GET /version | jq .pid)" = "$DROVERD" ]; }
@@ -294,7 +298,7 @@ ssh_key() { [ -f "$W/key" ] || ssh-keygen -q -t ed25519 -N '' -C test -f "$W/key
 
 # What legitimately stays: below state_dir images, built disks, logs, the event log, and for
 # machines their folder; below run_dir folders. A test of a failure looks closer by AUDIT_SKIP=.
-audit_skip='^/(events\.jsonl.*|oci(/.*)?|log(/.*)?|registry(/.*)?|keys(/.*)?|vm(/.*)?|guest_ids.*|lock)$'
+audit_skip='^/(events\.jsonl.*|oci(/.*)?|log(/.*)?|registry(/.*)?|keys(/.*)?|vm(/.*)?|guest_ids.*|(droverd\.)?lock)$'
 audit_folders='^/drover(/(vm|ledger|registry|droverd\.lock))?$'
 
 audit_take() { # audit_take FILE [ARGUMENT...]

@@ -124,6 +124,9 @@ ok 'a machine that is killed' vm_wait bare failed
 like "$(drover why bare)" 'SIGKILL' 'is known to have been'
 second() { timeout 20 droverd -c "$W/drover.ini"; }
 ok 'the lock is held' says 'another droverd' second
+elsewhere() { timeout 20 droverd -c "$W/drover.ini" --run-dir /run/elsewhere; }
+ok 'that of the state, too' says 'another droverd .*works with .*/state' elsewhere
+rm -rf /run/elsewhere
 
 # Several signals at once, while it is away and comes back.
 before=$(pids)

@@ -302,11 +302,34 @@ static void lists_and_shows(void **state)
 	assert_string_equal(r.out, "[]\n");
 	assert_int_equal(DROVER("show", "web", "-o", "json"), 0);
 	assert_true(str_starts(r.out, "{\"name\":\"web\""));
+	/* In a path these would be another one: that of all machines, or of something above. */
+	for (size_t i = 0; i < 3; i++) {
+		static const char *const names[] = { "", ".", ".." };
+
+		assert_int_equal(DROVER("show", names[i]), 3);
+		assert_true(str_starts(r.err, "drover: there is no machine '"));
+		assert_int_equal(DROVER("stop", names[i]), 3);
+		assert_int_equal(DROVER("rm", names[i]), 3);
+		assert_int_equal(DROVER("why", names[i]), 3);
+		assert_int_equal(DROVER("log", names[i]), 3);
+		assert_int_equal(DROVER("console", names[i]), 3);
+		assert_int_equal(DROVER("ssh", names[i]), 3);
+		assert_int_equal(DROVER("qmp", names[i], "query-status"), 3);
+	}
 	assert_int_equal(DROVER("show", "nope", "web"), 3);
 	assert_string_equal(r.err, "drover: there is no machine 'x'\n");
 	assert_non_null(strstr(r.out, "name:     web\n"));
 	assert_int_equal(DROVER("show", "web", "off", "-o", "json"), 0);
 	assert_true(str_starts(r.out, "[{\"name\":\"web\""));
+}
+
+static const char *last_in(const char *text, const char *what)
+{
+	const char *at = NULL;
+
+	while ((text = strstr(text, what)) != NULL)
+		at = text++;
+	return at;
 }
 
 static void statuses_tell_programs_apart(void **state)
@@ -333,7 +356,13 @@ static void statuses_tell_programs_apart(void **state)
 	assert_int_equal(DROVER("start", "--timeout", "soon", "web"), 2);
 	assert_int_equal(DROVER("start", "broken", "web", "missing"), 1);
 	assert_string_equal(r.out, "web started\n");
+	assert_int_equal(DROVER("events", "--since", "soon"), 2);
+	assert_true(str_starts(r.err, "drover: --since: 'soon' is not a whole number\nusage: "));
+	assert_int_equal(DROVER("log", "--boot", "x", "web"), 2);
 	assert_int_equal(DROVER("help"), 0);
+	/* One heading for each group. */
+	assert_ptr_equal(strstr(r.out, "\nWhat happened\n"), last_in(r.out, "\nWhat happened\n"));
+	assert_non_null(strstr(r.out, "\nWhat happened\n"));
 	assert_int_equal(DROVER("help", "start"), 0);
 	assert_int_equal(DROVER("help", "nonsense"), 2);
 }

@@ -428,6 +428,25 @@ static void sockets_that_cannot_be(void **state)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
+static void folders_that_others_rule(void **state)
+{
+	struct err err;
+
+	assert_int_equal(mkdir(at("mine"), 0755), 0);
+	assert_int_equal(dir_check_ours(at("mine"), &err), 0);
+	assert_int_equal(dir_check_ours("/", &err), 0);
+	assert_int_equal(dir_check_ours(at("none"), &err), -ENOENT);
+	assert_int_equal(chmod(at("mine"), 01777), 0);
+	assert_int_equal(dir_check_ours(at("mine"), &err), -EPERM);
+	assert_non_null(strstr(err.msg, "everybody may write"));
+	assert_int_equal(chmod(at("mine"), 0755), 0);
+	if (geteuid() != 0)
+		return;
+	assert_int_equal(chown(at("mine"), 65534, 65534), 0);
+	assert_int_equal(dir_check_ours(at("mine"), &err), -EPERM);
+	assert_non_null(strstr(err.msg, "another user (uid 65534)"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -441,6 +460,7 @@ int main(void)
 		TEST(makes_folders),
 		TEST(a_file_is_no_folder),
 		TEST(removes_trees_and_nothing_else),
+		TEST(folders_that_others_rule),
 		TEST(joins_paths),
 		TEST(finds_programs),
 		TEST(knows_the_boot),

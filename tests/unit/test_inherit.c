@@ -122,7 +122,7 @@ static void of_nobody(void **state)
 		inherit_take(&in);
 		assert_int_equal(in.listen_fd, -1);
 	}
-	setenv("DROVER_REEXEC", "1 3 -1 0 /x", 1);
+	setenv("DROVER_REEXEC", "1 3 -1 -1 0 /x", 1);
 	inherit_take(&in);
 	assert_false(in.reexec);
 	assert_null(in.path);
@@ -132,7 +132,7 @@ static void of_nobody(void **state)
 
 static void of_ourselves(void **state)
 {
-	struct inherited in = { .listen_fd = listener(), .lock_fd = -1 }, out;
+	struct inherited in = { .listen_fd = listener(), .lock_fd = -1, .state_lock_fd = -1 }, out;
 	int listen_fd = in.listen_fd, lock_fd;
 	struct stat before, after;
 	struct err err;
@@ -165,7 +165,8 @@ static void of_ourselves(void **state)
 /* listen and run_dir have another value in the new file. */
 static void places_may_have_changed(void **state)
 {
-	struct inherited in = { .listen_fd = listener(), .lock_fd = -1 }, other = in;
+	struct inherited in = { .listen_fd = listener(), .lock_fd = -1, .state_lock_fd = -1 },
+			 other = in;
 	char *run_dir = path_join(t.dir, "run"), *path = path_join(t.dir, "b.sock");
 	struct err err;
 
@@ -186,9 +187,40 @@ static void places_may_have_changed(void **state)
 	free(path);
 }
 
+/* Two daemons over one state_dir would each start its machines, whatever their run_dir is. */
+static void a_state_dir_has_one_daemon(void **state)
+{
+	struct inherited in = { .listen_fd = -1, .lock_fd = -1, .state_lock_fd = -1 };
+	struct inherited other = in, out;
+	char *state_dir = path_join(t.dir, "state");
+	char *link = path_join(state_dir, "droverd.lock");
+	struct err err;
+
+	assert_int_equal(mkdir(state_dir, 0700), 0);
+	/* What a link leads to is not ours to empty. */
+	assert_int_equal(symlink("../victim", link), 0);
+	assert_int_equal(inherit_state_lock(&in, state_dir, &err), -ELOOP);
+	assert_int_equal(unlink(link), 0);
+	assert_int_equal(inherit_state_lock(&in, state_dir, &err), 0);
+	assert_int_equal(inherit_state_lock(&other, state_dir, &err), -EBUSY);
+	assert_non_null(strstr(err.msg, "another droverd"));
+	assert_non_null(strstr(err.msg, state_dir));
+	/* It goes through a re-exec as the other one does. */
+	assert_int_equal(inherit_pass(&in, "/x"), 0);
+	inherit_take(&out);
+	assert_int_equal(out.state_lock_fd, in.state_lock_fd);
+	assert_true(fcntl(out.state_lock_fd, F_GETFD) & FD_CLOEXEC);
+	assert_int_equal(inherit_state_lock(&out, state_dir, &err), 0);
+	assert_int_equal(inherit_state_lock(&other, state_dir, &err), -EBUSY);
+	close(out.state_lock_fd);
+	free(out.path);
+	free(link);
+	free(state_dir);
+}
+
 static void a_removed_socket_is_made_again(void **state)
 {
-	struct inherited in = { .listen_fd = listener(), .lock_fd = -1 };
+	struct inherited in = { .listen_fd = listener(), .lock_fd = -1, .state_lock_fd = -1 };
 	struct err err;
 
 	assert_int_equal(unlink(t.path), 0);
@@ -204,6 +236,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(of_nobody, setup, teardown),
 		cmocka_unit_test_setup_teardown(of_ourselves, setup, teardown),
 		cmocka_unit_test_setup_teardown(places_may_have_changed, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_state_dir_has_one_daemon, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_removed_socket_is_made_again, setup, teardown),
 	};
 

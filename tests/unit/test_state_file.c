@@ -1,6 +1,7 @@
 /* When a machine's state file is written, and what waits for it: supervisor/machine-state.c. */
 #include "tests/unit/rig.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
@@ -211,6 +212,16 @@ static void the_last_synced_one_stays(void **state)
 	assert_int_equal(machine_load(w.m, &saved, &err), 0);
 	assert_int_equal(saved.state, MACHINE_PAUSED);
 	assert_gone("state.json.tmp.abcdef");
+	/* JSON it may be, and yet tell nothing of a machine: not even that it was stopped. */
+	put("state.json", "[]");
+	assert_int_equal(machine_load(w.m, &saved, &err), 0);
+	assert_int_equal(saved.state, MACHINE_RUNNING);
+	put("state.json", "{\"pid\": 1}");
+	assert_int_equal(machine_load(w.m, &saved, &err), 0);
+	assert_int_equal(saved.state, MACHINE_RUNNING);
+	put("state.json.synced", "{}");
+	assert_int_equal(machine_load(w.m, &saved, &err), -EINVAL);
+	assert_non_null(strstr(err.msg, "is not the state of a machine"));
 	put("state.json.synced", "");
 	assert_true(machine_load(w.m, &saved, &err) < 0);
 	w.m->state = MACHINE_STOPPED;
