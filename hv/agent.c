@@ -368,6 +368,9 @@ static int get_link(struct agent *a, struct err *err)
 	r = unix_connect(a->path, &fd, err);
 	if (r == -ENOENT)
 		return err_set(err, -ENOENT, "the machine runs without a guest agent's port");
+	/* Earlier connections still wait for the hypervisor to take them. */
+	if (r == -EAGAIN)
+		return err_set(err, -ETIMEDOUT, "guest agent: the hypervisor takes no connection");
 	return r < 0 ? err_wrap(err, "guest agent") : take_link(a, fd, err);
 }
 

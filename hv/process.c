@@ -17,7 +17,8 @@
 #define JAIL_EXIT_MS 1000
 
 enum state {
-	PROCESS_SPAWNED, /* `spawned` has not fired */
+	PROCESS_SPAWNING, /* by a thread */
+	PROCESS_SPAWNED,  /* `spawned` has not fired */
 	PROCESS_FAILING, /* nor will it: the jail said so or says nothing; it is to be reaped yet */
 	PROCESS_RUNNING,
 	PROCESS_GONE, /* the hypervisor is; the jail may have its status still */
@@ -31,6 +32,7 @@ struct process {
 	struct process_callbacks cb;
 	enum state state;
 	struct hv_process id;
+	struct child_spawning *spawning;
 	struct child *hypervisor, *jail;
 	struct child_status status, jail_status;
 	int pipe_fd;
@@ -196,9 +198,7 @@ static void timer_fired(void *arg)
 {
 	struct process *p = arg;
 
-	if (p->state == PROCESS_SPAWNED && p->jail == NULL) {
-		tell_spawned(p);
-	} else if (p->state == PROCESS_SPAWNED) {
+	if (p->state == PROCESS_SPAWNED) {
 		close_pipe(p);
 		p->state = PROCESS_FAILING;
 		kill_jail(p);
@@ -261,7 +261,6 @@ static int watch_pipe(struct process *p, int fd, struct err *err)
 	}
 	p->pipe_fd = fd;
 	p->handles++;
-	uv_poll_start(&p->pipe, UV_READABLE, pipe_ready);
 	return 0;
 }
 
@@ -308,6 +307,28 @@ static size_t child_fds(const struct process_spec *spec, struct child_fd *fds, i
 	return n;
 }
 
+static void nothing_spawned(struct process *p, const struct err *err)
+{
+	p->state = PROCESS_ENDED;
+	close_pipe(p);
+	p->cb.failed(p->cb.arg, err);
+}
+
+static void plain_spawned(void *arg, struct child *c, const struct err *err)
+{
+	struct process *p = arg;
+
+	p->spawning = NULL;
+	if (err != NULL) {
+		nothing_spawned(p, err);
+		return;
+	}
+	p->hypervisor = c;
+	p->id.pid = child_pid(c);
+	p->id.starttime = child_starttime(c);
+	tell_spawned(p);
+}
+
 static int spawn_plain(struct process *p, const struct process_spec *spec, struct err *err)
 {
 	struct child_fd fds[HV_FDS_MAX + 3];
@@ -318,14 +339,26 @@ static int spawn_plain(struct process *p, const struct process_spec *spec, struc
 		.env = spec->env,
 		.cgroup = spec->cgroup,
 		.new_session = true };
-	int r = child_spawn(&p->hypervisor, p->loop, &cs, hypervisor_exited, p, err);
 
-	if (r < 0)
-		return r;
-	p->id.pid = child_pid(p->hypervisor);
-	p->id.starttime = child_starttime(p->hypervisor);
-	deadline_set(&p->timer, 0);
-	return 0;
+	return child_spawn_async(
+		&p->spawning, p->loop, &cs, hypervisor_exited, plain_spawned, p, err);
+}
+
+static void jail_spawned(void *arg, struct child *c, const struct err *err)
+{
+	struct process *p = arg;
+
+	p->spawning = NULL;
+	if (err != NULL) {
+		nothing_spawned(p, err);
+		return;
+	}
+	p->state = PROCESS_SPAWNED;
+	p->jail = c;
+	p->id.jail_pid = child_pid(c);
+	p->id.jail_starttime = child_starttime(c);
+	deadline_set(&p->timer, JAIL_TELL_MS);
+	uv_poll_start(&p->pipe, UV_READABLE, pipe_ready);
 }
 
 static int spawn_jailed(struct process *p, const struct process_spec *spec, struct err *err)
@@ -341,26 +374,22 @@ static int spawn_jailed(struct process *p, const struct process_spec *spec, stru
 
 	if (pipe2(pipefd, O_CLOEXEC | O_NONBLOCK) < 0)
 		return err_errno(err, -errno, "pipe");
+	r = watch_pipe(p, pipefd[0], err);
+	if (r < 0) {
+		close(pipefd[1]);
+		return r;
+	}
 	cs.nfds = child_fds(spec, fds, pipefd[1]);
 	r = jail_arguments(
 		spec->jail, spec->run_dir, fds[cs.nfds - 1].child_fd, spec->command, &argv, err);
 	if (r == 0) {
 		cs.argv = argv.v;
 		jail_remove_exit(spec->run_dir);
-		r = child_spawn(&p->jail, p->loop, &cs, jail_exited, p, err);
+		r = child_spawn_async(
+			&p->spawning, p->loop, &cs, jail_exited, jail_spawned, p, err);
 	}
 	strv_finish(&argv);
 	close(pipefd[1]);
-	if (r < 0) {
-		close(pipefd[0]);
-		return r;
-	}
-	p->id.jail_pid = child_pid(p->jail);
-	p->id.jail_starttime = child_starttime(p->jail);
-	deadline_set(&p->timer, JAIL_TELL_MS);
-	r = watch_pipe(p, pipefd[0], err);
-	if (r < 0)
-		kill(-child_pid(p->jail), SIGKILL);
 	return r;
 }
 
@@ -416,7 +445,8 @@ int process_adopt(struct process **out, uv_loop_t *loop, const char *run_dir,
 
 int process_signal(struct process *p, int sig)
 {
-	if ((p->state == PROCESS_SPAWNED || p->state == PROCESS_FAILING) && p->jail != NULL) {
+	if (p->state == PROCESS_SPAWNING ||
+		((p->state == PROCESS_SPAWNED || p->state == PROCESS_FAILING) && p->jail != NULL)) {
 		if (sig != SIGKILL)
 			return -EAGAIN;
 		p->kill_wanted = true;
@@ -439,6 +469,8 @@ void process_release(struct process *p, void (*closed)(void *arg), void *arg)
 	p->closed = closed;
 	p->closed_arg = arg;
 	close_pipe(p);
+	child_spawn_abandon(p->spawning);
+	p->spawning = NULL;
 	release_children(p);
 	deadline_close(&p->timer, timer_closed);
 }

@@ -13,7 +13,7 @@ struct process;
 struct process_callbacks {
 	/* pid and start time are known. Not for an adopted process. */
 	void (*spawned)(void *arg, const struct hv_process *p);
-	/* Nothing runs, although process_spawn() succeeded: the jail could not start it. */
+	/* Nothing runs, although process_spawn() succeeded: it could not be started. */
 	void (*failed)(void *arg, const struct err *err);
 	/* It has exited and its status, where anybody has it, is known. After spawned; the last. */
 	void (*exited)(void *arg, const struct child_status *status);
@@ -41,7 +41,7 @@ int process_adopt(struct process **out, uv_loop_t *loop, const char *run_dir,
  * signal is -EAGAIN. -ESRCH when it is gone.
  */
 int process_signal(struct process *p, int sig);
-/* A living process lives on. closed (may be NULL) as everywhere. Takes NULL. */
+/* A living process lives on; one that is just being spawned is killed. closed (may be NULL) as everywhere. Takes NULL. */
 void process_release(struct process *p, void (*closed)(void *arg), void *arg);
 
 #endif

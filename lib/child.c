@@ -1,4 +1,4 @@
-#include "lib/child.h"
+#include "lib/child-private.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -170,23 +170,31 @@ static int child_watch(struct child **out, uv_loop_t *loop, pid_t pid, int pidfd
 	return 0;
 }
 
-int child_spawn(struct child **out, uv_loop_t *loop, const struct child_spec *spec,
-	child_exit_fn *exited, void *arg, struct err *err)
+int child_take(struct child **out, uv_loop_t *loop, pid_t pid, int pidfd, child_exit_fn *exited,
+	void *arg, struct err *err)
 {
 	uint64_t start = 0;
+	siginfo_t info;
 	char state;
-	pid_t pid;
-	int pidfd, r;
+	int r;
 
-	r = spawn_process(spec, &pid, &pidfd, err);
-	if (r < 0)
-		return r;
 	/* It may be a zombie already; its start time stays readable until it is reaped. */
 	read_stat(pid, &state, &start);
 	r = child_watch(out, loop, pid, pidfd, start, exited, arg, err);
-	if (r < 0)
+	if (r < 0) {
 		kill(pid, SIGKILL);
+		waitid(P_PID, (id_t)pid, &info, WEXITED);
+	}
 	return r;
+}
+
+int child_spawn(struct child **out, uv_loop_t *loop, const struct child_spec *spec,
+	child_exit_fn *exited, void *arg, struct err *err)
+{
+	pid_t pid;
+	int pidfd, r = spawn_process(spec, &pid, &pidfd, err);
+
+	return r < 0 ? r : child_take(out, loop, pid, pidfd, exited, arg, err);
 }
 
 int child_adopt(struct child **out, uv_loop_t *loop, pid_t pid, uint64_t starttime,

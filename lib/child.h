@@ -54,6 +54,18 @@ typedef void child_exit_fn(void *arg, const struct child_status *status);
 int child_spawn(struct child **out, uv_loop_t *loop, const struct child_spec *spec,
 	child_exit_fn *exited, void *arg, struct err *err);
 /*
+ * The same by a thread of the pool: the spawning thread stands still until the new process has had
+ * its turn and executed its program, which on a busy host takes many ms. spec is copied, its
+ * descriptors too. done fires exactly once, never before this returns; c is NULL with err. Not for
+ * die_with_us, which would mean the thread.
+ */
+struct child_spawning;
+typedef void child_spawned_fn(void *arg, struct child *c, const struct err *err);
+int child_spawn_async(struct child_spawning **out, uv_loop_t *loop, const struct child_spec *spec,
+	child_exit_fn *exited, child_spawned_fn *done, void *arg, struct err *err);
+/* Before done: it does not fire, and what is started is killed and reaped. Takes NULL. */
+void child_spawn_abandon(struct child_spawning *s);
+/*
  * Watches a process that is not our child, if pid is still the process that started at starttime
  * (field 22 of /proc/PID/stat, in clock ticks since boot). -ESRCH: gone, or another one's pid.
  */

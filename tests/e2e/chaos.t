@@ -120,12 +120,14 @@ do_leave() { # SIGTERM; the machines stay
 	down=$((how % 4))
 }
 
+daemons_told() { cat "$W"/state/events.jsonl* | grep -c '"kind":"drover".*"event":"started"'; }
 do_reexec() {
-	local inode
+	local before
 	await_up || return
-	inode=$(stat -c %i "$DROVER_SOCKET")
+	before=$(daemons_told)
 	kill -USR2 "$DROVERD"
-	anew() { [ "$(stat -c %i "$DROVER_SOCKET")" != "$inode" ] && up; }
+	# Process and socket stay what they are.
+	anew() { [ "$(daemons_told)" -gt "$before" ] && up; }
 	wait_for "$patience" anew || fail "droverd does not come back from SIGUSR2 at step $step"
 }
 

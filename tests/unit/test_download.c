@@ -81,9 +81,14 @@ static void answer_blob(struct web_request *rq, struct fixture *f, size_t i)
 	} else if (i == 0 && is(f, "416") && rq->count == 2) {
 		web_answer(rq, 416, "", "");
 	} else if (i == 0 && (is(f, "wrong") || (is(f, "wrong once") && rq->count == 1))) {
-		data[100] ^= 1;
-		web_range(rq, data, BLOB_SIZE);
-		data[100] ^= 1;
+		/* A copy: the next request may be answered before this one's thread is done. */
+		char *wrong = malloc(BLOB_SIZE);
+
+		assert_non_null(wrong);
+		memcpy(wrong, data, BLOB_SIZE);
+		wrong[100] ^= 1;
+		web_range(rq, wrong, BLOB_SIZE);
+		free(wrong);
 	} else if (i == 0 && is(f, "short")) {
 		web_answer(rq, 200, "", "all there is");
 	} else if (i == 0 && is(f, "long")) {

@@ -155,16 +155,51 @@ static void a_short_life_is_told_in_order(void **state)
 	assert_string_equal(child_status_text(&f->status), "exited with status 3");
 }
 
-static void what_cannot_be_started_fails_at_once(void **state)
+static void what_cannot_be_started_fails(void **state)
 {
 	struct fixture *f = *state;
 
 	f->jail = strdup("/nonexistent/jail");
-	assert_int_equal(spawn(f, "exit 0"), -ENOENT);
-	assert_null(f->p);
+	assert_int_equal(spawn(f, "exit 0"), 0);
+	assert_int_equal(f->failed, 0);
+	rig_run_until(f->loop, &f->is_failed);
+	assert_int_equal(f->err.code, -ENOENT);
 	assert_non_null(strstr(f->err.msg, "start '/nonexistent/jail': "));
 	rig_run_for(f->loop, 20);
+	assert_int_equal(f->failed, 1);
+	assert_int_equal(f->spawned + f->exited, 0);
+}
+
+static bool file_is_there(const struct fixture *f, const char *name)
+{
+	char *path = path_join(f->dir, name);
+	bool there = access(path, F_OK) == 0;
+
+	free(path);
+	return there;
+}
+
+/* Released or killed while a thread is still about to spawn it: it does not live on unseen. */
+static void one_that_is_being_spawned_can_be_given_up(void **state)
+{
+	struct fixture *f = *state;
+	char *script = str_printf("sleep 0.5; touch %s/lived", f->dir);
+
+	assert_int_equal(spawn(f, script), 0);
+	free(script);
+	assert_int_equal(process_signal(f->p, SIGTERM), -EAGAIN);
+	process_release(f->p, on_closed, f);
+	f->p = NULL;
+	rig_run_until(f->loop, &f->closed);
+	rig_run_for(f->loop, 1000);
 	assert_int_equal(f->spawned + f->failed + f->exited, 0);
+	assert_false(file_is_there(f, "lived"));
+
+	assert_int_equal(spawn(f, "sleep 1000"), 0);
+	assert_int_equal(process_signal(f->p, SIGKILL), 0);
+	rig_run_until(f->loop, &f->is_exited);
+	assert_int_equal(f->spawned, 1);
+	assert_string_equal(child_status_text(&f->status), "was killed by SIGKILL");
 }
 
 static void a_real_jail_tells_the_status(void **state)
@@ -332,7 +367,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(a_plain_process_lives_and_dies),
 		TEST(a_short_life_is_told_in_order),
-		TEST(what_cannot_be_started_fails_at_once),
+		TEST(what_cannot_be_started_fails),
+		TEST(one_that_is_being_spawned_can_be_given_up),
 		TEST(a_real_jail_tells_the_status),
 		TEST(the_line_may_come_in_crumbs),
 		TEST(a_kill_is_kept_until_there_is_a_pid),

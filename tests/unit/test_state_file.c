@@ -215,10 +215,10 @@ static void the_last_synced_one_stays(void **state)
 	/* JSON it may be, and yet tell nothing of a machine: not even that it was stopped. */
 	put("state.json", "[]");
 	assert_int_equal(machine_load(w.m, &saved, &err), 0);
-	assert_int_equal(saved.state, MACHINE_RUNNING);
+	assert_int_equal(saved.state, MACHINE_PAUSED);
 	put("state.json", "{\"pid\": 1}");
 	assert_int_equal(machine_load(w.m, &saved, &err), 0);
-	assert_int_equal(saved.state, MACHINE_RUNNING);
+	assert_int_equal(saved.state, MACHINE_PAUSED);
 	put("state.json.synced", "{}");
 	assert_int_equal(machine_load(w.m, &saved, &err), -EINVAL);
 	assert_non_null(strstr(err.msg, "is not the state of a machine"));
