@@ -607,6 +607,8 @@ static int init(struct drover *d, struct config *c, struct err *err)
 	int r;
 
 	signal(SIGPIPE, SIG_IGN);
+	/* Ignored by whoever started us, it would take the status of our children from us. */
+	signal(SIGCHLD, SIG_DFL);
 	umask(022);
 	/* One that we were started with is not our children's. */
 	unsetenv(MARKER_VARIABLE);

@@ -59,4 +59,15 @@ ok 'and runs' vm_wait once running
 for m in once again other; do drover stop $m >/dev/null || fail "stop $m"; done
 ok 'SIGTERM' stop_droverd
 audit_clean 'after the kills'
+
+# A droverd whose starter ignores SIGCHLD learns the status of its children all the same.
+perl -e '$SIG{CHLD} = "IGNORE"; exec @ARGV' droverd -c "$W/drover.ini" >"$W/ignoring.log" 2>&1 </dev/null &
+DROVERD=$!
+wait_for "$patience" drover_up || bail 'droverd does not answer'
+ok 'SIGCHLD ignored by the starter: start' drover start bare
+kill -9 "$(vm_pid bare)"
+ok 'SIGCHLD ignored by the starter: the end is seen' vm_wait bare failed
+like "$(drover why bare)" '(SIGKILL|signal 9)' 'SIGCHLD ignored by the starter: the signal is known'
+ok 'SIGTERM' stop_droverd
+audit_clean 'after that'
 done_testing
