@@ -386,7 +386,7 @@ void machine_begin_spawn(struct machine *m)
 	if (r == 0)
 		r = hv_create(&m->hv, hv_find(m->run_cfg->hypervisor), m->d->loop, &cb, &err);
 	if (r == 0)
-		r = fault_at("start", "passthrough", &err);
+		r = start_fault(m, "passthrough", &err);
 	if (r == 0)
 		r = machine_passthrough_open(m, &err);
 	if (r == 0) {
@@ -406,13 +406,13 @@ void machine_cancel_start(struct machine *m)
 
 	machine_flush(m);
 	m->cancelled = true;
-	if (m->hv != NULL) {
+	if (queued) {
+		list_remove(&m->queue);
+		machine_start_next(m, NULL);
+	} else if (m->hv != NULL) {
 		hv_start_cancel(m->hv);
 	} else if (m->image_busy) {
 		machine_cancel_image(m);
-	} else if (queued) {
-		list_remove(&m->queue);
-		machine_start_next(m, NULL);
 	}
 	/* Else the step under way ends by itself and machine_start_next() sees it. */
 }

@@ -106,6 +106,18 @@ start_droverd
 ok 'a kill that no daemon saw' vm_wait limited failed
 is "$(vm limited .last_cause)" oom-kill 'is known'
 like "$(drover why limited)" 'host was out of memory' 'as the host'\''s'
+# The restart policy takes it for a failure.
+sed -i 's/^pids_limit = 41$/&\nrestart = on-failure\nrestart_delay = 100ms/' "$W/drover.ini"
+ok 'with restart = on-failure' drover reload
+drover start limited >/dev/null
+ok 'it runs' vm_wait limited running
+pid=$(vm_pid limited) restarts=$(vm limited .restarts)
+printf 'oom 1\noom_kill 1\n' >$g/memory.events
+kill -9 "$pid"
+ok 'a machine that was killed for want of memory is started again' wait_for "$patience" runs_anew limited "$pid"
+is "$(vm limited '[.last_cause, .restarts] | map(tostring) | join(" ")')" "oom-kill $((restarts + 1))" \
+	'with its cause, and counted'
+drover kill limited >/dev/null
 # What others of the cgroup suffered is not the cause when somebody asked for the end.
 drover start limited >/dev/null
 ok 'once more' vm_wait limited running

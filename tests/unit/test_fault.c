@@ -76,6 +76,22 @@ static void expect_each_error(void)
 	CHECK(fault_at("start", "tap", NULL) == -code);
 }
 
+static void expect_a_stall(void)
+{
+	CHECK(!fault_stalls("start", "ta"));
+	CHECK(!fault_stalls("stop", "tap"));
+	CHECK(fault_stalls("start", "tap"));
+	/* Once: what is done again goes through. */
+	CHECK(!fault_stalls("start", "tap"));
+	CHECK(fault_at("start", "tap", NULL) == 0);
+}
+
+static void expect_no_stall(void)
+{
+	CHECK(!fault_stalls("start", "tap"));
+	CHECK(fault_at("start", "tap", NULL) == -EPERM);
+}
+
 static void nothing_happens_unasked(void **state)
 {
 	static const char *const faults[] = { NULL, "", "start/tap", "start=kill", "=kill",
@@ -93,6 +109,12 @@ static void a_step_fails_once(void **state)
 	assert_int_equal(in_child("start/tap=EPERM", expect_each_error), 0);
 }
 
+static void a_step_stalls_once(void **state)
+{
+	assert_int_equal(in_child("start/tap=stall", expect_a_stall), 0);
+	assert_int_equal(in_child("start/tap=EPERM", expect_no_stall), 0);
+}
+
 static void the_daemon_is_killed(void **state)
 {
 	int status = in_child("start/tap=kill", reach_tap);
@@ -108,6 +130,10 @@ static void an_unknown_fault_is_no_success(void **state)
 
 	assert_true(WIFSIGNALED(status));
 	assert_int_equal(WTERMSIG(status), SIGABRT);
+	/* Nor does one that can only be stalled where nothing waits. */
+	status = in_child("start/tap=stall", reach_tap);
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(WTERMSIG(status), SIGABRT);
 }
 
 int main(void)
@@ -115,6 +141,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(nothing_happens_unasked),
 		cmocka_unit_test(a_step_fails_once),
+		cmocka_unit_test(a_step_stalls_once),
 		cmocka_unit_test(the_daemon_is_killed),
 		cmocka_unit_test(an_unknown_fault_is_no_success),
 	};
