@@ -9,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-#include "config.h"
+#include <config.h>
 #include "lib/log.h"
 #include "oci/job.h"
 
