@@ -25,6 +25,7 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#include <config.h>
 
 /* What must not end us: our life is the hypervisor's. */
 static const int survived[] = { SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGTERM, SIGUSR1, SIGUSR2 };
@@ -59,10 +60,10 @@ static void say(int fd, const char *fmt, ...)
 		return;
 }
 
-static int usage(void)
+static int usage(int fd, int status)
 {
-	say(2, "usage: drover-jail --run-dir DIR --status-fd N -- PROGRAM ARGUMENT...\n");
-	return 2;
+	say(fd, "usage: drover-jail --run-dir DIR --status-fd N -- PROGRAM ARGUMENT...\n");
+	return status;
 }
 
 static int parse(struct jail *j, int argc, char **argv)
@@ -206,8 +207,14 @@ int main(int argc, char **argv)
 	struct jail j = { 0 };
 	int failure, status = 0;
 
+	if (argc == 2 && strcmp(argv[1], "--help") == 0)
+		return usage(1, 0);
+	if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+		say(1, "drover-jail %s\n", PACKAGE_VERSION);
+		return 0;
+	}
 	if (parse(&j, argc, argv) < 0)
-		return usage();
+		return usage(2, 2);
 	reset_signals();
 	setsid(); /* fails when we lead a session already */
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) {

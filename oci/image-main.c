@@ -9,6 +9,7 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#include <config.h>
 #include "lib/log.h"
 #include "oci/job.h"
 
@@ -265,6 +266,10 @@ static int no_verb(const char *name)
 {
 	if (name != NULL && strcmp(name, "--help") == 0) {
 		help(NULL);
+		return 0;
+	}
+	if (name != NULL && strcmp(name, "--version") == 0) {
+		puts("drover-image " PACKAGE_VERSION);
 		return 0;
 	}
 	fprintf(stderr, "drover-image: %s; see drover-image --help\n",

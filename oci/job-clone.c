@@ -1,6 +1,7 @@
 /* The verbs clone and inject: a machine's own disk, with what it is to know of itself. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -31,6 +32,15 @@ static int take_keys(const json_t *array, const char ***out, struct err *err)
 	return 0;
 }
 
+/* Whose disk it is, because the log of the daemon has those of all machines. */
+static void warn_of(const char *whose, const char *warning)
+{
+	char text[512];
+
+	snprintf(text, sizeof(text), "the disk of %s: %s", quote(whose), warning);
+	progress_warning(text);
+}
+
 static int inject_file(const char *disk, const char *file, struct err *err)
 {
 	struct inject_result result;
@@ -51,7 +61,7 @@ static int inject_file(const char *disk, const char *file, struct err *err)
 		.authorized_keys = keys };
 	r = inject_ext4(disk, &spec, &result, err);
 	if (r == 0 && result.warning[0] != '\0')
-		progress_warning(result.warning);
+		warn_of(spec.hostname != NULL ? spec.hostname : disk, result.warning);
 	free(keys);
 	json_decref(doc);
 	return r;

@@ -25,6 +25,9 @@ mirror=(--mirror ghcr.io=http://127.0.0.1:5000)
 store=$W/store
 pull() { run pull --store "$store" --ref "$ref" "${mirror[@]}" "$@"; }
 
+like "$("$image" --version) $?" '^drover-image [0-9.]+ 0$' 'it knows its version'
+like "$("$image" --help) $?" '^usage: .* 0$' 'and tells how it is used'
+
 # Pull.
 pull
 is "$rc $(field event) $(field architecture)" '0 done amd64' 'an image is pulled through the cache'
@@ -95,6 +98,8 @@ echo '{"hostname":"web","authorized_keys":["ssh-ed25519 AAAAC3Nza test"]}' >"$W/
 run clone --from "$disk" --to "$W/web.raw" --inject "$W/inject.json"
 is "$rc $(field event) $(field disk)" "0 done $W/web.raw" 'a clone is made'
 ok 'its filesystem is clean' e2fsck -fn "$W/web.raw"
+is "$(jq -r 'select(.event == "warning") | .message' "$W/out")" \
+	"the disk of 'web': the image has no sshd or dropbear" 'what it lacks is said, and whose'
 is "$(debugfs -R 'cat /etc/hostname' "$W/web.raw" 2>/dev/null)" web 'it knows its name'
 ok 'and the key' says AAAAC3Nza debugfs -R 'cat /root/.ssh/authorized_keys' "$W/web.raw"
 ok 'the image does not' not says AAAAC3Nza debugfs -R 'cat /root/.ssh/authorized_keys' "$disk"

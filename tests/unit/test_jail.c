@@ -98,6 +98,34 @@ static void assert_exit_file(struct run *r, bool signaled, int code)
 	assert_int_equal(st.code, code);
 }
 
+/* The first line that it prints when a person calls it. */
+static void ask(const char *option, char *line, size_t cap, int *status)
+{
+	char *jail = hv_rig_program("drover-jail"), command[4096];
+	FILE *f;
+
+	snprintf(command, sizeof(command), "%s %s", jail, option);
+	f = popen(command, "r");
+	assert_non_null(f);
+	if (fgets(line, (int)cap, f) == NULL)
+		line[0] = '\0';
+	*status = pclose(f);
+	free(jail);
+}
+
+static void test_a_person_asks(void **state)
+{
+	char line[200];
+	int status;
+
+	ask("--help", line, sizeof(line), &status);
+	assert_int_equal(status, 0);
+	assert_non_null(strstr(line, "usage: drover-jail "));
+	ask("--version", line, sizeof(line), &status);
+	assert_int_equal(status, 0);
+	assert_non_null(strstr(line, "drover-jail 0."));
+}
+
 static void test_exit_status(void **state)
 {
 	struct run r;
@@ -251,6 +279,7 @@ static void test_bad_exit_file(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_person_asks),
 		cmocka_unit_test(test_exit_status),
 		cmocka_unit_test(test_signal),
 		cmocka_unit_test(test_survives),
