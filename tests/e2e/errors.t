@@ -103,7 +103,7 @@ stop_origin
 # --- the disk ---
 
 start_origin
-mount -t tmpfs -o size=12M tmpfs "$W/state"
+mount -t tmpfs -o size=12M,mode=755 tmpfs "$W/state"
 setup <<END
 [vm disk-full]
 template = bad
