@@ -3,19 +3,32 @@
 #include <stdio.h>
 #include <string.h>
 #include "ctl/api.h"
+#include "ctl/guest-text.h"
 #include "ctl/print.h"
 #include "ctl/show.h"
+#include "ctl/term.h"
 #include "lib/json.h"
 
 static void on_log(void *arg, const char *data, size_t len)
 {
-	print_now(data, len);
+	struct guest_text *g = arg;
+	struct buf text = { 0 };
+
+	/* A file or another program gets all of it as it is. */
+	if (!term_output()) {
+		print_now(data, len);
+		return;
+	}
+	guest_text_add(g, data, len, &text);
+	print_now(buf_str(&text), text.len);
+	buf_finish(&text);
 }
 
 int verb_log(struct ctl *c)
 {
 	const char *boot = ctl_opt(c, "boot");
-	struct api_call call = { .data = on_log };
+	struct guest_text shown = { 0 };
+	struct api_call call = { .data = on_log, .arg = &shown };
 	int ret = ctl_number(c, "boot");
 
 	if (ret != CTL_OK)
