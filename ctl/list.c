@@ -4,6 +4,17 @@
 #include "ctl/show.h"
 #include "ctl/term.h"
 
+/* What programs build on is the machine, not what is being done to it, which `show` has. */
+static void print_list(json_t *vms)
+{
+	json_t *vm;
+	size_t i;
+
+	json_array_foreach (vms, i, vm)
+		json_object_del(vm, "operation");
+	print_json(vms);
+}
+
 int verb_list(struct ctl *c)
 {
 	struct api_call call = { 0 };
@@ -18,7 +29,7 @@ int verb_list(struct ctl *c)
 	if (ret != CTL_OK)
 		return ret;
 	if (c->json) {
-		print_json(vms);
+		print_list(vms);
 	} else {
 		show_list(vms, term_colors(), &text);
 		print_text(&text);
