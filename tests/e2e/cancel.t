@@ -90,7 +90,7 @@ round_held() { # round_held PROGRAM STEP
 	cancelled "$1 hangs" "$(machine_op)" || return
 	ok "$1 is gone" wait_for 15 not pgrep -f 'sleep 100000'
 	rm "$W/hold-$1"
-	[ "$1" = drover-jail ] || is "$(drover list -o json | jq -c '.[].operation')" null 'list: nothing is under way'
+	[ "$1" = drover-jail ] || is "$(api GET /vms | jq -c '.[].operation')" null 'list: nothing is under way'
 	usable "$1 hangs, cancelled"
 }
 round_held drover-image disk
