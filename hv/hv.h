@@ -324,7 +324,8 @@ void hv_agent_forget(struct hv *hv, const void *arg);
 int hv_console_write(struct hv *hv, const char *data, size_t len);
 
 /*
- * Lets go of everything; a process that still runs lives on for the next daemon. No callback
+ * Lets go of everything; a process that still runs lives on for the next daemon, one that is just
+ * being spawned is killed. No callback
  * fires afterwards but closed (may be NULL), when the memory is gone. Takes NULL.
  */
 void hv_destroy(struct hv *hv, void (*closed)(void *arg), void *arg);
