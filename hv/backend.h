@@ -6,11 +6,12 @@
 #define DROVER_HV_BACKEND_H
 
 #include "hv/hv.h"
+#include "lib/list.h"
 
 #define HV_COMMAND_TIMEOUT_MS 5000
 #define HV_READY_TIMEOUT_MS   60000
 
-/* First member of a backend's own struct; zeroed by the backend's create. */
+/* First member of a backend's own struct; zeroed by the backend's create, then hv_create()'s. */
 struct hv {
 	const struct hv_ops *ops;
 	uv_loop_t *loop;
@@ -19,7 +20,8 @@ struct hv {
 	bool unresponsive;
 	struct hv_process process;
 	struct hv_caps caps;
-	char program[64]; /* caps.program points here */
+	struct list refusals; /* that have not been told yet; hv.c's own */
+	char program[64];     /* caps.program points here */
 	char accel_text[160];
 };
 

@@ -33,18 +33,28 @@ enum hv_disk_format {
 };
 
 struct hv_disk {
+	const char *id; /* of the device, unique in the machine; NULL: "diskN" by its place */
 	const char *path;
 	enum hv_disk_format format;
 	bool readonly;
-	const char *serial; /* NULL: none */
+	bool cdrom;
+	unsigned boot_index; /* 1 is tried first by firmware; 0: not by order */
+	const char *serial;  /* NULL: none */
 };
 
 struct hv_nic {
-	const char *id;  /* "nic0", unique in the machine */
-	const char *mac; /* aa:bb:cc:dd:ee:ff */
-	int tap_fd;      /* opened by the caller, who keeps its own copy; -1: no TAP */
-	bool vhost;      /* let the kernel move the packets: /dev/vhost-net must open */
-	const char *tap; /* name of the TAP, for backends that take names, and for messages */
+	const char *id;      /* "nic0", unique in the machine */
+	const char *mac;     /* aa:bb:cc:dd:ee:ff */
+	int tap_fd;          /* opened by the caller, who keeps its own copy; -1: no TAP */
+	bool vhost;          /* let the kernel move the packets: /dev/vhost-net must open */
+	const char *tap;     /* name of the TAP, for backends that take names, and for messages */
+	unsigned boot_index; /* as of a disk */
+};
+
+/* A folder of the host in the guest; virtiofsd listens at socket already. */
+struct hv_share {
+	const char *tag; /* by which the guest mounts it */
+	const char *socket;
 };
 
 /* What a machine is to be: values only, borrowed for the duration of the call. */
@@ -57,7 +67,16 @@ struct hv_spec {
 	enum hv_accel accel;
 	const char *cpu; /* NULL: host under KVM, max under TCG */
 	unsigned vcpus;
+	unsigned vcpus_max;               /* up to which it can be resized; 0: as vcpus */
+	unsigned sockets, cores, threads; /* their product is vcpus_max; 0: the backend's choice */
 	uint64_t memory_mib;
+	uint64_t memory_max_mib; /* up to which it can be resized; 0: as memory_mib */
+	bool hugepages;
+	bool memory_shared;        /* with other processes: vhost-user, memory clones */
+	const char *memory_file;   /* the guest's memory is this file, shared; NULL: anonymous */
+	bool memory_private;       /* memory_file is mapped copy-on-write and never written */
+	const char *firmware;      /* code image; NULL: the backend's default */
+	const char *firmware_vars; /* the machine's own, writable; NULL: none */
 	const char *kernel, *initrd, *cmdline; /* kernel may be NULL when a disk boots */
 	const struct hv_disk *disks;
 	size_t ndisks;
@@ -68,11 +87,24 @@ struct hv_spec {
 	bool reboot_is_exit;           /* a guest's reboot ends the run (QEMU -no-reboot) */
 	bool sandbox;                  /* QEMU -sandbox on */
 	bool agent;                    /* a port for the QEMU guest agent */
-	const char *watchdog;          /* device: i6300esb, ib700; NULL: none */
-	const char *watchdog_action;   /* reset, poweroff, pause, none; NULL: reset */
-	bool panic_device;             /* by which the guest tells of its panic; not for microvm */
-	bool panic_is_pause;           /* the guest stands still after that; else it goes on */
-	const char *jail;              /* path of drover-jail; NULL: the hypervisor is our child */
+	bool balloon;
+	uint32_t vsock_cid;     /* 0: no vsock */
+	const char *tpm_socket; /* swtpm's control socket; NULL: no TPM */
+	const struct hv_share *shares;
+	size_t nshares;
+	const char *vnc; /* path of the socket for a VNC server; NULL: no display */
+	/*
+	 * Instead of booting: what hv_save() left in this folder is loaded, and the guest stands
+	 * still until hv_resume(). The rest of the spec must describe the same machine.
+	 */
+	const char *restore_dir;
+	/* Instead of booting: waits for hv_migrate_in(). */
+	bool incoming;
+	const char *watchdog;        /* device: i6300esb, ib700; NULL: none */
+	const char *watchdog_action; /* reset, poweroff, pause, none; NULL: reset */
+	bool panic_device;           /* by which the guest tells of its panic; not for microvm */
+	bool panic_is_pause;         /* the guest stands still after that; else it goes on */
+	const char *jail;            /* path of drover-jail; NULL: the hypervisor is our child */
 	const char *cgroup;        /* folder that it and its jail enter, if they can; NULL: none */
 	const char *env;           /* "NAME=value", added to its environment; NULL: none */
 	const char *log_path;      /* O_APPEND file for its stdout and stderr */
@@ -188,11 +220,57 @@ struct hv_process {
 	uint64_t jail_starttime;
 };
 
+enum hv_cap {
+	HV_CAP_PAUSE,
+	HV_CAP_POWERDOWN,
+	HV_CAP_RESET,
+	HV_CAP_NMI,
+	HV_CAP_SCREENDUMP,
+	HV_CAP_DUMP, /* of the guest's memory: hv_dump() */
+	HV_CAP_COUNTERS,
+	HV_CAP_SNAPSHOT,
+	HV_CAP_COPY_DISKS, /* while the guest runs on */
+	HV_CAP_MIGRATE,
+	HV_CAP_MEMORY_CLONE, /* memory_file with memory_private */
+	HV_CAP_ADD_DISK,
+	HV_CAP_ADD_NIC,
+	HV_CAP_RESIZE_CPU,
+	HV_CAP_RESIZE_MEMORY,
+	HV_CAP_PASSTHROUGH,
+	HV_NCAPS
+};
+const char *hv_cap_name(enum hv_cap cap); /* "resize-memory" */
+
 struct hv_caps {
 	const char *program; /* "QEMU 7.2.9" */
-	bool pause, powerdown, reset, snapshot, migrate, add_disk, add_nic, resize_cpu,
-		resize_memory;
+	/*
+	 * NULL: it can. Else why not, for a sentence that begins with the hypervisor's name and
+	 * version: "a microvm has no slots to add devices to". Lives as long as the run.
+	 */
+	const char *why_not[HV_NCAPS];
 	bool agent; /* this run has a guest agent's port; whether somebody listens is not known */
+};
+
+/* Of a save, a copy or a migration; total 0: not known yet. Bytes. */
+struct hv_progress {
+	uint64_t done, total;
+	const char *step; /* one word: "memory", "disks" */
+};
+typedef void hv_progress_fn(void *arg, const struct hv_progress *p);
+
+struct hv_disk_copy {
+	const char *id;     /* of the disk */
+	const char *target; /* a file that is not there yet; gets the disk's own format */
+};
+
+/* Where a guest goes, or comes from. */
+struct hv_migration {
+	const char *uri;          /* "unix:PATH" or "tcp:HOST:PORT" */
+	int fd;                   /* a connected socket instead of uri; -1: none */
+	uint64_t max_downtime_ms; /* 0: 300 */
+	uint64_t max_bandwidth;   /* bytes a second; 0: no limit */
+	/* Disks that the other side does not share: copied to the NBD server there. */
+	const char *nbd; /* "unix:PATH" or "HOST:PORT"; NULL: all disks are shared */
 };
 
 /* Fires once, when pid and start time are known. */
@@ -234,6 +312,26 @@ struct hv_ops {
 		void *arg);
 	void (*agent_forget)(struct hv *hv, const void *arg);
 	int (*console_write)(struct hv *hv, const char *data, size_t len);
+	/* From here to destroy a backend may have NULL: it cannot, and its caps say why. */
+	void (*nmi)(struct hv *hv, hv_done_fn *done, void *arg);
+	void (*screendump)(struct hv *hv, const char *path, hv_done_fn *done, void *arg);
+	void (*dump)(struct hv *hv, const char *path, hv_progress_fn *progress, hv_done_fn *done,
+		void *arg);
+	void (*counters)(struct hv *hv, hv_reply_fn *reply, void *arg);
+	void (*save)(struct hv *hv, const char *dir, hv_progress_fn *progress, hv_done_fn *done,
+		void *arg);
+	void (*copy_disks)(struct hv *hv, const struct hv_disk_copy *copies, size_t n,
+		hv_progress_fn *progress, hv_done_fn *begun, hv_done_fn *done, void *arg);
+	void (*migrate_out)(struct hv *hv, const struct hv_migration *to, hv_progress_fn *progress,
+		hv_done_fn *done, void *arg);
+	void (*migrate_in)(
+		struct hv *hv, const struct hv_migration *from, hv_done_fn *done, void *arg);
+	void (*job_cancel)(struct hv *hv);
+	void (*add_disk)(struct hv *hv, const struct hv_disk *disk, hv_done_fn *done, void *arg);
+	void (*add_nic)(struct hv *hv, const struct hv_nic *nic, hv_done_fn *done, void *arg);
+	void (*remove_device)(struct hv *hv, const char *id, hv_done_fn *done, void *arg);
+	void (*resize)(
+		struct hv *hv, unsigned vcpus, uint64_t memory_mib, hv_done_fn *done, void *arg);
 	void (*destroy)(struct hv *hv, void (*closed)(void *arg), void *arg);
 };
 extern const struct hv_ops hv_qemu;
@@ -322,6 +420,54 @@ void hv_agent_forget(struct hv *hv, const void *arg);
  * nothing of it was taken. -ENOTCONN without a console.
  */
 int hv_console_write(struct hv *hv, const char *data, size_t len);
+
+/*
+ * 0 when this run can do it; else -ENOTSUP with the sentence that names the hypervisor, its version
+ * and the reason. The functions below give their done the same error.
+ */
+int hv_can(const struct hv *hv, enum hv_cap cap, struct err *err);
+void hv_nmi(struct hv *hv, hv_done_fn *done, void *arg);
+/* A picture of the display in path (PNG where the hypervisor can, else PPM), made by it. */
+void hv_screendump(struct hv *hv, const char *path, hv_done_fn *done, void *arg);
+/* The guest's memory as an ELF core in path. */
+void hv_dump(
+	struct hv *hv, const char *path, hv_progress_fn *progress, hv_done_fn *done, void *arg);
+/* {"disks": {ID: {"read-bytes": ...}}, "nics": {...}, ...}: what the hypervisor counts. */
+void hv_counters(struct hv *hv, hv_reply_fn *reply, void *arg);
+/*
+ * Memory and device state into dir, an empty folder that is there. Only of a guest that stands still
+ * (-EBUSY else), which it does afterwards, too, whether it went well or not. After a failure or a
+ * cancel there may be files in dir.
+ */
+void hv_save(struct hv *hv, const char *dir, hv_progress_fn *progress, hv_done_fn *done, void *arg);
+/*
+ * Copies disks as they are now, without stopping the guest for the time that takes: begun fires when
+ * it may run on, or with the error; done (which comes last, also after an error of begun) when the
+ * copies are whole and written out.
+ */
+void hv_copy_disks(struct hv *hv, const struct hv_disk_copy *copies, size_t n,
+	hv_progress_fn *progress, hv_done_fn *begun, hv_done_fn *done, void *arg);
+/*
+ * Sends the running guest away. done(NULL): it has arrived and stands still here for good; the
+ * caller ends this process. done(err): it runs here as before. What a lost connection in the last
+ * moment left open is -EUNATCH: then the caller asks the other side before it goes on.
+ */
+void hv_migrate_out(struct hv *hv, const struct hv_migration *to, hv_progress_fn *progress,
+	hv_done_fn *done, void *arg);
+/* For spec->incoming: done when the guest is here, standing still. */
+void hv_migrate_in(struct hv *hv, const struct hv_migration *from, hv_done_fn *done, void *arg);
+/* Ends the save, dump, copy or migration under way: its done gets -ECANCELED. */
+void hv_job_cancel(struct hv *hv);
+/*
+ * While it runs. The descriptor of nic->tap_fd is passed and stays the caller's. remove_device asks
+ * the guest, which may take its time or refuse (-EBUSY): only after done may what the device used
+ * be freed.
+ */
+void hv_add_disk(struct hv *hv, const struct hv_disk *disk, hv_done_fn *done, void *arg);
+void hv_add_nic(struct hv *hv, const struct hv_nic *nic, hv_done_fn *done, void *arg);
+void hv_remove_device(struct hv *hv, const char *id, hv_done_fn *done, void *arg);
+/* 0: as it is. */
+void hv_resize(struct hv *hv, unsigned vcpus, uint64_t memory_mib, hv_done_fn *done, void *arg);
 
 /*
  * Lets go of everything; a process that still runs lives on for the next daemon, one that is just

@@ -426,6 +426,22 @@ static void qemu_destroy(struct hv *hv, void (*closed)(void *arg), void *arg)
 	qmp_mux_destroy(q->mux, qemu_part_closed, q);
 }
 
+/* What drover does not do with QEMU. */
+static const char *const not_yet[HV_NCAPS] = {
+	[HV_CAP_NMI] = "drover does not do that with QEMU yet",
+	[HV_CAP_SCREENDUMP] = "drover does not do that with QEMU yet",
+	[HV_CAP_DUMP] = "drover does not do that with QEMU yet",
+	[HV_CAP_COUNTERS] = "drover does not do that with QEMU yet",
+	[HV_CAP_SNAPSHOT] = "drover does not do that with QEMU yet",
+	[HV_CAP_COPY_DISKS] = "drover does not do that with QEMU yet",
+	[HV_CAP_MIGRATE] = "drover does not do that with QEMU yet",
+	[HV_CAP_MEMORY_CLONE] = "drover does not do that with QEMU yet",
+	[HV_CAP_ADD_DISK] = "drover does not do that with QEMU yet",
+	[HV_CAP_ADD_NIC] = "drover does not do that with QEMU yet",
+	[HV_CAP_RESIZE_CPU] = "drover does not do that with QEMU yet",
+	[HV_CAP_RESIZE_MEMORY] = "drover does not do that with QEMU yet",
+};
+
 static int qemu_create(
 	struct hv **out, uv_loop_t *loop, const struct hv_callbacks *cb, struct err *err)
 {
@@ -437,9 +453,9 @@ static int qemu_create(
 	q->hv.loop = loop;
 	q->hv.cb = *cb;
 	snprintf(q->hv.program, sizeof(q->hv.program), "QEMU");
-	q->hv.caps = (struct hv_caps){
-		.program = q->hv.program, .pause = true, .powerdown = true, .reset = true
-	};
+	q->hv.caps.program = q->hv.program;
+	for (size_t i = 0; i < HV_NCAPS; i++)
+		q->hv.caps.why_not[i] = not_yet[i];
 	list_init(&q->ops);
 	if (qemu_make_mux(q, err) < 0) {
 		free(q);

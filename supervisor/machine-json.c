@@ -259,25 +259,9 @@ static json_t *capabilities(const struct machine *m)
 
 	if (caps == NULL)
 		return array;
-	const struct {
-		const char *name;
-		bool can;
-	} all[] = {
-		{ "pause", caps->pause },
-		{ "powerdown", caps->powerdown },
-		{ "reset", caps->reset },
-		{ "snapshot", caps->snapshot },
-		{ "migrate", caps->migrate },
-		{ "add-disk", caps->add_disk },
-		{ "add-nic", caps->add_nic },
-		{ "resize-cpu", caps->resize_cpu },
-		{ "resize-memory", caps->resize_memory },
-	};
-
-	for (size_t i = 0; i < ARRAY_LEN(all); i++) {
-		if (all[i].can)
-			json_array_append_new(array, json_string(all[i].name));
-	}
+	for (size_t i = 0; i < HV_NCAPS; i++)
+		if (caps->why_not[i] == NULL)
+			json_array_append_new(array, json_string(hv_cap_name((enum hv_cap)i)));
 	return array;
 }
 
