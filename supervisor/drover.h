@@ -65,7 +65,7 @@ struct drover {
 	bool leaving;  /* everything is being let go of: nothing is released any more either */
 };
 
-/* A machine has come to rest; the daemon may be waiting for the last one. main.c */
+/* A machine has come to rest; the daemon may be waiting for the last one. daemon-leave.c */
 void drover_machine_rests(struct drover *d);
 
 static inline const struct config *drover_config(const struct drover *d)
