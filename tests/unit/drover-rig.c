@@ -10,7 +10,7 @@
 #include "lib/json.h"
 #include "supervisor/reload.h"
 
-/* main.c's, which no test program has; those that want to know define it themselves. */
+/* The daemon's, which no test program has; those that want to know define it themselves. */
 __attribute__((weak)) void drover_machine_rests(struct drover *d)
 {
 }

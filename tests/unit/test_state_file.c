@@ -21,7 +21,7 @@ struct world {
 
 static struct world w;
 
-/* main.c's, which waits for the last machine at its end. */
+/* The daemon's (daemon-leave.c), which waits for the last machine at its end. */
 void drover_machine_rests(struct drover *d)
 {
 }
