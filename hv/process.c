@@ -38,7 +38,7 @@ struct process {
 	int pipe_fd;
 	char line[600];
 	size_t line_len;
-	bool kill_wanted, jail_killed, released;
+	bool kill_wanted, jail_killed;
 	char *run_dir;
 	unsigned handles; /* whose close callback has not come */
 	void (*closed)(void *arg);
@@ -176,10 +176,7 @@ static void hypervisor_exited(void *arg, const struct child_status *status)
 	struct process *p = arg;
 
 	p->status = *status;
-	if (p->state == PROCESS_SPAWNED)
-		tell_spawned(p);
-	if (!p->released)
-		hypervisor_gone(p);
+	hypervisor_gone(p);
 }
 
 static void jail_exited(void *arg, const struct child_status *status)
@@ -464,7 +461,6 @@ void process_release(struct process *p, void (*closed)(void *arg), void *arg)
 			closed(arg);
 		return;
 	}
-	p->released = true;
 	p->state = PROCESS_ENDED;
 	p->closed = closed;
 	p->closed_arg = arg;

@@ -1,6 +1,5 @@
 #include "lib/file.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -79,6 +78,24 @@ static int write_all(int fd, const char *data, size_t len)
 			return -errno;
 		data += n;
 		len -= (size_t)n;
+	}
+	return 0;
+}
+
+int file_write_at(int fd, const void *data, size_t len, uint64_t offset, struct err *err)
+{
+	const char *p = data;
+
+	while (len > 0) {
+		ssize_t n = pwrite(fd, p, len, (off_t)offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return err_errno(err, n < 0 ? -errno : -EIO, "write");
+		p += n;
+		len -= (size_t)n;
+		offset += (uint64_t)n;
 	}
 	return 0;
 }
@@ -261,101 +278,6 @@ int file_sync_async(
 	job->done = done;
 	job->arg = arg;
 	return 0;
-}
-
-/* 0 also when it is there already, itself or by a link. */
-static int make_dir(const char *path, mode_t mode)
-{
-	struct stat st;
-
-	if (mkdir(path, mode) == 0)
-		return 0;
-	if (errno != EEXIST)
-		return -errno;
-	if (stat(path, &st) < 0)
-		return -errno;
-	return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
-}
-
-int mkdir_p(const char *path, mode_t mode, struct err *err)
-{
-	char *p;
-	int r = 0;
-
-	if (path[0] == '\0')
-		return err_errno(err, -ENOENT, "make the folder %s", quote(path));
-	p = strdup(path);
-	if (p == NULL)
-		return err_nomem(err);
-	for (char *s = p + 1;; s++) {
-		char c = *s;
-
-		if (c != '/' && c != '\0')
-			continue;
-		*s = '\0';
-		r = make_dir(p, c == '\0' ? mode : 0755);
-		if (r < 0) {
-			err_errno(err, r, "make the folder %s", quote(p));
-			break;
-		}
-		*s = c;
-		if (c == '\0')
-			break;
-	}
-	free(p);
-	return r;
-}
-
-int dir_check_ours(const char *path, struct err *err)
-{
-	struct stat st;
-
-	if (stat(path, &st) < 0)
-		return err_errno(err, -errno, "look at %s", quote(path));
-	if (st.st_uid != 0 && st.st_uid != geteuid())
-		return err_set(err, -EPERM,
-			"%s belongs to another user (uid %u): take a folder of your own",
-			quote(path), (unsigned)st.st_uid);
-	if (st.st_mode & S_IWOTH)
-		return err_set(err, -EPERM,
-			"everybody may write into %s: `chmod o-w` it, or take another",
-			quote(path));
-	return 0;
-}
-
-static int remove_at(int parent, const char *name)
-{
-	struct dirent *e;
-	int fd, r = 0;
-	DIR *dir;
-
-	if (unlinkat(parent, name, 0) == 0 || errno == ENOENT)
-		return 0;
-	if (errno != EISDIR && errno != EPERM && errno != ENOTEMPTY)
-		return -errno;
-	fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	dir = fdopendir(fd);
-	if (dir == NULL) {
-		close(fd);
-		return -ENOMEM;
-	}
-	while (r == 0 && (e = readdir(dir)) != NULL) {
-		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
-			r = remove_at(fd, e->d_name);
-	}
-	closedir(dir);
-	if (r == 0 && unlinkat(parent, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
-		r = -errno;
-	return r;
-}
-
-int remove_tree(const char *path, struct err *err)
-{
-	int r = remove_at(AT_FDCWD, path);
-
-	return r < 0 ? err_errno(err, r, "remove %s", quote(path)) : 0;
 }
 
 char *path_join(const char *dir, const char *name)

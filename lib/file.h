@@ -25,6 +25,8 @@ int file_write_atomic(
  * the file can be empty: see keep of file_sync_async().
  */
 int file_swap(const char *path, const void *data, size_t len, mode_t mode, struct err *err);
+/* All of data at offset, whatever the kernel takes at once. */
+int file_write_at(int fd, const void *data, size_t len, uint64_t offset, struct err *err);
 /* One write() into an existing file, for /proc and /sys. */
 int file_write_proc(const char *path, const char *value, struct err *err);
 

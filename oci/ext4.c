@@ -8,6 +8,8 @@
 #include <unistd.h>
 #include <et/com_err.h>
 
+#include "lib/file.h"
+
 /* Instead of the clock. Not 0, which libext2fs reads as "ask the clock". */
 #define FIXED_TIME 1
 
@@ -188,24 +190,6 @@ bool ext4_is_full(const struct ext4 *e)
 	return e->full;
 }
 
-static int write_at(int fd, const void *data, size_t len, uint64_t offset, struct err *err)
-{
-	const uint8_t *p = data;
-	ssize_t n;
-
-	while (len > 0) {
-		n = pwrite(fd, p, len, offset);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return err_errno(err, n < 0 ? -errno : -EIO, "write to the disk");
-		p += n;
-		len -= n;
-		offset += n;
-	}
-	return 0;
-}
-
 int e4_flush(struct ext4 *e, struct err *err)
 {
 	size_t n = e->gather_len;
@@ -214,7 +198,7 @@ int e4_flush(struct ext4 *e, struct err *err)
 	if (n == 0)
 		return 0;
 	e->high = MAX(e->high, e->gather_blk + n);
-	return write_at(e->fd, e->gather, n * EXT4_BLOCK, e->gather_blk * EXT4_BLOCK, err);
+	return file_write_at(e->fd, e->gather, n * EXT4_BLOCK, e->gather_blk * EXT4_BLOCK, err);
 }
 
 int e4_put(struct ext4 *e, uint64_t blk, const void *data, size_t nblocks, struct err *err)

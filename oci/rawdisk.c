@@ -4,27 +4,11 @@
 #include <string.h>
 #include <unistd.h>
 #include <ext2fs/ext2fs.h>
+#include "lib/file.h"
 #include "lib/str.h"
 #include "oci/entries.h"
 
 #define BLOCK 4096
-
-static int write_at(int fd, const uint8_t *p, size_t len, uint64_t offset, struct err *err)
-{
-	ssize_t n;
-
-	while (len > 0) {
-		n = pwrite(fd, p, len, offset);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return err_errno(err, n < 0 ? -errno : -EIO, "write");
-		p += n;
-		len -= n;
-		offset += n;
-	}
-	return 0;
-}
 
 int write_sparse(int fd, const void *data, size_t len, uint64_t offset, struct err *err)
 {
@@ -35,12 +19,12 @@ int write_sparse(int fd, const void *data, size_t len, uint64_t offset, struct e
 	while (r == 0 && i < len) {
 		n = MIN(len - i, BLOCK - (offset + i) % BLOCK);
 		if (p[i] == 0 && memcmp(p + i, p + i + 1, n - 1) == 0) {
-			r = write_at(fd, p + start, i - start, offset + start, err);
+			r = file_write_at(fd, p + start, i - start, offset + start, err);
 			start = i + n;
 		}
 		i += n;
 	}
-	return r < 0 ? r : write_at(fd, p + start, len - start, offset + start, err);
+	return r < 0 ? r : file_write_at(fd, p + start, len - start, offset + start, err);
 }
 
 struct copy {
