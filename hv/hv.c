@@ -219,7 +219,7 @@ struct refusal {
 
 static void refusal_free(void *arg)
 {
-	free(container_of(arg, struct refusal, later));
+	free(arg);
 }
 
 static void refusal_drop(struct refusal *f)

@@ -456,7 +456,7 @@ void hv_migrate_out(struct hv *hv, const struct hv_migration *to, hv_progress_fn
 	hv_done_fn *done, void *arg);
 /* For spec->incoming: done when the guest is here, standing still. */
 void hv_migrate_in(struct hv *hv, const struct hv_migration *from, hv_done_fn *done, void *arg);
-/* Ends the save, dump, copy or migration under way: its done gets -ECANCELED. */
+/* Ends the save, copy or migration under way: its done gets -ECANCELED. A dump goes on to its end. */
 void hv_job_cancel(struct hv *hv);
 /*
  * While it runs. The descriptor of nic->tap_fd is passed and stays the caller's. remove_device asks

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "hv/qemu.h"
+#include "hv/qemu-row.h"
 #include "lib/json.h"
 
 /* QEMU's RunState (qapi/run-state.json). */
@@ -227,7 +228,20 @@ static void on_deleted(struct qemu *q, const json_t *data, const json_t *event)
 {
 	const char *id = json_str(data, "device");
 
-	qemu_emit(q, HV_EVENT_DEVICE_GONE, false, id != NULL ? id : json_str(data, "path"), event);
+	qemu_rows_device(q, id, false);
+	if (qemu_alive(q))
+		qemu_emit(q, HV_EVENT_DEVICE_GONE, false, id != NULL ? id : json_str(data, "path"),
+			event);
+}
+
+static void on_kept(struct qemu *q, const json_t *data, const json_t *event)
+{
+	qemu_rows_device(q, json_str(data, "device"), true);
+}
+
+static void on_dumped(struct qemu *q, const json_t *data, const json_t *event)
+{
+	qemu_dump_completed(q, data);
 }
 
 static const struct {
@@ -242,6 +256,8 @@ static const struct {
 	{ "WATCHDOG", on_watchdog },
 	{ "BLOCK_IO_ERROR", on_io_error },
 	{ "DEVICE_DELETED", on_deleted },
+	{ "DEVICE_UNPLUG_GUEST_ERROR", on_kept },
+	{ "DUMP_COMPLETED", on_dumped },
 };
 
 void qemu_event(void *arg, const char *name, const json_t *event)

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "hv/qemu.h"
+#include "hv/qemu-row.h"
 
 /* An operation under way: what its owner asked for. */
 struct op {
@@ -66,6 +67,10 @@ void qemu_fail_ops(struct qemu *q)
 		else
 			list_append(&q->ops, &op->list);
 	}
+	if (q->phase == QEMU_GONE) {
+		qemu_rows_fail(q);
+		qemu_dump_fail(q);
+	}
 }
 
 static void op_replied(void *arg, const json_t *reply, const struct err *err)
@@ -113,6 +118,14 @@ static void op_send(
 	}
 	if (op->fail != 0)
 		deadline_set(&q->later, 0);
+}
+
+void qemu_send(struct qemu *q, const json_t *cmd, const struct qmp_opts *opts, hv_reply_fn *reply,
+	void *arg)
+{
+	struct op op = { .reply = reply, .arg = arg };
+
+	op_send(q, cmd, opts, &op);
 }
 
 static void op_command(
@@ -203,10 +216,9 @@ int qemu_kill(struct hv *hv, int sig)
 void qemu_execute(
 	struct hv *hv, const json_t *cmd, uint64_t timeout_ms, hv_reply_fn *reply, void *arg)
 {
-	struct op op = { .reply = reply, .arg = arg };
 	struct qmp_opts opts = { .timeout_ms = timeout_ms };
 
-	op_send(qemu_of(hv), cmd, &opts, &op);
+	qemu_send(qemu_of(hv), cmd, &opts, reply, arg);
 }
 
 int qemu_console_write(struct hv *hv, const char *data, size_t len)
@@ -220,4 +232,6 @@ void qemu_forget_ops(struct qemu *q)
 {
 	while (!list_empty(&q->ops))
 		op_free(list_first(&q->ops, struct op, list));
+	qemu_rows_forget(q);
+	qemu_inspect_forget(q);
 }

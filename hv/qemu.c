@@ -318,6 +318,13 @@ static int start_now(struct qemu *q, const struct hv_spec *spec, struct err *err
 	return r;
 }
 
+static void set_caps(struct qemu *q, const struct hv_spec *spec)
+{
+	qemu_device_caps(q, spec->machine);
+	qemu_resize_caps(q, spec);
+	qemu_inspect_caps(q, spec);
+}
+
 static void qemu_start(struct hv *hv, const struct hv_spec *spec, hv_spawned_fn *spawned,
 	hv_done_fn *done, void *arg)
 {
@@ -325,6 +332,7 @@ static void qemu_start(struct hv *hv, const struct hv_spec *spec, hv_spawned_fn 
 
 	q->phase = QEMU_STARTING;
 	hv->caps.agent = spec->agent;
+	set_caps(q, spec);
 	q->spawned = spawned;
 	q->done = done;
 	q->arg = arg;
@@ -385,6 +393,7 @@ static void qemu_adopt(struct hv *hv, const struct hv_spec *spec, const struct h
 	q->handles++;
 	/* What this process has, not what it would get today. */
 	hv->caps.agent = access(q->agent_path, F_OK) == 0;
+	set_caps(q, spec);
 	q->start_err.code = 0;
 	r = qemu_connect(q, NULL);
 	/*
@@ -428,18 +437,10 @@ static void qemu_destroy(struct hv *hv, void (*closed)(void *arg), void *arg)
 
 /* What drover does not do with QEMU. */
 static const char *const not_yet[HV_NCAPS] = {
-	[HV_CAP_NMI] = "drover does not do that with QEMU yet",
-	[HV_CAP_SCREENDUMP] = "drover does not do that with QEMU yet",
-	[HV_CAP_DUMP] = "drover does not do that with QEMU yet",
-	[HV_CAP_COUNTERS] = "drover does not do that with QEMU yet",
 	[HV_CAP_SNAPSHOT] = "drover does not do that with QEMU yet",
 	[HV_CAP_COPY_DISKS] = "drover does not do that with QEMU yet",
 	[HV_CAP_MIGRATE] = "drover does not do that with QEMU yet",
 	[HV_CAP_MEMORY_CLONE] = "drover does not do that with QEMU yet",
-	[HV_CAP_ADD_DISK] = "drover does not do that with QEMU yet",
-	[HV_CAP_ADD_NIC] = "drover does not do that with QEMU yet",
-	[HV_CAP_RESIZE_CPU] = "drover does not do that with QEMU yet",
-	[HV_CAP_RESIZE_MEMORY] = "drover does not do that with QEMU yet",
 };
 
 static int qemu_create(
@@ -457,6 +458,8 @@ static int qemu_create(
 	for (size_t i = 0; i < HV_NCAPS; i++)
 		q->hv.caps.why_not[i] = not_yet[i];
 	list_init(&q->ops);
+	list_init(&q->rows);
+	list_init(&q->counters);
 	if (qemu_make_mux(q, err) < 0) {
 		free(q);
 		return -ENOMEM;
@@ -492,5 +495,13 @@ const struct hv_ops hv_qemu = {
 	.agent = qemu_agent,
 	.agent_forget = qemu_agent_forget,
 	.console_write = qemu_console_write,
+	.nmi = qemu_nmi,
+	.screendump = qemu_screendump,
+	.dump = qemu_dump,
+	.counters = qemu_counters,
+	.add_disk = qemu_add_disk,
+	.add_nic = qemu_add_nic,
+	.remove_device = qemu_remove_device,
+	.resize = qemu_resize,
 	.destroy = qemu_destroy,
 };

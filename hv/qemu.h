@@ -78,7 +78,12 @@ struct qemu {
 	struct deadline retry; /* connects again, or asks again while nothing is answered */
 	uint64_t retry_ms;
 	bool lost_told;
-	struct list ops; /* under way */
+	struct list ops;  /* under way */
+	struct list rows; /* qemu-row.c */
+	struct list counters;
+	struct qemu_dump *dump;   /* under way, or NULL */
+	const char *const *buses; /* where devices can be added; NULL: QEMU's own choice */
+	uint64_t base_mib;        /* the memory it was started with */
 
 	unsigned handles; /* whose close callback has not come */
 	void (*closed)(void *arg);
@@ -115,6 +120,9 @@ int qemu_kill(struct hv *hv, int sig);
 void qemu_execute(
 	struct hv *hv, const json_t *cmd, uint64_t timeout_ms, hv_reply_fn *reply, void *arg);
 int qemu_console_write(struct hv *hv, const char *data, size_t len);
+/* A whole command; reply comes once, with -ESRCH when the process goes first. cmd NULL: -ENOMEM. */
+void qemu_send(struct qemu *q, const json_t *cmd, const struct qmp_opts *opts, hv_reply_fn *reply,
+	void *arg);
 
 /* Completes those that were never sent, and all of them once the process is gone. */
 void qemu_fail_ops(struct qemu *q);
@@ -153,6 +161,27 @@ void qemu_agent_forget(struct hv *hv, const void *arg);
 /* fd: a connection, taken over; -1: it is made at the first command. */
 int qemu_take_agent(struct qemu *q, int fd, struct err *err);
 void qemu_drop_agent(struct qemu *q);
+
+/* qemu-device.c, qemu-resize.c, qemu-inspect.c: these as in hv.h */
+
+void qemu_add_disk(struct hv *hv, const struct hv_disk *disk, hv_done_fn *done, void *arg);
+void qemu_add_nic(struct hv *hv, const struct hv_nic *nic, hv_done_fn *done, void *arg);
+void qemu_remove_device(struct hv *hv, const char *id, hv_done_fn *done, void *arg);
+void qemu_resize(struct hv *hv, unsigned vcpus, uint64_t memory_mib, hv_done_fn *done, void *arg);
+void qemu_nmi(struct hv *hv, hv_done_fn *done, void *arg);
+void qemu_screendump(struct hv *hv, const char *path, hv_done_fn *done, void *arg);
+void qemu_dump(
+	struct hv *hv, const char *path, hv_progress_fn *progress, hv_done_fn *done, void *arg);
+void qemu_counters(struct hv *hv, hv_reply_fn *reply, void *arg);
+
+/* What this machine can of them, and why not. */
+void qemu_device_caps(struct qemu *q, const char *machine);
+void qemu_resize_caps(struct qemu *q, const struct hv_spec *spec);
+void qemu_inspect_caps(struct qemu *q, const struct hv_spec *spec);
+void qemu_dump_completed(struct qemu *q, const json_t *data);
+/* The process is gone; and hv_destroy(). */
+void qemu_dump_fail(struct qemu *q);
+void qemu_inspect_forget(struct qemu *q);
 
 /* qemu-passthrough.c: the first three as in hv.h */
 
