@@ -1,4 +1,4 @@
-/* drover start, stop, kill, restart, pause, resume, rm: operations on machines. */
+/* drover start, stop, kill, restart, pause, resume, reset, nmi, rm: operations on machines. */
 #include <stdio.h>
 #include <stdlib.h>
 #include "ctl/api.h"
@@ -134,6 +134,16 @@ int verb_pause(struct ctl *c)
 int verb_resume(struct ctl *c)
 {
 	return act(c, &(struct action){ "resume", "resumed", false });
+}
+
+int verb_reset(struct ctl *c)
+{
+	return act(c, &(struct action){ "reset", "reset", false });
+}
+
+int verb_nmi(struct ctl *c)
+{
+	return act(c, &(struct action){ "nmi", "interrupted", false });
 }
 
 int verb_rm(struct ctl *c)

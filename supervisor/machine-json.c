@@ -282,8 +282,10 @@ static void put_spec(json_t *j, const struct machine *m)
 		put_key(j, m, "accel");
 	put_key(j, m, "machine");
 	if (cfg != NULL) {
-		json_put_int(j, "memory", (int64_t)cfg->memory);
-		json_put_int(j, "vcpus", (int64_t)cfg->vcpus);
+		bool up = is_up(m) && m->run_memory != 0;
+
+		json_put_int(j, "memory", (int64_t)(up ? m->run_memory : cfg->memory));
+		json_put_int(j, "vcpus", up && m->run_vcpus != 0 ? m->run_vcpus : cfg->vcpus);
 	} else {
 		put_null(j, "memory");
 		put_null(j, "vcpus");
@@ -291,6 +293,14 @@ static void put_spec(json_t *j, const struct machine *m)
 	put_key(j, m, "kernel");
 	put_key(j, m, "rootfs");
 	put_key(j, m, "restart");
+}
+
+static void put_core(json_t *j, const struct machine *m)
+{
+	char *path = machine_core_path(m);
+
+	json_put_str(j, "core", path != NULL && access(path, F_OK) == 0 ? path : NULL);
+	free(path);
 }
 
 json_t *machine_detail(const struct machine *m)
@@ -302,6 +312,7 @@ json_t *machine_detail(const struct machine *m)
 	json_object_set_new(j, "nics", nics_json(m));
 	put_spec(j, m);
 	json_put_str(j, "disk", m->disk_path);
+	json_object_set_new(j, "added", m->added != NULL ? json_deep_copy(m->added) : json_array());
 	json_put_int(j, "boot", m->boot);
 	json_put_int(j, "reboots", m->reboots);
 	json_put_str(j, "error", m->error.code < 0 ? m->error.msg : NULL);
@@ -310,6 +321,7 @@ json_t *machine_detail(const struct machine *m)
 	put_path(j, "monitor", m->process, m->run_dir, "mon.sock");
 	put_path(j, "qmp", m->process, m->run_dir, "qmp.sock");
 	snprintf(log, sizeof(log), "%u.log", m->boot);
+	put_core(j, m);
 	put_path(j, "log", m->boot > 0, m->log_dir, log);
 	if (m->guest_id >= 0)
 		json_put_int(j, "guest_id", m->guest_id);

@@ -94,6 +94,9 @@ json_t *machine_state_json(const struct machine *m)
 	json_object_set_new(j, "nics", nics_json(m));
 	json_put_str(j, "cgroup", m->cgroup);
 	json_put_int(j, "run_memory", (int64_t)m->run_memory);
+	json_put_int(j, "run_vcpus", m->run_vcpus);
+	if (m->added != NULL)
+		json_object_set(j, "added", m->added);
 	json_put_str(j, "kernel", m->kernel_path);
 	json_put_str(j, "initrd", m->initrd_path);
 	json_put_str(j, "rootfs", m->rootfs_path);
@@ -197,6 +200,9 @@ int machine_load(struct machine *m, struct saved_process *out, struct err *err)
 	set_string(&m->unhealthy, j, "unhealthy");
 	set_string(&m->cgroup, j, "cgroup");
 	m->run_memory = (uint64_t)json_int(j, "run_memory", 0);
+	m->run_vcpus = (unsigned)json_int(j, "run_vcpus", 0);
+	json_decref(m->added);
+	m->added = json_incref(json_object_get(j, "added"));
 	set_string(&m->quit_by, j, "quit_by");
 	set_string(&m->kernel_path, j, "kernel");
 	set_string(&m->initrd_path, j, "initrd");

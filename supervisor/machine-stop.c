@@ -323,6 +323,7 @@ static void let_go(struct machine *m)
 	m->console = NULL;
 	hv_destroy(m->hv, NULL, NULL);
 	m->hv = NULL;
+	machine_forget_devices(m);
 	m->up_mono_ms = 0;
 	machine_leave_slot(m);
 	for (unsigned i = 0; i < m->nnics; i++)

@@ -113,13 +113,13 @@ void machine_timer(void *arg)
 
 /* ---- operations ---- */
 
-static int busy(const struct machine *m, struct err *err)
+int machine_busy(const struct machine *m, struct err *err)
 {
 	return err_set(err, -EBUSY, "vm %s: busy with %s (for %s)", m->name, operation_verb(m->op),
 		format_duration(operation_age_ms(m->op) / 1000));
 }
 
-static int wrong_state(const struct machine *m, const char *verb, struct err *err)
+int machine_wrong_state(const struct machine *m, const char *verb, struct err *err)
 {
 	return err_set(err, -EBADFD, "vm %s: cannot %s a machine that is %s", m->name, verb,
 		m->cfg == NULL && !machine_active(m) ? "removed" : machine_state_name(m->state));
@@ -172,16 +172,22 @@ static int cancel_op(void *arg, struct err *err)
 	return 0;
 }
 
-static int begin_op(struct machine *m, const char *verb, bool can_cancel, struct operation **op,
-	struct err *err)
+int machine_begin_op(struct machine *m, const char *verb, operation_cancel_fn *cancel,
+	struct operation **op, struct err *err)
 {
-	m->op = operation_begin(m->d->ops, verb, m->name, can_cancel ? cancel_op : NULL, m);
+	m->op = operation_begin(m->d->ops, verb, m->name, cancel, m);
 	if (m->op == NULL)
 		return err_nomem(err);
 	m->op_cancelled = false;
 	if (op != NULL)
 		*op = m->op;
 	return 0;
+}
+
+static int begin_op(struct machine *m, const char *verb, bool can_cancel, struct operation **op,
+	struct err *err)
+{
+	return machine_begin_op(m, verb, can_cancel ? cancel_op : NULL, op, err);
 }
 
 int machine_start(
@@ -192,12 +198,12 @@ int machine_start(
 	if (op != NULL)
 		*op = NULL;
 	if (m->cfg == NULL)
-		return wrong_state(m, "start", err);
+		return machine_wrong_state(m, "start", err);
 	if (m->d->stopping)
 		return err_set(err, -ECANCELED, "droverd is stopping");
 	/* What is refused changes nothing: a stop that is under way stays wanted. */
 	if (m->op != NULL)
-		return busy(m, err);
+		return machine_busy(m, err);
 	if (want)
 		set_want(m, true);
 	/* A start that begins at once saves that as its first step. */
@@ -256,7 +262,7 @@ int machine_stop(struct machine *m, enum intent how, const char *by, bool want,
 	if (at_rest)
 		return 0;
 	if (refused)
-		return busy(m, err);
+		return machine_busy(m, err);
 	if (m->op != NULL) {
 		struct operation *old = m->op;
 
@@ -283,14 +289,14 @@ int machine_restart(
 	int r;
 
 	if (m->cfg == NULL)
-		return wrong_state(m, "restart", err);
+		return machine_wrong_state(m, "restart", err);
 	if (!machine_active(m)) {
 		if (how == INTENT_RECREATE && machine_forget_disk(m, err) < 0)
 			return err->code;
 		return machine_start(m, by, true, op, err);
 	}
 	if (m->op != NULL)
-		return busy(m, err);
+		return machine_busy(m, err);
 	set_want(m, true);
 	before = m->intent;
 	r = save_intent(m, how, err);
@@ -305,12 +311,18 @@ int machine_restart(
 	return 0;
 }
 
-static void paused_or_resumed(void *arg, const struct err *err)
+/*
+ * Of what the hypervisor was asked for, for an operation of this verb. The state follows from the
+ * hypervisor's own event, which came before this reply. A kill or stop may have overruled the
+ * operation: then the present one is not ours to end.
+ */
+void machine_asked(void *arg, const struct err *err)
 {
 	struct machine *m = arg;
 	struct err mine;
 
-	/* The state follows from the hypervisor's own event, which came before this reply. */
+	if (m->op == NULL || !str_eq(operation_verb(m->op), m->asked))
+		return;
 	if (err != NULL) {
 		mine = *err;
 		err_wrap(&mine, "vm %s", m->name);
@@ -325,15 +337,16 @@ int machine_pause(struct machine *m, struct operation **op, struct err *err)
 
 	*op = NULL;
 	if (m->op != NULL)
-		return busy(m, err);
+		return machine_busy(m, err);
 	if (m->state == MACHINE_PAUSED)
 		return 0;
 	if (m->state != MACHINE_RUNNING)
-		return wrong_state(m, "pause", err);
+		return machine_wrong_state(m, "pause", err);
 	r = begin_op(m, "pause", false, op, err);
 	if (r == 0) {
+		m->asked = "pause";
 		machine_tell(m, "pause", "asked for by a person");
-		hv_pause(m->hv, paused_or_resumed, m);
+		hv_pause(m->hv, machine_asked, m);
 	}
 	return r;
 }
@@ -344,15 +357,16 @@ int machine_resume(struct machine *m, struct operation **op, struct err *err)
 
 	*op = NULL;
 	if (m->op != NULL)
-		return busy(m, err);
+		return machine_busy(m, err);
 	if (m->state == MACHINE_RUNNING)
 		return 0;
 	if (m->state != MACHINE_PAUSED)
-		return wrong_state(m, "resume", err);
+		return machine_wrong_state(m, "resume", err);
 	r = begin_op(m, "resume", false, op, err);
 	if (r == 0) {
+		m->asked = "resume";
 		machine_tell(m, "resume", "asked for by a person");
-		hv_resume(m->hv, paused_or_resumed, m);
+		hv_resume(m->hv, machine_asked, m);
 	}
 	return r;
 }
@@ -414,9 +428,9 @@ int machine_rm(struct machine *m, bool disks, struct operation **op, struct err 
 
 	*op = NULL;
 	if (m->op != NULL)
-		return busy(m, err);
+		return machine_busy(m, err);
 	if (machine_active(m) || m->state == MACHINE_BACKOFF)
-		return wrong_state(m, "remove", err);
+		return machine_wrong_state(m, "remove", err);
 	if (m->disk_path != NULL && !disks)
 		return err_set(err, -EBUSY,
 			"vm %s: it still has its disk %s; `drover rm %s --disks` deletes that too",

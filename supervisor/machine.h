@@ -14,6 +14,7 @@
 #include "supervisor/console.h"
 #include "supervisor/drover.h"
 #include "supervisor/image-job.h"
+#include "supervisor/operation.h"
 #include "supervisor/restart.h"
 
 enum machine_state {
@@ -103,11 +104,16 @@ struct machine {
 	bool want_before[2]; /* the two above, before a client's quit */
 	enum intent intent;
 	struct operation *op; /* what is being done; NULL: nothing */
+	const char *asked;    /* the verb of the operation that the hypervisor was asked for last */
 
 	struct hv *hv;
-	char *cgroup;        /* of the run; NULL: none */
-	uint64_t run_memory; /* bytes, of the run, whatever the configuration says now */
-	bool no_cgroup;      /* limits are asked for that nothing enforces */
+	char *cgroup;           /* of the run; NULL: none */
+	uint64_t run_memory;    /* bytes, of the run, whatever the configuration says now */
+	unsigned run_vcpus;     /* of a run that was resized; 0: as configured */
+	uint64_t memory_before; /* of the two, while they are being changed */
+	unsigned vcpus_before;
+	json_t *added; /* disks that came to the run: [{id, path, format, readonly, serial}]; or NULL */
+	bool no_cgroup;                            /* limits are asked for that nothing enforces */
 	struct cgroup_memory_events memory_events; /* of the run that ended */
 	struct hv_process left; /* by an earlier daemon, until it is taken up; pid 0: none */
 	bool process;           /* the hypervisor was spawned or adopted and has not exited */
@@ -198,6 +204,33 @@ int machine_pause(struct machine *m, struct operation **op, struct err *err);
 int machine_resume(struct machine *m, struct operation **op, struct err *err);
 /* Of a machine that does not run. Without disks only what is not a disk goes. */
 int machine_rm(struct machine *m, bool disks, struct operation **op, struct err *err);
+
+/* ---- machine-device.c: what is asked of a run ---- */
+int machine_reset(struct machine *m, struct operation **op, struct err *err);
+int machine_nmi(struct machine *m, struct operation **op, struct err *err);
+/* 0: as it is; memory in bytes. Until the run ends. */
+int machine_resize(
+	struct machine *m, unsigned vcpus, uint64_t memory, struct operation **op, struct err *err);
+/* The guest's memory as an ELF core, in m->dir; one for each boot. */
+char *machine_core_path(const struct machine *m); /* malloc'd, or NULL */
+int machine_dump(struct machine *m, struct operation **op, struct err *err);
+/*
+ * A disk for this run: {"path", "format" (raw), "readonly", "serial", "id"}. It goes with the run,
+ * the file stays.
+ */
+int machine_add_disk(struct machine *m, const json_t *disk, struct operation **op, struct err *err);
+/* One that was added to this run. */
+int machine_remove_disk(struct machine *m, const char *id, struct operation **op, struct err *err);
+/* The run has ended: what was added to it is no more. */
+void machine_forget_devices(struct machine *m);
+
+/* ---- machine.c: for those ---- */
+int machine_busy(const struct machine *m, struct err *err);
+int machine_wrong_state(const struct machine *m, const char *verb, struct err *err);
+int machine_begin_op(struct machine *m, const char *verb, operation_cancel_fn *cancel,
+	struct operation **op, struct err *err);
+
+hv_done_fn machine_asked; /* ends the operation of the verb m->asked */
 
 /* The one door for all that happens. */
 void machine_event(struct machine *m, enum machine_event ev);

@@ -31,6 +31,7 @@ static void machine_free(struct machine *m)
 	config_box_unref(m->run_box);
 	json_decref(m->applied);
 	json_decref(m->deferred);
+	json_decref(m->added);
 	json_decref(m->story);
 	json_decref(m->last_console);
 	free(m->cgroup);

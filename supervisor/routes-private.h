@@ -26,6 +26,10 @@ route_fn route_vms, route_vm, route_vm_why, route_vm_rm, route_vm_qmp;
 route_fn route_vm_start, route_vm_stop, route_vm_kill, route_vm_restart, route_vm_pause,
 	route_vm_resume;
 
+/* routes-device.c */
+route_fn route_vm_reset, route_vm_nmi, route_vm_dump, route_vm_resize, route_vm_disk_add,
+	route_vm_disk_remove, route_vm_counters, route_vm_screendump;
+
 /* routes-stream.c */
 route_fn route_vm_log, route_events;
 

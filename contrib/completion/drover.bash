@@ -13,11 +13,18 @@ _drover()
 	done
 	COMPREPLY=()
 	if [ ${#words[@]} = 0 ]; then
-		COMPREPLY=($(compgen -W 'list show start stop kill restart pause resume rm cancel ssh console log qmp hmp why events doctor check plan reload config pull image registry version help --socket --output --help --version' -- "$cur"))
+		COMPREPLY=($(compgen -W 'list show start stop kill restart pause resume reset nmi resize disk rm cancel ssh console log qmp hmp screendump dump stats why events doctor check plan reload config pull image registry version help --socket --output --help --version' -- "$cur"))
 		return
 	fi
 	verb=${words[0]}
 	case $verb in
+	disk)
+		if [ ${#words[@]} = 1 ]; then
+			COMPREPLY=($(compgen -W 'list add remove' -- "$cur"))
+			return
+		fi
+		verb="$verb ${words[1]}"
+		;;
 	image)
 		if [ ${#words[@]} = 1 ]; then
 			COMPREPLY=($(compgen -W 'list rm' -- "$cur"))
@@ -42,6 +49,12 @@ _drover()
 	'restart') opts='--wait --no-wait --timeout --help' names=1 ;;
 	'pause') opts='--wait --no-wait --timeout --help' names=1 ;;
 	'resume') opts='--wait --no-wait --timeout --help' names=1 ;;
+	'reset') opts='--wait --no-wait --timeout --help' names=1 ;;
+	'nmi') opts='--wait --no-wait --timeout --help' names=1 ;;
+	'resize') opts='--vcpus --memory --help' names=1 ;;
+	'disk list') opts='--help' names=1 ;;
+	'disk add') opts='--id --format --readonly --serial --help' names=1 files=1 ;;
+	'disk remove') opts='--help' names=1 ;;
 	'rm') opts='--disks --wait --no-wait --timeout --help' names=1 ;;
 	'cancel') opts='--id --wait --no-wait --timeout --help' names=1 ;;
 	'ssh') opts='--wait --help' names=1 ;;
@@ -49,6 +62,9 @@ _drover()
 	'log') opts='--boot --follow --help' names=1 ;;
 	'qmp') opts='--write --help' names=1 ;;
 	'hmp') opts='--write --help' names=1 ;;
+	'screendump') opts='--help' names=1 files=1 ;;
+	'dump') opts='--help' names=1 ;;
+	'stats') opts='--help' names=1 ;;
 	'why') opts='--help' names=1 ;;
 	'events') opts='--since --follow --help' names=1 ;;
 	'doctor') opts='--fix --help' ;;
