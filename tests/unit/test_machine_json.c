@@ -123,8 +123,8 @@ static void test_never_ran(void **state)
 	json_t *why = machine_why(m);
 
 	assert_keys(j, SUMMARY
-		" wanted nics accel machine memory vcpus kernel rootfs restart disk boot reboots error"
-		" ssh console monitor qmp log guest_id started capabilities health");
+		" wanted nics accel machine memory vcpus kernel rootfs restart disk added boot reboots error"
+		" ssh console monitor qmp core log guest_id started capabilities health");
 	assert_json(j, "state", "\"stopped\"");
 	assert_json(j, "conditions", "[]");
 	assert_json(j, "hypervisor", "\"qemu\"");
