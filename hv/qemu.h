@@ -1,7 +1,7 @@
 /*
  * hv/qemu.h - the parts of the QEMU backend: qemu-args.c (the command line), qemu.c (start,
  * adoption, end of a run), qemu-ops.c (pause, reset and their like), qemu-monitor.c (connections,
- * slow and lost ones), qemu-agent.c (the guest agent), qemu-events.c (what the monitor's events and
+ * slow and lost ones), qemu-agent.c (the guest agent), qemu-tap.c (its end of a TAP), qemu-events.c (what the monitor's events and
  * status words mean). Private to hv/.
  */
 #ifndef DROVER_HV_QEMU_H
@@ -84,6 +84,7 @@ struct qemu {
 	struct qemu_dump *dump;   /* under way, or NULL */
 	const char *const *buses; /* where devices can be added; NULL: QEMU's own choice */
 	uint64_t base_mib;        /* the memory it was started with */
+	struct list taps; /* qemu-tap.c */
 
 	unsigned handles; /* whose close callback has not come */
 	void (*closed)(void *arg);
@@ -192,6 +193,11 @@ void qemu_passthrough_write(struct hv *hv, bool write);
 int qemu_make_mux(struct qemu *q, struct err *err);
 /* Who of the clients caused this, if one did: NULL or his words; once. */
 const char *qemu_take_by(struct qemu *q, enum qmp_effect effect, char out[48]);
+
+/* qemu-tap.c: as in hv.h; and drops without a call what is under way. */
+
+int qemu_tap(struct hv *hv, const char *nic_id, hv_tap_fn *done, void *arg, struct err *err);
+void qemu_forget_taps(struct qemu *q);
 
 /* qemu-events.c */
 

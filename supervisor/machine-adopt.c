@@ -7,6 +7,7 @@
 #include "lib/log.h"
 #include "supervisor/machine.h"
 #include "supervisor/network.h"
+#include "supervisor/network-tap.h"
 #include "supervisor/faults.h"
 
 #define RETRY_MS 1000 /* until a process that could not be taken up is tried again */
@@ -57,6 +58,8 @@ static void take_up_later(struct machine *m, const struct err *err)
 	m->console = NULL;
 	hv_destroy(m->hv, NULL, NULL);
 	m->hv = NULL;
+	for (unsigned i = 0; i < m->nnics; i++)
+		network_tap_forget(&m->nics[i]);
 	deadline_set(&m->timer, RETRY_MS);
 	machine_adopt_finished(m);
 }

@@ -96,7 +96,7 @@ static bool is_degraded(const struct machine *m)
 	return false;
 }
 
-/* Somebody deleted a TAP under the hypervisor: only a restart brings the network back. */
+/* Somebody deleted a TAP under the hypervisor, and it could not be attached to another one. */
 static bool is_network_lost(const struct machine *m)
 {
 	for (unsigned i = 0; m->process && i < m->nnics; i++) {

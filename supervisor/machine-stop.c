@@ -10,6 +10,7 @@
 #include "lib/log.h"
 #include "supervisor/machine.h"
 #include "supervisor/network.h"
+#include "supervisor/network-tap.h"
 #include "supervisor/faults.h"
 
 #define AGENT_PING_MS 2000 /* an agent that takes longer is not waited for */
@@ -326,8 +327,10 @@ static void let_go(struct machine *m)
 	machine_forget_devices(m);
 	m->up_mono_ms = 0;
 	machine_leave_slot(m);
-	for (unsigned i = 0; i < m->nnics; i++)
+	for (unsigned i = 0; i < m->nnics; i++) {
 		network_close_tap(&m->nics[i]);
+		network_tap_forget(&m->nics[i]);
+	}
 }
 
 static void release_objects(struct machine *m)

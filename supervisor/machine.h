@@ -82,7 +82,9 @@ struct nic {
 	struct service *dnsmasq;
 	int tap_fd;  /* between its making and the spawn; else -1 */
 	int ifindex; /* of the TAP that the run uses; 0: not known */
-	bool lost;   /* somebody deleted that TAP: the hypervisor holds a dead one */
+	bool lost;   /* somebody deleted that TAP, and it could not be put back */
+	bool lost_told;
+	struct tap_mend *mend; /* supervisor/network-tap.c's */
 };
 
 struct machine {

@@ -11,6 +11,7 @@
 #include "netcfg/dnsmasq.h"
 #include "netcfg/sysctl.h"
 #include "supervisor/host-net.h"
+#include "supervisor/network-tap.h"
 #include "supervisor/service.h"
 #include "supervisor/faults.h"
 
@@ -151,7 +152,7 @@ static int make_tap(struct attach *a, struct nic *nic, struct err *err)
 		r = link_set_alias(m->d->nl, nic->tap, alias, err);
 	if (r == 0)
 		r = link_index(m->d->nl, nic->tap, &nic->ifindex, err);
-	nic->lost = false;
+	nic->lost = nic->lost_told = false;
 	free(alias);
 	return r;
 }
@@ -414,6 +415,7 @@ void network_release(struct machine *m)
 		service_destroy(m->nics[i].dnsmasq);
 		m->nics[i].dnsmasq = NULL;
 		network_close_tap(&m->nics[i]);
+		network_tap_forget(&m->nics[i]);
 	}
 }
 

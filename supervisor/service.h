@@ -42,6 +42,8 @@ int service_start(struct service *s, struct strv *argv, struct err *err);
  * for later starts. -ESRCH when there is none.
  */
 int service_adopt(struct service *s, struct strv *argv, struct err *err);
+/* Ends it and starts it again at once, without a word of its death; one that is down starts now. */
+void service_restart(struct service *s);
 bool service_up(const struct service *s);
 pid_t service_pid(const struct service *s); /* 0 when it is down */
 /*
