@@ -22,19 +22,13 @@ struct tap_mend {
 
 static int make_again(struct machine *m, struct nic *nic, const struct hv_tap *tap, struct err *err)
 {
-	char *alias = network_alias(m->d, m->owner);
-	int r = alias == NULL ? err_nomem(err) : 0;
-
 	/* The ledger has it still. */
+	int r = tap_attach(tap->fd, nic->tap, geteuid(), tap->vnet_hdr_len, err);
+
 	if (r == 0)
-		r = tap_attach(tap->fd, nic->tap, geteuid(), tap->vnet_hdr_len, err);
-	if (r == 0)
-		r = link_set_alias(m->d->nl, nic->tap, alias, err);
+		r = network_mark_tap(m, nic, err);
 	if (r == 0)
 		r = network_set_address(m->d, nic, err);
-	if (r == 0)
-		r = link_index(m->d->nl, nic->tap, &nic->ifindex, err);
-	free(alias);
 	/* Its sockets are bound to the link that is gone. */
 	if (r == 0 && nic->dnsmasq != NULL)
 		service_restart(nic->dnsmasq);
@@ -48,7 +42,6 @@ static void ended(struct tap_mend *t, const struct err *err)
 	t->under_way = false;
 	t->err.code = 0;
 	if (err == NULL) {
-		nic->lost = nic->lost_told = false;
 		t->wait = 0;
 		machine_tell(t->m, "network-back", "TAP %s was deleted and is back", nic->tap);
 	} else if (err->code == -ESRCH) {

@@ -139,22 +139,40 @@ static int record_tap(struct attach *a, struct nic *nic, struct err *err)
 	return ledger_add(a->m->d->ledger, a->m->owner, OBJECT_TAP, nic->tap, NULL, err);
 }
 
-static int make_tap(struct attach *a, struct nic *nic, struct err *err)
+/* From the hash that the name is: a guest that knows the host's end knows it again when it was made
+ * anew. fe: no guest of ours has such a MAC, and a bridge never takes it for its own. */
+static void host_mac(const struct nic *nic, char out[18])
 {
-	struct machine *m = a->m;
-	char *alias = network_alias(m->d, m->owner);
-	int r = alias == NULL ? err_nomem(err) : 0;
+	const char *h = nic->tap + strlen("tap") + 2;
 
-	if (r == 0)
-		r = tap_open(nic->tap, geteuid(), &nic->tap_fd, err);
+	snprintf(out, 18, "fe:%.2s:%.2s:%.2s:%.2s:%.2s", h, h + 2, h + 4, h + 6, h + 8);
+}
+
+int network_mark_tap(struct machine *m, struct nic *nic, struct err *err)
+{
+	char *alias = network_alias(m->d, m->owner), mac[18];
+	int r;
+
+	if (alias == NULL)
+		return err_nomem(err);
 	/* Whose it is can be seen even if the ledger is lost. */
-	if (r == 0)
-		r = link_set_alias(m->d->nl, nic->tap, alias, err);
+	r = link_set_alias(m->d->nl, nic->tap, alias, err);
+	free(alias);
+	if (r == 0 && is_our_tap(NULL, nic->tap)) {
+		host_mac(nic, mac);
+		r = link_set_mac(m->d->nl, nic->tap, mac, err);
+	}
 	if (r == 0)
 		r = link_index(m->d->nl, nic->tap, &nic->ifindex, err);
 	nic->lost = nic->lost_told = false;
-	free(alias);
 	return r;
+}
+
+static int make_tap(struct attach *a, struct nic *nic, struct err *err)
+{
+	int r = tap_open(nic->tap, geteuid(), &nic->tap_fd, err);
+
+	return r == 0 ? network_mark_tap(a->m, nic, err) : r;
 }
 
 struct ip4_prefix network_host_address(const struct nic *nic)

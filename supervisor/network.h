@@ -27,6 +27,8 @@ void network_release(struct machine *m);
 
 /* The alias of the TAPs of owner, "drover RUN_DIR vm/NAME": their sign. malloc'd, or NULL. */
 char *network_alias(struct drover *d, const char *owner);
+/* Gives a TAP that was just made, or made again, its alias and MAC; its number goes into nic. */
+int network_mark_tap(struct machine *m, struct nic *nic, struct err *err);
 /* The host's end of a nic's /30. */
 struct ip4_prefix network_host_address(const struct nic *nic);
 /* Address, up, and the link's own settings; what is so already is no error. */

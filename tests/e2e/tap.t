@@ -36,7 +36,7 @@ tap=$(vm web '.nics[0].tap') tap2=$(vm web '.nics[1].tap')
 boot=$(guest web cat /proc/sys/kernel/random/boot_id)
 address=$(vm web '.nics[0].addresses[0]') address=${address%%/*}
 look() { # what a TAP of ours is like, but for its number and counters
-	ip -d -o link show dev "$1" | sed 's/^[0-9]*: //; s/link\/ether [^ ]*//'
+	ip -d -o link show dev "$1" | sed 's/^[0-9]*: //'
 	ip -o -4 address show dev "$1" | awk '{ print $4 }'
 	cat "/sys/class/net/$1/ifalias" "/sys/class/net/$1/tun_flags" "/sys/class/net/$1/owner"
 	cat "/proc/sys/net/ipv4/conf/$1/rp_filter"
@@ -79,7 +79,7 @@ ip link del "$tap"
 ok 'two at once' wait_for 60 eval 'looks "$tap" && looks "$tap2"'
 ok 'the guest answers at the first' ssh_wait web
 neighbour() { # the guest's MAC, seen through the second TAP
-	ping -c 1 -W 2 "${address2}" >/dev/null
+	guest_at "$address2" true
 	ip neigh show dev "$tap2" | grep -i "lladdr $(vm web '.nics[1].mac')"
 }
 address2=$(vm web '.nics[1].addresses[0]') address2=${address2%%/*}

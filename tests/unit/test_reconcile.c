@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "hv/backend.h"
 #include "lib/file.h"
 #include "lib/json.h"
 #include "supervisor/reconcile-private.h"
@@ -354,14 +355,20 @@ static void test_limit(void **state)
 	end();
 }
 
-/* Deleted under the hypervisor: it cannot be brought back, and that is said once. Another TAP of
- * its name is not the one. */
+static void no_destroy(struct hv *hv, void (*closed)(void *arg), void *arg)
+{
+}
+
+/* Deleted under a hypervisor that cannot be given it again: that is said once. Another TAP of its
+ * name is not the one. */
 static void test_tap_lost(void **state)
 {
 	static const char lost[] =
 		"tap-lost " TAP " vm/web: the TAP was deleted, and the hypervisor "
-		"holds the deleted one: `drover restart web` is necessary to bring "
-		"it back\n";
+		"holds the deleted one: it could not be attached again: this hypervisor cannot be "
+		"given another TAP; `drover restart web` brings the network back\n";
+	static const struct hv_ops none = { .name = "none", .destroy = no_destroy };
+	static struct hv hv;
 	struct machine *m;
 	const char *first;
 
@@ -371,13 +378,20 @@ static void test_tap_lost(void **state)
 	run(RECONCILE_LOOK);
 	assert_int_not_equal(m->nics[0].ifindex, 0);
 	sh("ip link delete " TAP);
+	assert_non_null(strstr(run(RECONCILE_LOOK), "would be made and attached again"));
+	hv = (struct hv){ .ops = &none };
+	list_init(&hv.refusals);
+	m->hv = &hv;
 	assert_string_equal(run(RECONCILE_NOW), lost);
+	assert_string_equal(run(RECONCILE_LOOK), lost);
+	assert_string_equal(run(RECONCILE_AGED), lost);
 	assert_true(m->nics[0].lost);
 	make_tap();
 	assert_string_equal(run(RECONCILE_NOW), lost);
 	first = strstr(drover_rig_events(&w.r), "vm web network-lost\n");
 	assert_non_null(first);
 	assert_null(strstr(first + strlen("vm web network-lost"), "network-lost"));
+	m->hv = NULL;
 	end();
 }
 
