@@ -76,7 +76,7 @@ static void a_deleted_tap_is_attached_again(void **state)
 	assert_int_equal(tap_open("tap0123456789ab", 65534, &fd, &err), 0);
 	/* A queue of a TAP that is somewhere is left alone. */
 	assert_int_equal(tap_attach(fd, "tap0123456789ab", 65534, 12, &err), -EEXIST);
-	assert_non_null(strstr(err.msg, "moved or renamed (\"tap0123456789ab\")"));
+	assert_non_null(strstr(err.msg, "moved or renamed"));
 	assert_int_equal(tap_delete(nl, "tap0123456789ab", &err), 0);
 	assert_int_equal(ioctl(fd, TUNGETIFF, &req), -1);
 	assert_int_equal(errno, EBADFD);
