@@ -78,13 +78,14 @@ struct qemu {
 	struct deadline retry; /* connects again, or asks again while nothing is answered */
 	uint64_t retry_ms;
 	bool lost_told;
+	bool io_told;     /* which I/O error the guest stands still for */
 	struct list ops;  /* under way */
 	struct list rows; /* qemu-row.c */
 	struct list counters;
 	struct qemu_dump *dump;   /* under way, or NULL */
 	const char *const *buses; /* where devices can be added; NULL: QEMU's own choice */
 	uint64_t base_mib;        /* the memory it was started with */
-	struct list taps; /* qemu-tap.c */
+	struct list taps;         /* qemu-tap.c */
 
 	unsigned handles; /* whose close callback has not come */
 	void (*closed)(void *arg);

@@ -15,46 +15,18 @@
 #include "supervisor/faults.h"
 #include "supervisor/host-net.h"
 #include "supervisor/machine.h"
+#include "supervisor/machine-found.h"
 #include "supervisor/network.h"
 #include "supervisor/notify.h"
 #include "supervisor/pulse.h"
 #include "supervisor/reconcile.h"
 #include "supervisor/reload.h"
-#include "supervisor/routes.h"
 #include "supervisor/strays.h"
 
 struct loaded {
 	struct machine *m;
 	struct saved_process saved;
 };
-
-static int listen_api(struct daemon *dm, struct err *err)
-{
-	struct drover *d = &dm->d;
-	const struct drover_config *c = drover_config(d)->drover;
-	struct server_opts opts = {
-		.routes = routes, .nroutes = nroutes, .arg = d, .group = d->group
-	};
-	char *path = c->listen != NULL ? strdup(c->listen) : path_join(c->run_dir, "api.sock");
-	int r;
-
-	if (path == NULL)
-		return err_nomem(err);
-	r = inherit_listen(&dm->given, path, err);
-	/* The mode of the service manager's socket is in its unit. */
-	if (r == 0 && d->group != (gid_t)-1 && !dm->given.activated &&
-		chown(path, (uid_t)-1, d->group) < 0)
-		log_warn("%s: chown: %s (ignoring)", path, strerror(errno));
-	if (r == 0)
-		r = server_create(&dm->server, d->loop, dm->given.listen_fd, &opts, err);
-	if (r == 0)
-		log_info("droverd %s listens at %s", PACKAGE_VERSION, path);
-	if (r == 0)
-		dm->api_path = path;
-	else
-		free(path);
-	return r;
-}
 
 static void ready(struct drover *d)
 {
@@ -66,7 +38,7 @@ static void ready(struct drover *d)
 	fault_at("boot", "first-plan", NULL);
 	drover_apply_first(d);
 	fault_at("boot", "listen", NULL);
-	if (listen_api(dm, &err) < 0) {
+	if (daemon_listen(dm, &err) < 0) {
 		log_error("%s", err.msg);
 		dm->args.exit_status = 1;
 		daemon_leave(dm);
@@ -138,9 +110,26 @@ static void adopted(void *arg)
 		release_leftovers(&dm->d);
 }
 
+/* The marked processes are looked for when the first machine is met that needs it. */
+struct found {
+	bool looked;
+	struct marked *v;
+	size_t n;
+};
+
+static void look_for_processes(struct drover *d, struct found *f)
+{
+	struct err err;
+
+	if (!f->looked && marker_scan(d->run_dir, &f->v, &f->n, &err) < 0)
+		log_error("looking for processes of ours: %s", err.msg);
+	f->looked = true;
+}
+
 /* Every folder of state_dir/vm is a machine. */
 static size_t load_machines(struct drover *d, struct loaded **out)
 {
+	struct found found = { 0 };
 	char *dir_path = path_join(d->state_dir, "vm");
 	DIR *dir = dir_path != NULL ? opendir(dir_path) : NULL;
 	struct loaded *v = NULL;
@@ -162,8 +151,8 @@ static size_t load_machines(struct drover *d, struct loaded **out)
 		v = more;
 		v[n].m = m;
 		if (machine_load(m, &v[n].saved, &err) < 0) {
-			log_error("%s (its state is taken as unknown; its files stay)", err.msg);
-			v[n].saved = (struct saved_process){ .state = MACHINE_STOPPED };
+			look_for_processes(d, &found);
+			machine_found(m, found.v, found.n, err.msg, &v[n].saved);
 		}
 		/* Before any other event takes its number. */
 		if (v[n].saved.state == MACHINE_STOPPING)
@@ -173,6 +162,7 @@ static size_t load_machines(struct drover *d, struct loaded **out)
 	if (dir != NULL)
 		closedir(dir);
 	free(dir_path);
+	marked_free(found.v, found.n);
 	*out = v;
 	return n;
 }

@@ -5,7 +5,7 @@
 #include "lib/clock.h"
 #include "lib/file.h"
 #include "lib/log.h"
-#include "supervisor/machine.h"
+#include "supervisor/machine-space.h"
 #include "supervisor/network.h"
 #include "supervisor/network-tap.h"
 #include "supervisor/faults.h"
@@ -89,6 +89,7 @@ static void adopted(void *arg, const struct err *err)
 	events_emit(m->d->events, "vm", m->name, "adopted", NULL);
 	fault_at("adopt", "network", NULL);
 	network_adopt(m);
+	machine_space_status(m);
 	switch (hv_status(m->hv)) {
 	case HV_STATUS_RUNNING:
 		machine_event(m, EV_UP);

@@ -102,7 +102,7 @@ void machine_start_next(struct machine *m, const struct err *err)
 
 /* ---- the beginning ---- */
 
-static int set_nics(struct machine *m, struct err *err)
+int machine_set_nics(struct machine *m, struct err *err)
 {
 	const char *run_id = drover_config(m->d)->drover->run_id;
 
@@ -171,7 +171,7 @@ void machine_begin_prepare(struct machine *m)
 	machine_adopt_finished(m);
 	if (m->story == NULL || json_array_size(m->story) == 0)
 		machine_tell(m, "start", "started again");
-	if (set_nics(m, &err) < 0 || machine_save(m, &err) < 0) {
+	if (machine_set_nics(m, &err) < 0 || machine_save(m, &err) < 0) {
 		start_failed(m, &err);
 		return;
 	}

@@ -8,7 +8,7 @@
 #include "lib/clock.h"
 #include "lib/json.h"
 #include "lib/log.h"
-#include "supervisor/machine.h"
+#include "supervisor/machine-space.h"
 #include "supervisor/network.h"
 #include "supervisor/network-tap.h"
 #include "supervisor/faults.h"
@@ -121,6 +121,14 @@ static const char *stop_point(size_t i)
 }
 const struct fault_table stop_faults = { "stop", stop_point, FAULT_BIT(STEP_KILL) - 1 };
 
+/* A guest whose disk was full may have room now. */
+static bool stands_still(const struct machine *m)
+{
+	enum hv_status status = hv_status(m->hv);
+
+	return status == HV_STATUS_PAUSED || status == HV_STATUS_IO_ERROR;
+}
+
 static void run_step(struct machine *m)
 {
 	json_t *more = json_object();
@@ -140,7 +148,7 @@ static void run_step(struct machine *m)
 	case STEP_AGENT:
 		/* The other half is for the power button, should it come to that. */
 		deadline_set(&m->timer, guest_time(m) / 2);
-		if (hv_status(m->hv) == HV_STATUS_PAUSED)
+		if (stands_still(m))
 			hv_resume(m->hv, resumed_for_agent, m);
 		else
 			ask_agent(m, "guest-ping", AGENT_PING_MS, agent_there);
@@ -148,7 +156,7 @@ static void run_step(struct machine *m)
 	case STEP_GUEST:
 		deadline_set(&m->timer, guest_time(m));
 		/* A guest that does not run cannot heed its power button. */
-		if (hv_status(m->hv) == HV_STATUS_PAUSED)
+		if (stands_still(m))
 			hv_resume(m->hv, resumed_for_stop, m);
 		else
 			hv_powerdown(m->hv, sent, m);
@@ -325,6 +333,7 @@ static void let_go(struct machine *m)
 	hv_destroy(m->hv, NULL, NULL);
 	m->hv = NULL;
 	machine_forget_devices(m);
+	machine_space_forget(m);
 	m->up_mono_ms = 0;
 	machine_leave_slot(m);
 	for (unsigned i = 0; i < m->nnics; i++) {

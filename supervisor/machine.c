@@ -1,5 +1,6 @@
 /* What is asked of one machine, and the door for all that happens: supervisor/machine.h. */
 #include "supervisor/machine.h"
+#include "supervisor/machine-space.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -338,8 +339,10 @@ int machine_pause(struct machine *m, struct operation **op, struct err *err)
 	*op = NULL;
 	if (m->op != NULL)
 		return machine_busy(m, err);
-	if (m->state == MACHINE_PAUSED)
+	if (m->state == MACHINE_PAUSED) {
+		machine_space_hold(m, true);
 		return 0;
+	}
 	if (m->state != MACHINE_RUNNING)
 		return machine_wrong_state(m, "pause", err);
 	r = begin_op(m, "pause", false, op, err);
@@ -365,6 +368,7 @@ int machine_resume(struct machine *m, struct operation **op, struct err *err)
 	r = begin_op(m, "resume", false, op, err);
 	if (r == 0) {
 		m->asked = "resume";
+		machine_space_hold(m, false);
 		machine_tell(m, "resume", "asked for by a person");
 		hv_resume(m->hv, machine_asked, m);
 	}

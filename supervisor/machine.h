@@ -121,6 +121,7 @@ struct machine {
 	bool process;           /* the hypervisor was spawned or adopted and has not exited */
 	struct console *console;
 	struct health *health; /* of a machine that is up and has checks */
+	struct space *space;   /* supervisor/machine-space.c's; NULL: no I/O error yet */
 	struct nic nics[NICS_MAX];
 	unsigned nnics;
 	bool has_slot; /* counted in d->starting */
