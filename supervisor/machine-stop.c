@@ -14,6 +14,7 @@
 
 #define AGENT_PING_MS 2000 /* an agent that takes longer is not waited for */
 #define QUIT_MS       5000 /* for the hypervisor to end after quit, and after SIGTERM */
+#define KILL_AGAIN_MS 1000 /* until a SIGKILL that could not be sent is tried again */
 
 /* ---- shutdown escalates ---- */
 
@@ -41,7 +42,7 @@ static void sent(void *arg, const struct err *err)
 	if (err != NULL && m->process && m->state == MACHINE_STOPPING) {
 		machine_tell(
 			m, "stop-step", "%s failed: %s", step_names[m->shutdown_step], err->msg);
-		deadline_set(&m->timer, 0);
+		deadline_set(&m->timer, m->shutdown_step < STEP_KILL ? 0 : KILL_AGAIN_MS);
 	}
 }
 
@@ -118,7 +119,7 @@ static const char *stop_point(size_t i)
 {
 	return i < ARRAY_LEN(words) ? words[i] : NULL;
 }
-const struct fault_table stop_faults = { "stop", stop_point, FAULT_BIT(STEP_KILL) - 1 };
+const struct fault_table stop_faults = { "stop", stop_point, FAULT_ALL };
 
 static void run_step(struct machine *m)
 {
@@ -161,16 +162,23 @@ static void run_step(struct machine *m)
 		hv_kill(m->hv, SIGTERM);
 		break;
 	case STEP_KILL:
-		hv_kill(m->hv, SIGKILL);
+		/* There is no next step: it is only tried again. */
+		deadline_cancel(&m->timer);
+		r = hv_kill(m->hv, SIGKILL);
+		if (r < 0 && r != -ESRCH) {
+			err_errno(&err, r, "process %d", (int)hv_process(m->hv)->pid);
+			sent(m, &err);
+		}
 		break;
 	}
 }
 
 void machine_shutdown_next(struct machine *m)
 {
-	if (!m->process || m->shutdown_step >= STEP_KILL)
+	if (!m->process)
 		return;
-	m->shutdown_step++;
+	if (m->shutdown_step < STEP_KILL)
+		m->shutdown_step++;
 	run_step(m);
 }
 

@@ -166,6 +166,7 @@ struct machine {
 	bool removing;                 /* by machine_rm() */
 	struct deadline save_timer;    /* armed for the loop's next turn when there is to do: */
 	bool unsaved;                  /* the state file is to be written */
+	bool save_failed;              /* it could not be, and is tried again */
 	enum save save, syncing;       /* it is to be fsynced; its fsync is under way */
 	bool op_cancelled;             /* m->op was, by who asked for it */
 	bool op_ending;                /* m->op ends with op_error once its state is saved */

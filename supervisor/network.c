@@ -379,32 +379,43 @@ void network_close_tap(struct nic *nic)
 	nic->tap_fd = -1;
 }
 
+int network_adopt_nic(struct machine *m, struct nic *nic, struct err *err)
+{
+	struct strv argv = { 0 };
+	int r = fault_at("adopt", "network", err);
+
+	/* Of an attempt before; a process that it watches lives on. */
+	service_destroy(nic->dnsmasq);
+	nic->dnsmasq = NULL;
+	if (r == 0)
+		r = dnsmasq_create(m, nic, err);
+	if (r == 0)
+		r = dnsmasq_argv(m, nic, &argv, err);
+	if (r == 0)
+		r = service_adopt(nic->dnsmasq, &argv, err);
+	/* It died while nobody looked. */
+	if (r == -ESRCH) {
+		r = dnsmasq_argv(m, nic, &argv, err);
+		if (r == 0)
+			r = service_start(nic->dnsmasq, &argv, err);
+	}
+	strv_finish(&argv);
+	return r;
+}
+
 void network_adopt(struct machine *m)
 {
 	struct err err;
 
 	for (unsigned i = 0; i < m->nnics; i++) {
 		struct nic *nic = &m->nics[i];
-		struct strv argv = { 0 };
-		int r;
 
 		if (nic->net.len == 0)
 			continue;
 		m->d->host_ready = true;
-		r = dnsmasq_create(m, nic, &err);
-		if (r == 0)
-			r = dnsmasq_argv(m, nic, &argv, &err);
-		if (r == 0)
-			r = service_adopt(nic->dnsmasq, &argv, &err);
-		/* It died while nobody looked. */
-		if (r == -ESRCH) {
-			r = dnsmasq_argv(m, nic, &argv, &err);
-			if (r == 0)
-				r = service_start(nic->dnsmasq, &argv, &err);
-		}
-		strv_finish(&argv);
-		if (r < 0)
-			log_msg(LOG_LVL_ERROR, m->name, "%s", err.msg);
+		if (network_adopt_nic(m, nic, &err) < 0)
+			log_msg(LOG_LVL_ERROR, m->name, "%s (the reconciler tries it again)",
+				err.msg);
 	}
 }
 
