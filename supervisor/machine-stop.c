@@ -105,10 +105,26 @@ static void resumed_for_agent(void *arg, const struct err *err)
 /* What is left of the time that the guest may take. */
 static uint64_t guest_time(const struct machine *m)
 {
-	uint64_t all = m->cfg != NULL ? m->cfg->stop_timeout : m->run_cfg->stop_timeout;
+	uint64_t all = m->guest_time_given ? m->guest_time_ms
+		       : m->cfg != NULL    ? m->cfg->stop_timeout
+					   : m->run_cfg->stop_timeout;
 	uint64_t spent = clock_mono_ms() - m->shutdown_mono_ms;
 
 	return all > spent ? all - spent : 0;
+}
+
+void machine_give_guest_time(struct machine *m, uint64_t ms, bool only_less)
+{
+	bool shutting_down = m->process && m->state == MACHINE_STOPPING &&
+			     m->shutdown_step <= STEP_GUEST;
+
+	/* Of a stop that has gone on to harder steps nothing is left to be given. */
+	if (only_less && (!shutting_down || guest_time(m) <= ms))
+		return;
+	m->guest_time_given = true;
+	m->guest_time_ms = ms + (shutting_down ? clock_mono_ms() - m->shutdown_mono_ms : 0);
+	if (shutting_down)
+		deadline_set(&m->timer, m->shutdown_step == STEP_AGENT ? ms / 2 : ms);
 }
 
 /* ---- the steps ---- */
@@ -367,6 +383,7 @@ void machine_begin_teardown(struct machine *m)
 	if (m->process || m->tearing_down)
 		return;
 	m->tearing_down = true;
+	m->guest_time_given = false;
 	deadline_cancel(&m->timer);
 	deadline_cancel(&m->panic_timer);
 	for (size_t i = 0; i < ARRAY_LEN(teardown_steps); i++) {
