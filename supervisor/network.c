@@ -352,6 +352,17 @@ static void attach_stalled(void *arg)
 	attach_run(a);
 }
 
+/* A teardown that could not end the dnsmasq of the last run has left it to us. */
+static void old_dnsmasq_gone(void *arg)
+{
+	struct attach *a = arg;
+	struct nic *nic = &a->m->nics[a->i];
+
+	service_destroy(nic->dnsmasq);
+	nic->dnsmasq = NULL;
+	attach_run(a);
+}
+
 void network_attach(struct machine *m, unsigned i, network_done_fn *done, void *arg)
 {
 	struct attach *a = calloc(1, sizeof(*a));
@@ -365,7 +376,10 @@ void network_attach(struct machine *m, unsigned i, network_done_fn *done, void *
 	*a = (struct attach){ .m = m, .i = i, .done = done, .arg = arg };
 	deadline_init(&a->soon, m->d->loop, attach_failed, a);
 	if (network_of(m, &m->nics[i]) != NULL) {
-		attach_run(a);
+		if (m->nics[i].dnsmasq != NULL)
+			service_stop(m->nics[i].dnsmasq, old_dnsmasq_gone, a);
+		else
+			attach_run(a);
 		return;
 	}
 	err_set(&a->err, -ENOENT, "the network is not configured");

@@ -325,7 +325,7 @@ round_release_fail() { # an object cannot be released with $2: whoever comes nex
 			{ fail "$1 $2: starts over what is left" "$(api GET /vms/m)"; return; }
 		;;
 	EPERM) # a person
-		api POST /doctor >/dev/null
+		api POST '/doctor?fix=1' >/dev/null
 		;;
 	*) # the next daemon
 		kill -9 "$DROVERD"
