@@ -115,7 +115,7 @@ const struct difference_row difference_rows[DIFF_KINDS] = {
 	[DIFF_LINK]     = { "link", false, 60, "put back", "put back", mend_link },
 	[DIFF_SETTING]  = { "sysctl", false, 6, "set again", "set again", mend_setting },
 	[DIFF_FIREWALL] = { "nft-table", false, 12, "made again", "made again", mend_firewall },
-	[DIFF_SERVICE]  = { "process", false, 60, "started or found again",
+	[DIFF_SERVICE]  = { "process", false, 0, "started or found again",
 			    "started or found again", mend_service },
 };
 /* clang-format on */

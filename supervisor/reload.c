@@ -252,7 +252,8 @@ static bool checks_changed(const struct plan_action *a)
 
 static bool limits_changed(const struct plan_action *a)
 {
-	static const char *const keys[] = { "memory_limit", "memory_overhead", "cpu_limit",
+	static const char *const keys[] = { "memory_limit", "memory_overhead", "memory_high",
+		"io_read_limit", "io_write_limit", "io_read_ops", "io_write_ops", "cpu_limit",
 		"cpu_weight", "io_weight", "pids_limit" };
 
 	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
