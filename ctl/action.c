@@ -145,12 +145,12 @@ int verb_resume(struct ctl *c)
 
 int verb_reset(struct ctl *c)
 {
-	return act(c, &(struct action){ "reset", "reset", false });
+	return act(c, &(struct action){ "reset", "reset", false, false });
 }
 
 int verb_nmi(struct ctl *c)
 {
-	return act(c, &(struct action){ "nmi", "interrupted", false });
+	return act(c, &(struct action){ "nmi", "interrupted", false, false });
 }
 
 int verb_rm(struct ctl *c)
