@@ -116,6 +116,11 @@ is "$(steps_of plain "$seq")" 'power-button quit' 'then it is stopped harder'
 is "$(drover stop --timeout=-1 plain >/dev/null 2>&1; echo $?)" 2 'less than no time is a mistake'
 is "$(post '/vms/plain/stop?timeout=soon' | jq -r .error.code)" invalid 'by the API as well'
 
+# A machine that there is not has no events; that is said.
+out=$(drover events nope 2>&1)
+is $? 3 'events of a machine that there is not: exit status 3'
+like "$out" "there is no machine 'nope'" 'by name'
+
 # Cancelled wherever a start waits.
 cancelled() { # cancelled NAME STEP
 	local id
