@@ -158,13 +158,20 @@ static uint64_t event_ms(const json_t *event)
 
 /*
  * SeaBIOS, entered a second time, resets the machine once or twice more to get its ROM mapped back
- * (tried on 7.2: within 50 ms). These look like the guest's own, and are part of the first.
+ * (tried on 7.2: within 50 ms). These look like the guest's own, and are part of the first. Whoever
+ * has said something on the console since then has come further than that: it is the guest's own.
  */
 static bool is_echo(struct qemu *q, const json_t *event)
 {
 	uint64_t at = event_ms(event);
+	bool spoken;
 
-	if (at >= q->reset_at && at - q->reset_at < QEMU_RESET_SETTLE_MS)
+	/* What it said before this event has been written to the socket. */
+	if (q->console != NULL)
+		serial_drain(q->console);
+	spoken = q->spoken;
+	q->spoken = false;
+	if (!spoken && at >= q->reset_at && at - q->reset_at < QEMU_RESET_SETTLE_MS)
 		return true;
 	q->reset_at = at;
 	return false;

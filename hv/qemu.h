@@ -64,6 +64,7 @@ struct qemu {
 	bool reboot_is_exit;
 	struct deadline settle; /* after our reset, until a reboot is an exit again */
 	uint64_t reset_at;      /* the last reset, in QEMU's time */
+	bool spoken;            /* the guest has, on its console, since then */
 
 	/* The start or adoption under way. */
 	struct deadline ready;

@@ -25,7 +25,7 @@ static const char *adopt_point(size_t i)
 
 	return i < ARRAY_LEN(points) ? points[i] : NULL;
 }
-const struct fault_table adopt_faults = { "adopt", adopt_point, FAULT_BIT(0) | FAULT_BIT(1) };
+const struct fault_table adopt_faults = { "adopt", adopt_point, FAULT_ALL };
 
 void machine_adopt_finished(struct machine *m)
 {
@@ -87,7 +87,6 @@ static void adopted(void *arg, const struct err *err)
 	machine_cgroup_apply(m);
 	m->up_mono_ms = clock_mono_ms() - (clock_unix_ms() - m->run_started_ms);
 	events_emit(m->d->events, "vm", m->name, "adopted", NULL);
-	fault_at("adopt", "network", NULL);
 	network_adopt(m);
 	machine_space_status(m);
 	switch (hv_status(m->hv)) {

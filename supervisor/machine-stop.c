@@ -15,6 +15,7 @@
 
 #define AGENT_PING_MS 2000 /* an agent that takes longer is not waited for */
 #define QUIT_MS       5000 /* for the hypervisor to end after quit, and after SIGTERM */
+#define KILL_AGAIN_MS 1000 /* until a SIGKILL that could not be sent is tried again */
 
 /* ---- shutdown escalates ---- */
 
@@ -42,7 +43,7 @@ static void sent(void *arg, const struct err *err)
 	if (err != NULL && m->process && m->state == MACHINE_STOPPING) {
 		machine_tell(
 			m, "stop-step", "%s failed: %s", step_names[m->shutdown_step], err->msg);
-		deadline_set(&m->timer, 0);
+		deadline_set(&m->timer, m->shutdown_step < STEP_KILL ? 0 : KILL_AGAIN_MS);
 	}
 }
 
@@ -105,10 +106,26 @@ static void resumed_for_agent(void *arg, const struct err *err)
 /* What is left of the time that the guest may take. */
 static uint64_t guest_time(const struct machine *m)
 {
-	uint64_t all = m->cfg != NULL ? m->cfg->stop_timeout : m->run_cfg->stop_timeout;
+	uint64_t all = m->guest_time_given ? m->guest_time_ms
+		       : m->cfg != NULL    ? m->cfg->stop_timeout
+					   : m->run_cfg->stop_timeout;
 	uint64_t spent = clock_mono_ms() - m->shutdown_mono_ms;
 
 	return all > spent ? all - spent : 0;
+}
+
+void machine_give_guest_time(struct machine *m, uint64_t ms, bool only_less)
+{
+	bool shutting_down = m->process && m->state == MACHINE_STOPPING &&
+			     m->shutdown_step <= STEP_GUEST;
+
+	/* Of a stop that has gone on to harder steps nothing is left to be given. */
+	if (only_less && (!shutting_down || guest_time(m) <= ms))
+		return;
+	m->guest_time_given = true;
+	m->guest_time_ms = ms + (shutting_down ? clock_mono_ms() - m->shutdown_mono_ms : 0);
+	if (shutting_down)
+		deadline_set(&m->timer, m->shutdown_step == STEP_AGENT ? ms / 2 : ms);
 }
 
 /* ---- the steps ---- */
@@ -119,7 +136,7 @@ static const char *stop_point(size_t i)
 {
 	return i < ARRAY_LEN(words) ? words[i] : NULL;
 }
-const struct fault_table stop_faults = { "stop", stop_point, FAULT_BIT(STEP_KILL) - 1 };
+const struct fault_table stop_faults = { "stop", stop_point, FAULT_ALL };
 
 /* A guest whose disk was full may have room now. */
 static bool stands_still(const struct machine *m)
@@ -170,16 +187,23 @@ static void run_step(struct machine *m)
 		hv_kill(m->hv, SIGTERM);
 		break;
 	case STEP_KILL:
-		hv_kill(m->hv, SIGKILL);
+		/* There is no next step: it is only tried again. */
+		deadline_cancel(&m->timer);
+		r = hv_kill(m->hv, SIGKILL);
+		if (r < 0 && r != -ESRCH) {
+			err_errno(&err, r, "process %d", (int)hv_process(m->hv)->pid);
+			sent(m, &err);
+		}
 		break;
 	}
 }
 
 void machine_shutdown_next(struct machine *m)
 {
-	if (!m->process || m->shutdown_step >= STEP_KILL)
+	if (!m->process)
 		return;
-	m->shutdown_step++;
+	if (m->shutdown_step < STEP_KILL)
+		m->shutdown_step++;
 	run_step(m);
 }
 
@@ -371,6 +395,7 @@ void machine_begin_teardown(struct machine *m)
 	if (m->process || m->tearing_down)
 		return;
 	m->tearing_down = true;
+	m->guest_time_given = false;
 	deadline_cancel(&m->timer);
 	deadline_cancel(&m->panic_timer);
 	for (size_t i = 0; i < ARRAY_LEN(teardown_steps); i++) {

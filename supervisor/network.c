@@ -371,6 +371,17 @@ static void attach_stalled(void *arg)
 	attach_run(a);
 }
 
+/* A teardown that could not end the dnsmasq of the last run has left it to us. */
+static void old_dnsmasq_gone(void *arg)
+{
+	struct attach *a = arg;
+	struct nic *nic = &a->m->nics[a->i];
+
+	service_destroy(nic->dnsmasq);
+	nic->dnsmasq = NULL;
+	attach_run(a);
+}
+
 void network_attach(struct machine *m, unsigned i, network_done_fn *done, void *arg)
 {
 	struct attach *a = calloc(1, sizeof(*a));
@@ -384,7 +395,10 @@ void network_attach(struct machine *m, unsigned i, network_done_fn *done, void *
 	*a = (struct attach){ .m = m, .i = i, .done = done, .arg = arg };
 	deadline_init(&a->soon, m->d->loop, attach_failed, a);
 	if (network_of(m, &m->nics[i]) != NULL) {
-		attach_run(a);
+		if (m->nics[i].dnsmasq != NULL)
+			service_stop(m->nics[i].dnsmasq, old_dnsmasq_gone, a);
+		else
+			attach_run(a);
 		return;
 	}
 	err_set(&a->err, -ENOENT, "the network is not configured");
@@ -398,32 +412,43 @@ void network_close_tap(struct nic *nic)
 	nic->tap_fd = -1;
 }
 
+int network_adopt_nic(struct machine *m, struct nic *nic, struct err *err)
+{
+	struct strv argv = { 0 };
+	int r = fault_at("adopt", "network", err);
+
+	/* Of an attempt before; a process that it watches lives on. */
+	service_destroy(nic->dnsmasq);
+	nic->dnsmasq = NULL;
+	if (r == 0)
+		r = dnsmasq_create(m, nic, err);
+	if (r == 0)
+		r = dnsmasq_argv(m, nic, &argv, err);
+	if (r == 0)
+		r = service_adopt(nic->dnsmasq, &argv, err);
+	/* It died while nobody looked. */
+	if (r == -ESRCH) {
+		r = dnsmasq_argv(m, nic, &argv, err);
+		if (r == 0)
+			r = service_start(nic->dnsmasq, &argv, err);
+	}
+	strv_finish(&argv);
+	return r;
+}
+
 void network_adopt(struct machine *m)
 {
 	struct err err;
 
 	for (unsigned i = 0; i < m->nnics; i++) {
 		struct nic *nic = &m->nics[i];
-		struct strv argv = { 0 };
-		int r;
 
 		if (nic->net.len == 0)
 			continue;
 		m->d->host_ready = true;
-		r = dnsmasq_create(m, nic, &err);
-		if (r == 0)
-			r = dnsmasq_argv(m, nic, &argv, &err);
-		if (r == 0)
-			r = service_adopt(nic->dnsmasq, &argv, &err);
-		/* It died while nobody looked. */
-		if (r == -ESRCH) {
-			r = dnsmasq_argv(m, nic, &argv, &err);
-			if (r == 0)
-				r = service_start(nic->dnsmasq, &argv, &err);
-		}
-		strv_finish(&argv);
-		if (r < 0)
-			log_msg(LOG_LVL_ERROR, m->name, "%s", err.msg);
+		if (network_adopt_nic(m, nic, &err) < 0)
+			log_msg(LOG_LVL_ERROR, m->name, "%s (the reconciler tries it again)",
+				err.msg);
 	}
 }
 

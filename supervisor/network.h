@@ -22,6 +22,8 @@ void network_close_tap(struct nic *nic);
 /* For an adopted machine: watches the dnsmasq that an earlier daemon started, starts a new one
  * where it is gone. */
 void network_adopt(struct machine *m);
+/* The same for one nic, whether it was tried before or not. */
+int network_adopt_nic(struct machine *m, struct nic *nic, struct err *err);
 /* Lets go of the services of m's nics; they live on. */
 void network_release(struct machine *m);
 

@@ -11,6 +11,7 @@
 #include "supervisor/network.h"
 #include "supervisor/network-tap.h"
 #include "supervisor/reconcile-private.h"
+#include "supervisor/service.h"
 
 #define HOUR_MS      (3600 * (uint64_t)1000)
 #define LOST_LOOK_MS 20
@@ -115,6 +116,14 @@ static int mend_link(struct pass *p, struct difference *diff, struct err *err)
 	return nic != NULL ? network_set_address(p->r->d, nic, err) : 0;
 }
 
+static int mend_service(struct pass *p, struct difference *diff, struct err *err)
+{
+	struct machine *m = machine_find(p->r->d, diff->owner + strlen("vm/"));
+	struct nic *nic = nic_of(p->r->d, diff);
+
+	return m != NULL && nic != NULL ? network_adopt_nic(m, nic, err) : 0;
+}
+
 static int mend_setting(struct pass *p, struct difference *diff, struct err *err)
 {
 	return host_net_set_again(p->r->d, reconcile_rp_filter_all(p->r->d), err);
@@ -139,7 +148,8 @@ const struct difference_row difference_rows[DIFF_KINDS] = {
 	[DIFF_LINK]     = { "link", false, 60, "put back", "put back", mend_link },
 	[DIFF_SETTING]  = { "sysctl", false, 6, "set again", "set again", mend_setting },
 	[DIFF_FIREWALL] = { "nft-table", false, 12, "made again", "made again", mend_firewall },
-	[DIFF_SERVICE]  = { "process", false, 0, NULL, NULL, NULL },
+	[DIFF_SERVICE]  = { "process", false, 0, "started or found again",
+			    "started or found again", mend_service },
 };
 /* clang-format on */
 
@@ -268,12 +278,20 @@ static bool still_unowned(struct pass *p, const struct difference *diff)
 	}
 }
 
+/* service.c starts it again by itself, after a while. */
+static bool service_is_waiting(struct pass *p, const struct difference *diff)
+{
+	const struct nic *nic = nic_of(p->r->d, diff);
+
+	return nic != NULL && nic->dnsmasq != NULL && service_waits(nic->dnsmasq);
+}
+
 /* false: nothing is to be done; diff->action says why. */
 static bool shall_mend(struct pass *p, struct difference *diff)
 {
 	const struct difference_row *row = &difference_rows[diff->kind];
 
-	if (diff->kind == DIFF_SERVICE) {
+	if (diff->kind == DIFF_SERVICE && service_is_waiting(p, diff)) {
 		set_action(p, diff, strdup("it is being started again"));
 	} else if (is_known_lost(p, diff)) {
 		return false;

@@ -255,6 +255,11 @@ bool service_up(const struct service *s)
 	return s->child != NULL;
 }
 
+bool service_waits(const struct service *s)
+{
+	return s->child == NULL && deadline_armed(&s->timer);
+}
+
 pid_t service_pid(const struct service *s)
 {
 	return s->child != NULL ? child_pid(s->child) : 0;
