@@ -75,5 +75,5 @@ int main(void)
 		cmocka_unit_test(test_own_priority_is_not_inherited),
 	};
 
-	return run_tests(tests);
+	return cmocka_run_group_tests(tests, NULL, NULL);
 }
