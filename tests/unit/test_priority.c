@@ -27,7 +27,7 @@ static int raised_from(int nice)
 		pthread_t thread;
 		int r, other = -100;
 
-		if (nice != 0 && setpriority(PRIO_PROCESS, 0, nice) < 0)
+		if (setpriority(PRIO_PROCESS, 0, nice) < 0)
 			_exit(77);
 		r = priority_raise(&err);
 		/* EPERM is an answer; then it has what it had. */
@@ -50,12 +50,20 @@ static int raised_from(int nice)
 
 static void test_goes_first(void **state)
 {
-	assert_int_equal(raised_from(0), 0);
+	int r = raised_from(0);
+
+	if (r == 77)
+		skip(); /* we are behind others, and may not change it */
+	assert_int_equal(r, 0);
 }
 
 static void test_stays_behind(void **state)
 {
-	assert_int_equal(raised_from(5), 0);
+	int r = raised_from(15);
+
+	if (r == 77)
+		skip();
+	assert_int_equal(r, 0);
 }
 
 static void test_own_priority_is_not_inherited(void **state)
@@ -63,7 +71,7 @@ static void test_own_priority_is_not_inherited(void **state)
 	int r = raised_from(-3);
 
 	if (r == 77)
-		skip(); /* may not have one */
+		skip(); /* we may not have one */
 	assert_int_equal(r, 0);
 }
 
