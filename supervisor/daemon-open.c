@@ -138,6 +138,7 @@ int daemon_open(struct daemon *dm, struct config *c, struct err *err)
 		list_init(&d->machine_buckets[i]);
 	list_init(&d->registries);
 	list_init(&d->image_jobs);
+	list_init(&d->begin_queue);
 	list_init(&d->start_queue);
 	list_init(&d->after_queue);
 	d->started_ms = clock_unix_ms();

@@ -87,7 +87,7 @@ struct nic {
 
 struct machine {
 	struct list entry, bucket;
-	struct list queue; /* in d->start_queue or d->after_queue */
+	struct list queue; /* in d->begin_queue, d->after_queue or d->start_queue */
 	struct drover *d;
 	char *name;
 	char *owner;                   /* in the ledger: "vm/NAME" */
