@@ -3,10 +3,12 @@
 #include <errno.h>
 #include <sched.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "lib/file.h"
 #include "lib/util.h"
 
 #define NICE (-10)
@@ -40,6 +42,22 @@ static int set(int nice)
 	return syscall(SYS_sched_setattr, 0, &attr, 0) < 0 ? -errno : 0;
 }
 
+/*
+ * Where sched_autogroup_enabled is 1 and no cgroup has a share of the processors, the sessions
+ * share them, and a nice value counts inside of its session alone (sched(7), "The autogroup
+ * feature"). Ours if we lead it: a shell's belongs to others, too. Who of our children calls
+ * setsid() is in a group of its own and has none of this.
+ */
+static void raise_session(void)
+{
+	char text[8];
+
+	if (getsid(0) != getpid())
+		return;
+	snprintf(text, sizeof(text), "%d", NICE);
+	file_write_proc("/proc/self/autogroup", text, NULL); /* where there is such a thing */
+}
+
 int priority_raise(struct err *err)
 {
 	int now, r;
@@ -52,5 +70,7 @@ int priority_raise(struct err *err)
 	r = set(MIN(now, NICE));
 	if (r < 0)
 		set(now);
+	else
+		raise_session();
 	return r < 0 ? err_errno(err, r, "nice %d", NICE) : 0;
 }

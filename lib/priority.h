@@ -8,6 +8,9 @@
 #include "lib/err.h"
 
 /*
+ * Our session, if we lead it, goes before others as well: long work is for children with one of their
+ * own (child_spec.new_session).
+ *
  * Gives the thread a nice value of at most -10 and short time slices, where the kernel and our
  * privileges allow it. A positive one, with which somebody has put us behind others on purpose,
  * stays. -EPERM: only the time slices are short, which takes no privilege.
