@@ -167,6 +167,7 @@ struct machine {
 	struct deadline save_timer;    /* armed for the loop's next turn when there is to do: */
 	bool unsaved;                  /* the state file is to be written */
 	enum save save, syncing;       /* it is to be fsynced; its fsync is under way */
+	uint64_t sync_due_ms;          /* when SAVE_WRITTEN is to be, in clock_mono_ms() */
 	bool op_cancelled;             /* m->op was, by who asked for it */
 	bool op_ending;                /* m->op ends with op_error once its state is saved */
 	struct err op_error;           /* code 0: it ends well */
@@ -286,7 +287,8 @@ void machine_save_soon(struct machine *m);
 /* Writes now what is to be written soon: before something is done that the next daemon must know
  * the reason of. */
 void machine_flush(struct machine *m);
-void machine_save_turn(void *arg); /* of save_timer */
+void machine_save_turn(void *arg);         /* of save_timer */
+void machine_save_last(struct machine *m); /* before it goes: written, and its fsync begun */
 /* Ends m->op, if there is one, as soon as its state is saved; err NULL: well. */
 void machine_end_op(struct machine *m, const struct err *err);
 /* What state.json says, owned by the caller. */
