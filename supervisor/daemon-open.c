@@ -162,8 +162,8 @@ int daemon_open(struct daemon *dm, struct config *c, struct err *err)
 		return r;
 	/* Before there is any other thread: those of the pool are not to have it. */
 	if (priority_raise(&priority) < 0)
-		log_info("the events of the machines have no priority: %s (ignoring)",
-			priority.msg);
+		log_info(
+			"the events of the machines have no priority: %s (ignoring)", priority.msg);
 	uv_loop_init(&dm->loop);
 	d->loop = &dm->loop;
 	deadline_init(&d->converge, d->loop, converge, d);
