@@ -20,8 +20,9 @@ struct stream {
 };
 
 struct child_run {
-	struct child *child;
-	struct stream in, out, errout; /* `in` is the child's standard input */
+	struct child *child;             /* NULL until it is spawned */
+	struct child_spawning *spawning; /* by a thread */
+	struct stream in, out, errout;   /* `in` is the child's standard input */
 	struct deadline deadline;
 	uv_write_t write;
 	char *input;
@@ -31,6 +32,7 @@ struct child_run {
 	child_done_fn *done;
 	void *arg;
 	bool exited, timed_out, cancelled, finished;
+	struct err failure; /* of the spawning; code 0: none */
 	struct child_status status;
 	unsigned closing; /* close callbacks to come; the deadline's from the start on */
 };
@@ -89,6 +91,10 @@ static int run_error(struct child_run *run, struct err *err)
 		return err_set(err, -ECANCELED, "%s was cancelled", run->file);
 	if (run->timed_out)
 		return err_set(err, -ETIMEDOUT, "%s did not end in time and was killed", run->file);
+	if (run->failure.code < 0) {
+		*err = run->failure;
+		return err->code;
+	}
 	if (run->status.known && !run->status.signaled && run->status.code == 0)
 		return 0;
 	words = last_line(&run->errout.data);
@@ -154,7 +160,22 @@ static void run_expired(void *arg)
 		return;
 	}
 	run->timed_out = true;
-	child_signal(run->child, SIGKILL);
+	if (run->child != NULL)
+		child_signal(run->child, SIGKILL);
+}
+
+static void run_spawned(void *arg, struct child *c, const struct err *err)
+{
+	struct child_run *run = arg;
+
+	run->spawning = NULL;
+	run->child = c;
+	if (err != NULL) {
+		run->failure = *err;
+		run_finish(run);
+	} else if (run->cancelled || run->timed_out) {
+		child_signal(c, SIGKILL);
+	}
 }
 
 static void give_lines(struct child_run *run, struct buf *b)
@@ -242,7 +263,7 @@ static int ends_open(struct ends *e, bool input)
 }
 
 static int run_spawn(struct child_run *run, uv_loop_t *loop, const struct child_spec *spec,
-	struct ends *e, struct err *err)
+	bool async, struct ends *e, struct err *err)
 {
 	struct child_fd fds[spec->nfds + 3];
 	struct child_spec mine = *spec;
@@ -257,7 +278,11 @@ static int run_spawn(struct child_run *run, uv_loop_t *loop, const struct child_
 		fds[n++] = spec->fds[i];
 	mine.fds = fds;
 	mine.nfds = n;
-	r = child_spawn(&run->child, loop, &mine, run_exited, run, err);
+	if (async)
+		r = child_spawn_async(
+			&run->spawning, loop, &mine, run_exited, run_spawned, run, err);
+	else
+		r = child_spawn(&run->child, loop, &mine, run_exited, run, err);
 	ends_close(e->theirs);
 	return r;
 }
@@ -306,7 +331,7 @@ int child_run(struct child_run **out, uv_loop_t *loop, const struct child_spec *
 	if (r < 0)
 		err_errno(err, r, "pipe");
 	else
-		r = run_spawn(run, loop, spec, &ends, err);
+		r = run_spawn(run, loop, spec, opts->async, &ends, err);
 	if (r < 0) {
 		ends_close(ends.ours);
 		ends_close(ends.theirs);
@@ -328,6 +353,8 @@ void child_run_cancel(struct child_run *run)
 	if (run->finished)
 		return;
 	run->cancelled = true;
+	if (run->child == NULL)
+		return; /* run_spawned() is on its way */
 	child_signal(run->child, SIGKILL);
 	/* If it exited just now, run_exited() is on its way or the pipes are being waited for. */
 	if (run->exited)

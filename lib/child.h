@@ -56,8 +56,8 @@ int child_spawn(struct child **out, uv_loop_t *loop, const struct child_spec *sp
 /*
  * The same by a thread of the pool: the spawning thread stands still until the new process has had
  * its turn and executed its program, which on a busy host takes many ms. spec is copied, its
- * descriptors too. done fires exactly once, never before this returns; c is NULL with err. Not for
- * die_with_us, which would mean the thread.
+ * descriptors too. done fires exactly once, never before this returns; c is NULL with err. With
+ * die_with_us it dies with the thread, and those of the pool live as long as we do.
  */
 struct child_spawning;
 typedef void child_spawned_fn(void *arg, struct child *c, const struct err *err);
@@ -122,6 +122,7 @@ struct child_run_opts {
 	uint64_t timeout_ms; /* 0: none */
 	size_t max_output;   /* 0: 1 MiB */
 	child_line_fn *line; /* may be NULL; with it res->out stays empty */
+	bool async;          /* spawned as by child_spawn_async(): what fails there, done tells */
 };
 
 struct child_run;

@@ -31,6 +31,10 @@ int mkdir_p(const char *path, mode_t mode, struct err *err)
 
 	if (path[0] == '\0')
 		return err_errno(err, -ENOENT, "make the folder %s", quote(path));
+	/* Mostly all but the last are there. */
+	r = make_dir(path, mode);
+	if (r != -ENOENT)
+		return r < 0 ? err_errno(err, r, "make the folder %s", quote(path)) : 0;
 	p = strdup(path);
 	if (p == NULL)
 		return err_nomem(err);

@@ -11,6 +11,7 @@
 #include "lib/clock.h"
 #include "lib/file.h"
 #include "lib/log.h"
+#include "lib/priority.h"
 #include "supervisor/daemon.h"
 #include "supervisor/machine.h"
 #include "supervisor/marker.h"
@@ -118,6 +119,7 @@ int daemon_open(struct daemon *dm, struct config *c, struct err *err)
 		.format = (enum log_format)c->drover->log_format,
 		.path = c->drover->log_file };
 	struct rlimit files;
+	struct err priority;
 	int r;
 
 	signal(SIGPIPE, SIG_IGN);
@@ -136,6 +138,7 @@ int daemon_open(struct daemon *dm, struct config *c, struct err *err)
 		list_init(&d->machine_buckets[i]);
 	list_init(&d->registries);
 	list_init(&d->image_jobs);
+	list_init(&d->begin_queue);
 	list_init(&d->start_queue);
 	list_init(&d->after_queue);
 	d->started_ms = clock_unix_ms();
@@ -158,6 +161,10 @@ int daemon_open(struct daemon *dm, struct config *c, struct err *err)
 		r = err_set(err, -EIO, "log_file %s cannot be opened", quote(log.path));
 	if (r < 0)
 		return r;
+	/* Before there is any other thread: those of the pool are not to have it. */
+	if (priority_raise(&priority) < 0)
+		log_info(
+			"the events of the machines have no priority: %s (ignoring)", priority.msg);
 	uv_loop_init(&dm->loop);
 	d->loop = &dm->loop;
 	deadline_init(&d->converge, d->loop, converge, d);

@@ -107,8 +107,9 @@ static void job_done(void *arg, const struct child_result *res, const struct err
 
 static int job_spawn(struct image_job *job, struct err *err)
 {
-	struct child_run_opts opts = { .line = job_line };
-	struct child_spec spec = { .die_with_us = true };
+	struct child_run_opts opts = { .line = job_line, .async = true };
+	/* Not in our session, which goes before others: this is work. */
+	struct child_spec spec = { .die_with_us = true, .new_session = true };
 	char *program = path_join(job->d->libexec, "drover-image");
 	struct strv argv = { 0 };
 	int r;

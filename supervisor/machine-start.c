@@ -175,7 +175,7 @@ void machine_begin_prepare(struct machine *m)
 		start_failed(m, &err);
 		return;
 	}
-	machine_start_next(m, NULL);
+	machine_begin_steps(m);
 }
 
 /* Into the folder, for the one socket in it that the group may use. */

@@ -9,6 +9,12 @@ void machine_start_next(struct machine *m, const struct err *err);
 
 /* Network, MAC and TAP of each nic, as the configuration has them; a known subnet stays. */
 int machine_set_nics(struct machine *m, struct err *err);
+/*
+ * The first step, in this turn of the loop or a later one: only so many begin in each
+ * (machine-begin.c). Until then the machine is in d->begin_queue.
+ */
+void machine_begin_steps(struct machine *m);
+
 void machine_step_keys(struct machine *m);   /* machine-keys.c */
 void machine_step_kernel(struct machine *m); /* machine-disk.c */
 void machine_step_rootfs(struct machine *m);

@@ -89,7 +89,7 @@ struct nic {
 
 struct machine {
 	struct list entry, bucket;
-	struct list queue; /* in d->start_queue or d->after_queue */
+	struct list queue; /* in d->begin_queue, d->after_queue or d->start_queue */
 	struct drover *d;
 	char *name;
 	char *owner;                   /* in the ledger: "vm/NAME" */
@@ -173,6 +173,7 @@ struct machine {
 	bool unsaved;                  /* the state file is to be written */
 	bool save_failed;              /* it could not be, and is tried again */
 	enum save save, syncing;       /* it is to be fsynced; its fsync is under way */
+	uint64_t sync_due_ms;          /* when SAVE_WRITTEN is to be, in clock_mono_ms() */
 	bool op_cancelled;             /* m->op was, by who asked for it */
 	bool op_ending;                /* m->op ends with op_error once its state is saved */
 	struct err op_error;           /* code 0: it ends well */
@@ -299,7 +300,8 @@ void machine_save_soon(struct machine *m);
 /* Writes now what is to be written soon: before something is done that the next daemon must know
  * the reason of. */
 void machine_flush(struct machine *m);
-void machine_save_turn(void *arg); /* of save_timer */
+void machine_save_turn(void *arg);         /* of save_timer */
+void machine_save_last(struct machine *m); /* before it goes: written, and its fsync begun */
 /* Ends m->op, if there is one, as soon as its state is saved; err NULL: well. */
 void machine_end_op(struct machine *m, const struct err *err);
 /* What state.json says, owned by the caller. */

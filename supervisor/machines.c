@@ -119,7 +119,7 @@ static void machine_release(struct machine *m)
 	health_destroy(m->health);
 	console_destroy(m->console);
 	/* It has the process that is to be written down. */
-	machine_save_turn(m);
+	machine_save_last(m);
 	machine_space_forget(m);
 	hv_destroy(m->hv, NULL, NULL);
 	/* And what is under way, whose callback has m. */

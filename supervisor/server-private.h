@@ -14,7 +14,8 @@ struct server {
 	struct MHD_Daemon *daemon;
 	uv_poll_t poll;   /* libmicrohttpd's epoll descriptor */
 	uv_timer_t timer; /* its time-outs */
-	uv_idle_t idle;   /* active while it is to run at the next turn */
+	uv_idle_t idle;   /* active while it is to run at the next turn, */
+	uv_check_t check; /* and this one, while answers are to go out at the end of this one */
 	uv_timer_t drain; /* of server_quiesce() */
 	struct server_opts opts;
 	struct list requests;

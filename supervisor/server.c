@@ -26,6 +26,7 @@
 
 static void on_timer(uv_timer_t *t);
 static void on_idle(uv_idle_t *idle);
+static void on_check(uv_check_t *check);
 
 /* Those that have waited longest. */
 static void admit(struct server *s)
@@ -50,22 +51,32 @@ static bool must_wait(struct request *rq)
 	return !list_empty(&s->waiting) || uv_hrtime() > s->turn_end;
 }
 
-static void server_run(struct server *s)
+static void run_next_turn(struct server *s)
+{
+	uv_idle_start(&s->idle, on_idle);
+}
+
+static void run_daemon(struct server *s)
 {
 	MHD_UNSIGNED_LONG_LONG ms;
 
-	s->turn_end = uv_hrtime() + TURN_NS;
-	admit(s);
 	MHD_run(s->daemon);
 	if (!list_empty(&s->waiting))
-		server_kick(s);
+		run_next_turn(s);
 	if (MHD_get_timeout(s->daemon, &ms) != MHD_YES)
 		uv_timer_stop(&s->timer);
 	else if (ms == 0)
-		server_kick(s);
+		run_next_turn(s);
 	else
 		uv_timer_start(&s->timer, on_timer, ms, 0);
 	server_drain_look(s);
+}
+
+static void server_run(struct server *s)
+{
+	s->turn_end = uv_hrtime() + TURN_NS;
+	admit(s);
+	run_daemon(s);
 }
 
 static void on_poll(uv_poll_t *poll, int status, int events)
@@ -85,9 +96,25 @@ static void on_timer(uv_timer_t *t)
 		server_run(s);
 }
 
+/*
+ * What happened in this turn's poll phase is told at its end, before timers and all else that the
+ * next turn begins with. New requests have had their time of the turn: they wait for the next.
+ */
+static void on_check(uv_check_t *check)
+{
+	struct server *s = container_of(check, struct server, check);
+
+	uv_check_stop(check);
+	if (s->closing)
+		return; /* on_idle() ends it */
+	uv_idle_stop(&s->idle);
+	run_daemon(s);
+}
+
 void server_kick(struct server *s)
 {
-	uv_idle_start(&s->idle, on_idle);
+	uv_check_start(&s->check, on_check);
+	run_next_turn(s);
 }
 
 static void server_unref(struct server *s)
@@ -357,8 +384,9 @@ int server_create(struct server **out, uv_loop_t *loop, int listen_fd,
 	uv_timer_init(loop, &s->timer);
 	uv_timer_init(loop, &s->drain);
 	uv_idle_init(loop, &s->idle);
-	s->handles = 4;
-	s->poll.data = s->timer.data = s->drain.data = s->idle.data = s;
+	uv_check_init(loop, &s->check);
+	s->handles = 5;
+	s->poll.data = s->timer.data = s->drain.data = s->idle.data = s->check.data = s;
 	uv_poll_start(&s->poll, UV_READABLE, on_poll);
 	*out = s;
 	return 0;
@@ -377,6 +405,7 @@ static void server_stop(struct server *s)
 	list_for_each_entry (rq, &s->requests, link)
 		request_resume(rq);
 	uv_idle_stop(&s->idle);
+	uv_check_stop(&s->check);
 	do
 		MHD_run(s->daemon);
 	while (++runs < STOP_RUNS && MHD_get_timeout(s->daemon, &ms) == MHD_YES && ms == 0);
@@ -389,6 +418,7 @@ static void server_stop(struct server *s)
 	uv_close((uv_handle_t *)&s->timer, on_handle_closed);
 	uv_close((uv_handle_t *)&s->drain, on_handle_closed);
 	uv_close((uv_handle_t *)&s->idle, on_handle_closed);
+	uv_close((uv_handle_t *)&s->check, on_handle_closed);
 }
 
 static void on_idle(uv_idle_t *idle)
@@ -396,6 +426,7 @@ static void on_idle(uv_idle_t *idle)
 	struct server *s = container_of(idle, struct server, idle);
 
 	uv_idle_stop(idle);
+	uv_check_stop(&s->check);
 	if (s->closing)
 		server_stop(s);
 	else

@@ -287,6 +287,39 @@ static void test_run_deadline_and_cancel(void **state)
 	rig_loop_finish(loop);
 }
 
+/* Spawned by a thread: the same output, and what can come before there is a child. */
+static void test_run_async(void **state)
+{
+	uv_loop_t *loop = rig_loop();
+	char *argv[] = { "nothing", NULL };
+	struct child_spec missing = { .file = "/no/such/program", .argv = argv };
+	struct child_run_opts opts = { .input = "hello", .input_len = 5, .async = true };
+	struct child_run_opts hasty = { .timeout_ms = 1, .async = true };
+	struct seen s = { 0 }, late = { 0 }, cancelled = { 0 }, failed = { 0 };
+	struct child_run *r;
+
+	assert_int_equal(run(loop, "tr a-z A-Z", &opts, &s, NULL), 0);
+	rig_run_until(loop, &s.fired);
+	assert_string_equal(s.out, "HELLO");
+	assert_int_equal(s.code, 0);
+	assert_int_equal(run(loop, "exec sleep 100", &opts, &cancelled, &r), 0);
+	child_run_cancel(r);
+	child_run_cancel(r);
+	assert_false(cancelled.fired);
+	rig_run_until(loop, &cancelled.fired);
+	assert_int_equal(cancelled.code, -ECANCELED);
+	assert_int_equal(run(loop, "exec sleep 100", &hasty, &late, NULL), 0);
+	rig_run_until(loop, &late.fired);
+	assert_int_equal(late.code, -ETIMEDOUT);
+	assert_int_equal(child_run(NULL, loop, &missing, &opts, done, &failed, NULL), 0);
+	assert_false(failed.fired);
+	rig_run_until(loop, &failed.fired);
+	assert_int_equal(failed.code, -ENOENT);
+	assert_non_null(strstr(failed.message, "/no/such/program"));
+	assert_int_equal(s.times + cancelled.times + late.times + failed.times, 4);
+	rig_loop_finish(loop);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -299,6 +332,7 @@ int main(void)
 		cmocka_unit_test(test_run_output),
 		cmocka_unit_test(test_run_lines),
 		cmocka_unit_test(test_run_deadline_and_cancel),
+		cmocka_unit_test(test_run_async),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

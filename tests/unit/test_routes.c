@@ -261,6 +261,7 @@ static int setup(void **state)
 		list_init(&d->machine_buckets[i]);
 	list_init(&d->registries);
 	list_init(&d->image_jobs);
+	list_init(&d->begin_queue);
 	list_init(&d->start_queue);
 	list_init(&d->after_queue);
 	ledger = path_join(w.dir, "ledger");

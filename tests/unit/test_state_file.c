@@ -278,7 +278,45 @@ static void the_rest_is_written_but_not_waited_for(void **state)
 	uv_run(w.loop, UV_RUN_NOWAIT);
 	assert_true(e.ended);
 	assert_int_equal(e.writes, 1);
-	assert_int_equal(e.syncing, SAVE_WRITTEN);
+	assert_int_equal(e.syncing, SAVE_NOTHING);
+	assert_int_equal(w.m->save, SAVE_WRITTEN);
+}
+
+/* What nobody waits for shares one fsync, of the last of it. */
+static void one_sync_for_many_writes(void **state)
+{
+	struct err err;
+
+	assert_int_equal(machine_save(w.m, &err), 0);
+	until_synced();
+	assert_in("state.json.synced", "stopped");
+	machine_set_state(w.m, MACHINE_PREPARING);
+	uv_run(w.loop, UV_RUN_NOWAIT);
+	machine_set_state(w.m, MACHINE_STARTING);
+	uv_run(w.loop, UV_RUN_NOWAIT);
+	machine_set_state(w.m, MACHINE_RUNNING);
+	uv_run(w.loop, UV_RUN_NOWAIT);
+	assert_saved("running");
+	assert_int_equal(w.m->save, SAVE_WRITTEN);
+	until_synced();
+	assert_in("state.json.synced", "running");
+	w.m->state = MACHINE_STOPPED;
+}
+
+/* A promise does not wait for the time of what is only written, and takes it along. */
+static void a_promise_is_synced_at_once(void **state)
+{
+	struct err err;
+
+	machine_set_state(w.m, MACHINE_PREPARING);
+	uv_run(w.loop, UV_RUN_NOWAIT);
+	assert_int_equal(w.m->save, SAVE_WRITTEN);
+	assert_int_equal(machine_save(w.m, &err), 0);
+	uv_run(w.loop, UV_RUN_NOWAIT);
+	assert_int_equal(w.m->save, SAVE_NOTHING);
+	until_synced();
+	assert_in("state.json.synced", "preparing");
+	w.m->state = MACHINE_STOPPED;
 }
 
 /* A promise made while the fsync of something older is under way is not taken for kept by it. */
@@ -288,6 +326,8 @@ static void a_later_promise_has_its_own_sync(void **state)
 	struct err err;
 
 	machine_set_state(w.m, MACHINE_RUNNING);
+	machine_flush(w.m);
+	w.m->sync_due_ms = 0;
 	uv_run(w.loop, UV_RUN_NOWAIT);
 	assert_int_equal(w.m->syncing, SAVE_WRITTEN);
 	watch_writes();
@@ -310,6 +350,8 @@ int main(void)
 		T(not_lost_at_the_end),
 		T(a_promise_is_waited_for),
 		T(the_rest_is_written_but_not_waited_for),
+		T(one_sync_for_many_writes),
+		T(a_promise_is_synced_at_once),
 		T(a_later_promise_has_its_own_sync),
 	};
 
