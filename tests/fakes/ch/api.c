@@ -250,6 +250,7 @@ static void vm_resize_disk(struct request *r)
 {
 	static const char what[] = "The disk could not be resized";
 	const char *id = json_string_value(json_object_get(r->json, "id"));
+	char text[160];
 	json_t *one;
 	size_t i;
 
@@ -266,7 +267,9 @@ static void vm_resize_disk(struct request *r)
 		answer_empty(204);
 		return;
 	}
-	answer_error(what, "Error from device manager", "Cannot resize disk", NULL);
+	snprintf(text, sizeof(text),
+		"Failed to find device corresponding to the given identifier: %s", id);
+	answer_error(what, "Error from device manager", text, NULL);
 }
 
 static void vm_resize_zone(struct request *r)
@@ -279,60 +282,37 @@ static void vm_resize_zone(struct request *r)
 
 /* Hot-plug */
 
-static bool id_taken(const char *id)
-{
-	static const char *const lists[] = { "disks", "net", "fs", "pmem" };
-	json_t *one;
-	size_t i;
-
-	for (size_t k = 0; id != NULL && k < N(lists); k++) {
-		json_array_foreach (json_object_get(vm.config, lists[k]), i, one) {
-			const char *name = json_string_value(json_object_get(one, "id"));
-
-			if (name != NULL && strcmp(name, id) == 0)
-				return true;
-		}
-	}
-	return false;
-}
-
 static void add_device(struct request *r, const char *what, const char *list, const char *kind)
 {
-	const char *id = json_string_value(json_object_get(r->json, "id"));
-	json_t *all, *info = NULL;
-	char text[128];
+	json_t *all, *info = NULL, *config = json_deep_copy(r->json);
 
-	if (!need_config(what))
-		return;
-	if (id_taken(id)) {
-		snprintf(text, sizeof(text), "Identifier %s is not unique", id);
-		answer_error(what, "Failed to validate config", text, NULL);
-		return;
-	}
+	if (!need_config(what) ||
+		!machine_unique(what, json_string_value(json_object_get(config, "id")), 0))
+		goto out;
 	if (vm.migrating) {
 		answer_error(what, MIGRATING, NULL);
-		return;
+		goto out;
 	}
 	if (vm.owned) {
-		const char *path = json_string_value(json_object_get(r->json, "path"));
-
-		if (path != NULL && access(path, R_OK) < 0) {
-			answer_error(what, "Error from device manager", "Cannot open disk path",
-				"No such file or directory (os error 2)", NULL);
-			return;
+		info = machine_add_device(kind, config);
+		if (!machine_open_device(kind, config, what)) {
+			machine_remove_node(json_string_value(json_object_get(info, "id")));
+			json_decref(info);
+			goto out;
 		}
-		info = machine_add_device(kind, r->json);
 	}
 	all = json_object_get(vm.config, list);
 	if (all == NULL) {
 		all = json_array();
 		json_object_set_new(vm.config, list, all);
 	}
-	json_array_append(all, r->json);
+	json_array_append(all, config);
 	if (info != NULL)
 		answer_json(200, info);
 	else
 		answer_empty(204);
+out:
+	json_decref(config);
 }
 
 static void vm_add_disk(struct request *r)
@@ -343,12 +323,11 @@ static void vm_add_disk(struct request *r)
 /* The descriptors that came with the request are the device's from now on. */
 static void vm_add_net(struct request *r)
 {
-	for (size_t i = 0; vm.owned && i < r->nfds; i++) {
-		if (vm.ntaps == FDS_MAX)
-			break;
-		vm.taps[vm.ntaps++] = r->fds[i];
-		r->fds[i] = -1;
-	}
+	const char *id = json_string_value(json_object_get(r->json, "id"));
+
+	for (size_t i = 0; vm.owned && i < r->nfds; i++)
+		if (machine_hold(r->fds[i], id != NULL ? id : "net"))
+			r->fds[i] = -1;
 	add_device(r, "The network device could not be added to the VM", "net", "net");
 }
 
@@ -442,7 +421,8 @@ static void vm_remove_device(struct request *r)
 		return;
 	}
 	if (!machine_is_id(id)) {
-		snprintf(text, sizeof(text), "Unknown device id %s", id);
+		snprintf(text, sizeof(text),
+			"Failed to find device corresponding to the given identifier: %s", id);
 		answer_error(what, "Error from device manager", text, NULL);
 		return;
 	}
@@ -453,7 +433,8 @@ static void vm_remove_device(struct request *r)
 		return;
 	bdf = json_string_value(json_object_get(json_object_get(vm.tree, id), "pci_bdf"));
 	event("vm", "device-removed", "id", id, "bdf", bdf != NULL ? bdf : "", NULL);
-	json_object_del(vm.tree, id);
+	machine_let_go(id);
+	machine_remove_node(id);
 }
 
 static void vm_snapshot(struct request *r)

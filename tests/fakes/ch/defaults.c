@@ -16,11 +16,15 @@ static const struct {
 		"\"serial\":{\"mode\":\"Null\"},\"console\":{\"mode\":\"Tty\",\"pci_segment\":0},"
 		"\"debug_console\":{\"mode\":\"Off\",\"iobase\":233},\"pvpanic\":false,"
 		"\"iommu\":false,\"watchdog\":false,\"landlock_enable\":false}" },
-	{ "DiskConfig", "{\"pci_segment\":0,\"readonly\":false,\"direct\":false,\"iommu\":false,"
-			"\"num_queues\":1,\"queue_size\":128,\"vhost_user\":false}" },
-	{ "NetConfig", "{\"pci_segment\":0,\"iommu\":false,\"num_queues\":2,\"queue_size\":256,"
-		       "\"vhost_user\":false,\"vhost_mode\":\"Client\",\"offload_tso\":true,"
-		       "\"offload_ufo\":true,\"offload_csum\":true}" },
+	{ "DiskConfig", "{\"pci_segment\":0,\"readonly\":false,\"direct\":false,\"num_queues\":1,"
+			"\"queue_size\":128,\"vhost_user\":false,\"disable_io_uring\":false,"
+			"\"disable_aio\":false,\"backing_files\":false,\"sparse\":true,"
+			"\"lock_granularity\":\"ByteRange\"}" },
+	{ "NetConfig",
+		"{\"pci_segment\":0,\"num_queues\":2,\"queue_size\":256,\"vhost_user\":false,"
+		"\"vhost_mode\":\"Client\",\"offload_tso\":true,\"offload_ufo\":true,"
+		"\"offload_csum\":true}" },
+	{ "VsockConfig", "{\"pci_segment\":0}" },
 };
 
 static void merge(json_t *v, const json_t *from)

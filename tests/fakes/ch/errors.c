@@ -41,17 +41,28 @@ void answer_chain(int status, const char *first, ...)
 	answer_json(status, chain);
 }
 
+static bool begins(const char *text, const char *with)
+{
+	return text != NULL && strncmp(text, with, strlen(with)) == 0;
+}
+
 /*
- * vmm/src/api/http/mod.rs, api_error_status_code(): by the second error of the chain; all else is a
- * 500.
+ * vmm/src/api/http/mod.rs, api_error_status_code(): by the second error of the chain. v53 knows one
+ * of them; what follows it knows more, all else is a 500.
  */
 static int status_of(const json_t *chain)
 {
 	const char *cause = json_string_value(json_array_get(chain, 2));
+	const char *detail = json_string_value(json_array_get(chain, 3));
 
-	if (cause != NULL && (strcmp(cause, "VM is not created") == 0 ||
-				     strcmp(cause, "VM config is missing") == 0))
+	if (begins(cause, "VM is not created") || begins(cause, "VM config is missing"))
 		return 404;
+	if (fake_major() < 54)
+		return 500;
+	if (begins(cause, "No device with id") || begins(detail, "Failed to find device"))
+		return 404;
+	if (begins(cause, "Failed to validate config"))
+		return begins(detail, "Identifier ") ? 409 : 400;
 	return 500;
 }
 

@@ -32,8 +32,11 @@ struct fake {
 	json_t *frozen; /* vm.info while it migrates */
 	json_t *tree;   /* device_tree of vm.info */
 	unsigned next_slot;
-	int taps[FDS_MAX];
-	size_t ntaps;
+	struct {
+		int fd;
+		char id[64]; /* of its device */
+	} held[FDS_MAX];
+	size_t nheld;
 	unsigned long counter; /* in the guest's memory: one more at each letter of its console */
 };
 extern struct fake vm;
@@ -56,6 +59,7 @@ uint64_t now_ms(void);
 void wait_ms(long ms);
 /* "v53.0" */
 const char *fake_version(void);
+unsigned fake_major(void);
 /* "53.0.0" */
 const char *fake_crate_version(void);
 
@@ -124,6 +128,16 @@ void machine_serial_accept(void);
 void machine_serial_read(void);
 void machine_print(const char *text);
 json_t *machine_info(void);
+
+/* devices.c */
+void machine_add_node(const char *id, const char *bdf);
+void machine_remove_node(const char *id);
+bool machine_open_device(const char *kind, const json_t *config, const char *what);
+bool machine_hold(int fd, const char *id);
+void machine_let_go(const char *id); /* NULL: of all */
+/* false: answered, that there are more than so many devices of that id already */
+bool machine_unique(const char *what, const char *id, size_t allowed);
+size_t machine_count_id(const char *id);
 /* Adds it to the tree; {"id", "bdf"}. */
 json_t *machine_add_device(const char *kind, json_t *config);
 bool machine_is_id(const char *id);

@@ -5,14 +5,11 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/if_tun.h>
-#include <net/if.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -83,23 +80,26 @@ bool machine_open_console(char *why, size_t cap)
 	const char *mode = json_string_value(json_object_get(serial, "mode"));
 	const char *path = json_string_value(json_object_get(serial, "socket"));
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int fd;
 
-	vm.console_open = true;
-	if (mode == NULL || strcmp(mode, "Socket") != 0 || path == NULL)
+	if (mode == NULL || strcmp(mode, "Socket") != 0 || path == NULL) {
+		vm.console_open = true;
 		return true;
-	free(vm.serial_path);
-	vm.serial_path = strdup(path);
+	}
 	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
-	vm.serial_listen = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	/* A path that is there is in use to it, however old (vmm/src/console_devices.rs). */
-	if (bind(vm.serial_listen, (struct sockaddr *)&addr, sizeof(addr)) < 0 ||
-		listen(vm.serial_listen, 128) < 0) {
+	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, 128) < 0) {
 		snprintf(why, cap, "%s (os error %d)", strerror(errno), errno);
-		close(vm.serial_listen);
-		vm.serial_listen = -1;
-		vm.console_open = false;
+		close(fd);
 		return false;
 	}
+	if (vm.serial_listen >= 0)
+		close(vm.serial_listen);
+	vm.serial_listen = fd;
+	free(vm.serial_path);
+	vm.serial_path = strdup(path);
+	vm.console_open = true;
 	return true;
 }
 
@@ -182,75 +182,6 @@ void machine_serial_read(void)
 			guest_key(data[i]);
 }
 
-/* Devices */
-
-static void add_node(const char *id, const char *bdf)
-{
-	json_t *node = json_pack("{s:s,s:[],s:[]}", "id", id, "resources", "children");
-
-	if (bdf != NULL)
-		json_object_set_new(node, "pci_bdf", json_string(bdf));
-	json_object_set_new(vm.tree, id, node);
-}
-
-bool machine_is_id(const char *id)
-{
-	return json_object_get(vm.tree, id) != NULL;
-}
-
-json_t *machine_add_device(const char *kind, json_t *config)
-{
-	const char *id = json_string_value(json_object_get(config, "id"));
-	char name[64], bdf[16];
-
-	for (unsigned i = 0; id == NULL; i++) {
-		snprintf(name, sizeof(name), "_%s%u", kind, i);
-		if (!machine_is_id(name))
-			id = name;
-	}
-	snprintf(bdf, sizeof(bdf), "0000:00:%02x.0", ++vm.next_slot);
-	json_object_set_new(config, "id", json_string(id));
-	add_node(json_string_value(json_object_get(config, "id")), bdf);
-	return json_pack("{s:O,s:s}", "id", json_object_get(config, "id"), "bdf", bdf);
-}
-
-static bool open_tap(const json_t *net, const char *what)
-{
-	const char *name = json_string_value(json_object_get(net, "tap"));
-	struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
-	int fd;
-
-	if (name == NULL)
-		return true;
-	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", name);
-	fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
-	if (fd >= 0 && vm.ntaps < FDS_MAX && ioctl(fd, TUNSETIFF, &ifr) == 0) {
-		vm.taps[vm.ntaps++] = fd;
-		return true;
-	}
-	answer_error(what, "Error from device manager", "Cannot open tap", strerror(errno), NULL);
-	if (fd >= 0)
-		close(fd);
-	return false;
-}
-
-static bool open_disk(const json_t *disk, const char *what)
-{
-	const char *path = json_string_value(json_object_get(disk, "path"));
-	bool readonly = json_is_true(json_object_get(disk, "readonly"));
-	char why[256];
-	int fd = path != NULL ? open(path, (readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC) : -1;
-
-	if (path == NULL || fd >= 0) {
-		if (fd >= 0)
-			close(fd);
-		return true;
-	}
-	snprintf(why, sizeof(why), "%s (os error %d)", strerror(errno), errno);
-	answer_error(what, "Error from device manager", "Cannot open disk path", why, NULL);
-	return false;
-}
-
 /* The life of the VM */
 
 const char *machine_state(void)
@@ -264,6 +195,15 @@ static const char LOAD[] = "Cannot load the kernel into memory";
 static const char BZIMAGE[] = "Kernel Loader: failed to load bzImage kernel image: "
 			      "Kernel Loader: Invalid bzImage";
 
+static bool cannot_open(const char *what, const char *name)
+{
+	char why[256];
+
+	snprintf(why, sizeof(why), "%s (os error %d)", strerror(errno), errno);
+	answer_error(what, name, why, NULL);
+	return false;
+}
+
 /* As linux-loader: an ELF of 64 bits, else a bzImage. */
 static bool load_kernel(const char *what)
 {
@@ -271,72 +211,96 @@ static bool load_kernel(const char *what)
 	const char *path = json_string_value(json_object_get(payload, "kernel"));
 	const char *firmware = json_string_value(json_object_get(payload, "firmware"));
 	unsigned char head[0x210] = { 0 };
-	char why[256];
-	int fd;
+	int fd = open(path != NULL ? path : firmware, O_RDONLY | O_CLOEXEC);
 
-	if (path == NULL)
-		path = firmware;
-	if (path == NULL) {
-		answer_error(what, "Failed to validate config",
-			"Payload configuration is not bootable",
-			"No bootitem provided: neither firmware nor kernel", NULL);
-		return false;
-	}
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0) {
-		snprintf(why, sizeof(why), "%s (os error %d)", strerror(errno), errno);
-		answer_error(what,
-			path == firmware ? "Error manipulating firmware file"
-					 : "Cannot open kernel file",
-			why, NULL);
-		return false;
-	}
+	if (fd < 0)
+		return cannot_open(what, path == NULL ? "Error manipulating firmware file"
+						      : "Cannot open kernel file");
 	if (read(fd, head, sizeof(head)) < 0)
 		head[0] = 0;
 	close(fd);
-	if (path == firmware || (memcmp(head, "\177ELF", 4) == 0 && head[4] == 2) ||
+	if (path == NULL || (memcmp(head, "\177ELF", 4) == 0 && head[4] == 2) ||
 		memcmp(head + 0x202, "HdrS", 4) == 0)
 		return true;
 	answer_error(what, LOAD, BZIMAGE, "Kernel Loader: Invalid bzImage", NULL);
 	return false;
 }
 
-static bool open_devices(const char *what)
+/* VmConfig::validate() of vmm/src/config.rs, what of it is of use here. */
+static bool validate(const char *what)
 {
+	const json_t *payload = json_object_get(vm.config, "payload"), *cpus, *max;
+	json_int_t boot;
+	char text[128];
 	json_t *one;
 	size_t i;
 
+	if (json_object_get(payload, "kernel") == NULL &&
+		json_object_get(payload, "firmware") == NULL) {
+		answer_error(what, "Failed to validate config",
+			"Payload configuration is not bootable",
+			"No bootitem provided: neither firmware nor kernel", NULL);
+		return false;
+	}
+	cpus = json_object_get(vm.config, "cpus");
+	max = json_object_get(cpus, "max_vcpus");
+	boot = json_integer_value(json_object_get(cpus, "boot_vcpus"));
+	if (max != NULL && json_integer_value(max) < boot) {
+		snprintf(text, sizeof(text), "Max CPUs (%lld) lower than boot CPUs (%lld)",
+			(long long)json_integer_value(max), (long long)boot);
+		answer_error(what, "Failed to validate config", text, NULL);
+		return false;
+	}
+	json_array_foreach (json_object_get(vm.config, "disks"), i, one)
+		if (!machine_unique(what, json_string_value(json_object_get(one, "id")), 1))
+			return false;
+	return true;
+}
+
+static bool open_devices(const char *what)
+{
+	const char *path = json_string_value(
+		json_object_get(json_object_get(vm.config, "payload"), "initramfs"));
+	json_t *one;
+	size_t i;
+
+	if (path != NULL && access(path, R_OK) < 0)
+		return cannot_open(what, "Cannot open initramfs file");
 	json_decref(vm.tree);
 	vm.tree = json_object();
 	vm.next_slot = 0;
-	add_node("__serial", NULL);
-	add_node("__rng", NULL);
+	machine_add_node("__serial", NULL);
+	machine_add_node("__rng", NULL);
 	json_array_foreach (json_object_get(vm.config, "disks"), i, one) {
-		if (!open_disk(one, what))
-			return false;
 		json_decref(machine_add_device("disk", one));
+		if (!machine_open_device("disk", one, what))
+			return false;
 	}
 	json_array_foreach (json_object_get(vm.config, "net"), i, one) {
-		if (!open_tap(one, what))
-			return false;
 		json_decref(machine_add_device("net", one));
+		if (!machine_open_device("net", one, what))
+			return false;
 	}
 	return true;
 }
 
-static void close_taps(void)
-{
-	while (vm.ntaps > 0)
-		close(vm.taps[--vm.ntaps]);
-}
-
+/*
+ * What fails before the kernel is looked at leaves no VM; after that there is one that was not
+ * started (vm_boot() of vmm/src/lib.rs): only vm.shutdown and vm.delete help it.
+ */
 bool machine_boot(const char *what)
 {
-	if (!load_kernel(what) || !open_devices(what)) {
-		close_taps();
+	if (!validate(what))
+		return false;
+	if (!open_devices(what)) {
+		machine_let_go(NULL);
+		machine_close_console();
 		return false;
 	}
 	vm.owned = true;
+	vm.state = VM_CREATED;
+	if (!load_kernel(what))
+		return false;
 	vm.state = VM_RUNNING;
 	vm.counter = 0;
 	say("FAKE-READY\\r\\n");
@@ -346,7 +310,7 @@ bool machine_boot(const char *what)
 void machine_stop(void)
 {
 	machine_close_console();
-	close_taps();
+	machine_let_go(NULL);
 	*early = '\0';
 	vm.owned = false;
 	vm.state = VM_CREATED;
@@ -362,9 +326,9 @@ void machine_delete(void)
 		machine_stop();
 		event("vm", "shutdown", NULL);
 	}
+	/* The console of a VM that never was stays open, and its socket in its place. */
 	json_decref(vm.config);
 	vm.config = NULL;
-	machine_close_console();
 	event("vm", "deleted", NULL);
 }
 
@@ -426,6 +390,8 @@ static void add_defaults(json_t *config)
 		schema_fill("DiskConfig", one);
 	json_array_foreach (json_object_get(config, "net"), i, one)
 		schema_fill("NetConfig", one);
+	if (json_object_get(config, "vsock") != NULL)
+		schema_fill("VsockConfig", json_object_get(config, "vsock"));
 }
 
 json_t *machine_info(void)

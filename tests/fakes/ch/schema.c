@@ -185,7 +185,7 @@ static bool check_integer(struct check *c, const json_t *s, const json_t *v, con
 		if (strcmp(formats[i].format, format) == 0)
 			break;
 	if (format == NULL || i == N(formats))
-		i = N(formats) - 1;
+		i = 2;
 	if (!json_is_integer(v))
 		return wrong_type(c, v, at, formats[i].rust);
 	if (value < formats[i].min || value > formats[i].max ||
@@ -214,6 +214,25 @@ static bool check_enum(struct check *c, const json_t *words, const json_t *v, co
 			: json_array_size(words) == 2 ? " or"
 						      : ",",
 			json_string_value(word));
+	/* serde has looked at what follows by then. */
+	return fail(c, skip_value(at) + 1, what);
+}
+
+/* net_util/src/mac.rs */
+static bool check_mac(struct check *c, const json_t *v, const char *at)
+{
+	const char *mac = json_string_value(v);
+	unsigned char b[6];
+	char what[160];
+	int n = 0;
+
+	if (mac == NULL || (sscanf(mac, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%n", b, b + 1, b + 2,
+				    b + 3, b + 4, b + 5, &n) == 6 &&
+				   mac[n] == '\0'))
+		return true;
+	snprintf(what, sizeof(what),
+		"The provided MAC address is invalid: parsing of %s into a MAC address failed",
+		mac);
 	return fail(c, skip_value(at), what);
 }
 
@@ -237,6 +256,9 @@ static bool check_object(struct check *c, const json_t *s, json_t *v, const char
 		}
 		/* An Option<> takes null as well as its absence. */
 		if (!json_is_null(value) && !check_value(c, p, value, descend(at, key, 0)))
+			return false;
+		if ((strcmp(key, "mac") == 0 || strcmp(key, "host_mac") == 0) &&
+			!check_mac(c, value, descend(at, key, 0)))
 			return false;
 	}
 	json_array_foreach (json_object_get(s, "required"), i, name) {

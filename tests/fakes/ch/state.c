@@ -145,40 +145,52 @@ static bool take_up(json_t *config, const json_t *state, unsigned long counter, 
 	return true;
 }
 
+/* recv_vm_config() and url_to_path() of vmm/src/migration/. */
+static bool is_snapshot(const char *url, const char *dir)
+{
+	char name[512], why[256], path[512];
+	struct stat st;
+
+	if (dir == NULL) {
+		snprintf(name, sizeof(name), "Could not extract path from URL: %s", url);
+	} else if (stat(dir, &st) < 0 || !S_ISDIR(st.st_mode)) {
+		snprintf(name, sizeof(name), "Destination is not a directory: \"%s\"", dir);
+	} else {
+		snprintf(path, sizeof(path), "%s/config.json", dir);
+		if (access(path, R_OK) == 0)
+			return true;
+		os_error(why, sizeof(why));
+		snprintf(name, sizeof(name), "Error opening VM config snapshot file \"%s\"", path);
+		answer_error(RESTORE, "Cannot restore VM",
+			"Failed to receive migratable component snapshot", name, why, NULL);
+		return false;
+	}
+	answer_error(RESTORE, "Cannot restore VM", "Failed to send migratable component snapshot",
+		name, NULL);
+	return false;
+}
+
 void state_restore(struct request *r)
 {
 	const char *dir = file_url(r->json, "source_url");
-	json_t *config = NULL, *state = NULL;
-	char why[256] = "";
+	json_t *config, *state;
 
-	if (dir == NULL) {
-		answer_error(RESTORE, "Cannot restore VM", "Failed to restore migratable component",
-			NULL);
+	if (!is_snapshot(json_string_value(json_object_get(r->json, "source_url")), dir))
 		return;
-	}
 	config = read_json(dir, "config.json");
-	if (config == NULL) {
-		os_error(why, sizeof(why));
-		answer_error(RESTORE, "Cannot restore VM",
-			"Failed to receive migratable component snapshot", why, NULL);
-		goto out;
-	}
 	state = read_json(dir, "state.json");
-	if (state == NULL || !read_memory(dir)) {
-		os_error(why, sizeof(why));
+	if (config == NULL || state == NULL || !read_memory(dir)) {
 		answer_error(RESTORE, "Cannot restore VM",
-			"Failed to receive migratable component snapshot", why, NULL);
-		goto out;
+			"Failed to receive migratable component snapshot",
+			"Error opening VM state snapshot file", NULL);
+	} else if (take_up(config, state, vm.counter, RESTORE)) {
+		if (json_is_true(json_object_get(r->json, "resume"))) {
+			event("vm", "resuming", NULL);
+			vm.state = VM_RUNNING;
+			event("vm", "resumed", NULL);
+		}
+		answer_empty(204);
 	}
-	if (!take_up(config, state, vm.counter, RESTORE))
-		goto out;
-	if (json_is_true(json_object_get(r->json, "resume"))) {
-		event("vm", "resuming", NULL);
-		vm.state = VM_RUNNING;
-		event("vm", "resumed", NULL);
-	}
-	answer_empty(204);
-out:
 	json_decref(config);
 	json_decref(state);
 }
@@ -252,6 +264,10 @@ static void receive_from(int fd)
 			  (unsigned long)json_integer_value(json_object_get(v, "counter")),
 			  RECEIVE);
 
+	if (line == NULL) {
+		answer_error(RECEIVE, "Socket error", "failed to fill whole buffer", NULL);
+		return;
+	}
 	free(line);
 	if (ok && json_is_true(json_object_get(v, "running"))) {
 		event("vm", "resuming", NULL);
@@ -285,8 +301,11 @@ void state_receive(const json_t *args)
 	if (path == NULL) {
 		answer_error(RECEIVE, "Failed to receive migratable component snapshot",
 			"Invalid receive migration configuration",
-			"Error validating receive migration parameters: receiver_url must use "
-			"tcp:<host>:<port> or unix:<path>.",
+			fake_major() < 54 ? "Error validating receive migration parameters: "
+					    "receiver_url must use tcp:<host>:<port> or "
+					    "unix:<path>."
+					  : "Expected receiver_url to either use `tcp` or `unix` "
+					    "prefix",
 			NULL);
 		return;
 	}
@@ -299,8 +318,8 @@ void state_receive(const json_t *args)
 	}
 	event("vm", "migration-receive-ready", NULL);
 	fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	/* Its path is left where it is. */
 	close(listener);
-	unlink(path);
 	event("vm", "migration-receive-started", NULL);
 	receive_from(fd);
 	close(fd);
