@@ -7,10 +7,10 @@ world_for fakes/fake-ch
 export DROVER_PATIENCE=$patience
 "$here/nano/build" "$W/nano.elf" || bail 'no nano guest'
 
-# compare BINARY FILE WHAT
+# compare check|check-real BINARY FILE WHAT
 compare() {
-	local line what=$3
-	"$top/tests/ch-record" check "$2" "$1" "$W/nano64.elf" >"$W/compared" 2>"$W/compared.err" || :
+	local line what=$4
+	"$top/tests/ch-record" "$1" "$3" "$2" "$W/nano64.elf" >"$W/compared" 2>"$W/compared.err" || :
 	while read -r line; do
 		case $line in
 		'ok '*) pass "$what: ${line#ok * - }" ;;
@@ -23,7 +23,7 @@ compare() {
 
 recordings=("$top"/tests/data/cloud-hypervisor/v*.json)
 for file in "${recordings[@]}"; do
-	compare "$B/fakes/fake-ch" "$file" "fake $(basename "$file" .json)"
+	compare check "$B/fakes/fake-ch" "$file" "fake $(basename "$file" .json)"
 done
 
 real=${DROVER_CLOUD_HYPERVISOR-}
@@ -38,7 +38,7 @@ else
 		[ "$(jq -r .version "$f")" = "$version" ] && file=$f
 	done
 	if [ -n "$file" ]; then
-		compare "$real" "$file" "real $version"
+		compare check-real "$real" "$file" "real $version"
 	else
 		skip 'the real cloud-hypervisor' "there is no recording of $version"
 	fi
