@@ -1,6 +1,7 @@
 /*
  * What hv/hv.h promises of every backend: one list of cases, run against each of them, with the real
  * program and with the tests' fake of it. A backend that hv_find() does not know yet is left out.
+ * HV_CONTRACT=fake_ch runs only what begins so.
  */
 #include "tests/unit/hv-rig.h"
 
@@ -27,13 +28,14 @@ struct backend {
 	const char *ready;  /* what the guest prints first */
 	bool guest;         /* it echoes, ends by `q` and resets by `r` */
 	bool button;        /* it obeys the power button */
-	const char *machine;
+	enum hv_accel accel;
 };
 
 static const struct backend backends[] = {
 	{ .name = "qemu",
 		.ops = "qemu",
 		.program = "qemu-system-x86_64",
+		.accel = HV_ACCEL_TCG,
 		.kernel = "nano.elf",
 		.ready = "NANO-READY",
 		.guest = true,
@@ -41,6 +43,7 @@ static const struct backend backends[] = {
 	{ .name = "fake_qemu",
 		.ops = "qemu",
 		.program = "fakes/fake-qemu",
+		.accel = HV_ACCEL_TCG,
 		.fake = true,
 		.kernel = "nano.elf",
 		.ready = "FAKE-READY",
@@ -78,7 +81,7 @@ static char *find_one(const struct backend *b)
 	if (b->program == NULL) {
 		const char *path = getenv(b->variable);
 
-		return path != NULL && *path != '\0' ? strdup(path) : NULL;
+		return path != NULL && access("/dev/kvm", R_OK | W_OK) == 0 ? strdup(path) : NULL;
 	}
 	return b->fake ? hv_rig_program(b->program) : find_program(b->program);
 }
@@ -120,7 +123,7 @@ static void init(struct hv_rig *r, const struct backend *b)
 	r->spec.cmdline = "";
 	r->spec.memory_mib = 64;
 	r->spec.vcpus_max = 2;
-	r->spec.machine = b->machine;
+	r->spec.accel = b->accel;
 }
 
 static void up(struct hv_rig *r, const struct backend *b)
@@ -203,8 +206,9 @@ static void case_start(const struct backend *b)
 	assert_exit(&r, false, 0);
 	assert_wrote(&r, "host-quit", ":us");
 	assert_false(hv_rig_has(&r, "monitor-lost"));
-	/* It was ours, and came after `done`, before `exited`, which is the last. */
-	assert_int_equal(strncmp(buf_str(&r.diary), "spawned done ", 13), 0);
+	/* That it was spawned comes first; events may come before `done`; `exited` is the last. */
+	assert_int_equal(strncmp(buf_str(&r.diary), "spawned ", 8), 0);
+	assert_true(hv_rig_has(&r, " done "));
 	assert_string_equal(buf_str(&r.diary) + strlen(buf_str(&r.diary)) - 8, " exited ");
 	hv_rig_finish(&r);
 }
@@ -508,7 +512,10 @@ static void case_unresponsive(const struct backend *b)
 	up(&r, b);
 	assert_int_equal(ping(&r, 0), 0);
 	assert_int_equal(kill(r.process.pid, SIGSTOP), 0);
-	assert_int_equal(ping(&r, 100), -ETIMEDOUT);
+	/* The signal is in no hurry with a process of many threads. */
+	while (ping(&r, 100) == 0)
+		;
+	assert_int_equal(r.err.code, -ETIMEDOUT);
 	hv_rig_until(&r, "unresponsive");
 	assert_true(hv_unresponsive(r.hv));
 	assert_int_equal(hv_status(r.hv), HV_STATUS_RUNNING);
@@ -532,7 +539,8 @@ static void case_ops_of_the_dead(const struct backend *b)
 	kill(r.process.pid, SIGKILL);
 	hv_rig_until_exit(&r);
 	for (size_t i = 0; i < ARRAY_LEN(ops); i++)
-		assert_int_not_equal(hv_rig_op(&r, ops[i]), 0);
+		if (hv_rig_op(&r, ops[i]) == 0)
+			fail_msg("operation %zu of the dead went well", i);
 	assert_int_not_equal(ping(&r, 0), 0);
 	assert_int_equal(hv_console_write(r.hv, "x", 1), -ENOTCONN);
 	hv_rig_finish(&r);
@@ -881,15 +889,21 @@ int main(void)
 {
 	static struct CMUnitTest tests[ARRAY_LEN(backends) * ARRAY_LEN(cases)];
 	static struct run runs[ARRAY_LEN(tests)];
+	const char *only = getenv("HV_CONTRACT");
 	size_t n = 0;
 
 	for (size_t i = 0; i < ARRAY_LEN(backends); i++) {
 		for (size_t k = 0; k < ARRAY_LEN(cases); k++) {
-			if (hv_find(backends[i].ops) == NULL)
+			char *name = str_printf("%s_%s", backends[i].name, cases[k].name);
+
+			if (hv_find(backends[i].ops) == NULL ||
+				(only != NULL && strncmp(name, only, strlen(only)) != 0)) {
+				free(name);
 				continue;
+			}
 			runs[n] = (struct run){ &backends[i], cases[k].fn };
 			tests[n] = (struct CMUnitTest){
-				.name = str_printf("%s_%s", backends[i].name, cases[k].name),
+				.name = name,
 				.test_func = run_case,
 				.initial_state = &runs[n],
 			};
