@@ -5,6 +5,7 @@
  */
 #include "tests/unit/hv-rig.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -152,6 +153,46 @@ static void assert_message(const struct hv_rig *r, const char *part)
 {
 	if (strstr(r->err.msg, part) == NULL)
 		fail_msg("'%s' lacks '%s'", r->err.msg, part);
+}
+
+static bool task_stopped(pid_t pid, const char *tid)
+{
+	char path[80], text[256] = "", *state;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%s/stat", (int)pid, tid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return true;
+	if (read(fd, text, sizeof(text) - 1) < 0)
+		*text = '\0';
+	close(fd);
+	state = strrchr(text, ')');
+	return state != NULL && state[2] == 'T';
+}
+
+static bool all_stopped(pid_t pid)
+{
+	struct dirent *e;
+	bool all = true;
+	char path[64];
+	DIR *d;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+	d = opendir(path);
+	assert_non_null(d);
+	while ((e = readdir(d)) != NULL)
+		all &= e->d_name[0] == '.' || task_stopped(pid, e->d_name);
+	closedir(d);
+	return all;
+}
+
+/* SIGSTOP, and until it has come to each of its threads. */
+static void stop(struct hv_rig *r)
+{
+	assert_int_equal(kill(r->process.pid, SIGSTOP), 0);
+	while (!all_stopped(r->process.pid))
+		usleep(1000);
 }
 
 /* Whether a word that begins so is in the diary, and ends in `end`. */
@@ -511,11 +552,8 @@ static void case_unresponsive(const struct backend *b)
 
 	up(&r, b);
 	assert_int_equal(ping(&r, 0), 0);
-	assert_int_equal(kill(r.process.pid, SIGSTOP), 0);
-	/* The signal is in no hurry with a process of many threads. */
-	while (ping(&r, 100) == 0)
-		;
-	assert_int_equal(r.err.code, -ETIMEDOUT);
+	stop(&r);
+	assert_int_equal(ping(&r, 100), -ETIMEDOUT);
 	hv_rig_until(&r, "unresponsive");
 	assert_true(hv_unresponsive(r.hv));
 	assert_int_equal(hv_status(r.hv), HV_STATUS_RUNNING);
@@ -615,7 +653,7 @@ static void case_adopt_silent(const struct backend *b)
 	up(&r, b);
 	hv_rig_destroy(&r);
 	buf_clear(&r.diary);
-	kill(r.process.pid, SIGSTOP);
+	stop(&r);
 	hv_rig_adopt(&r);
 	assert_int_equal(r.err.code, 0);
 	assert_int_equal(hv_status(r.hv), HV_STATUS_UNKNOWN);
@@ -839,7 +877,7 @@ static void case_destroy(const struct backend *b)
 	hv_rig_finish(&r);
 	/* With an operation under way. */
 	up(&r, b);
-	kill(r.process.pid, SIGSTOP);
+	stop(&r);
 	hv_rig_op_start(&r, hv_pause);
 	hv_rig_destroy(&r);
 	assert_false(r.op_done);
