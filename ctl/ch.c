@@ -1,4 +1,5 @@
 /* drover ch: requests to the API of a machine's cloud-hypervisor. */
+#include <stdio.h>
 #include "ctl/api.h"
 #include "ctl/print.h"
 #include "lib/json.h"
@@ -37,10 +38,17 @@ int verb_ch(struct ctl *c)
 	if (ctl_flag(c, "write"))
 		api_query(&call, "write", "1");
 	ret = api_run(c, &call);
-	if (ret == CTL_OK && json_parse(call.text.data, call.text.len, &answer, NULL) < 0)
+	if (ret == CTL_OK)
+		answer = json_loadb(call.text.data, call.text.len, 0, NULL);
+	/* What jansson has not, integers beyond 63 bits, is shown as good as can be. */
+	if (ret == CTL_OK && answer == NULL)
+		answer = json_loadb(call.text.data, call.text.len, JSON_DECODE_INT_AS_REAL, NULL);
+	if (ret == CTL_OK && answer == NULL)
 		ret = ctl_fail("the answer is no JSON");
-	if (ret == CTL_OK && json_object_get(answer, "error") != NULL)
+	else if (ret == CTL_OK && json_object_get(answer, "error") != NULL)
 		ret = print_error(answer);
+	else if (ret == CTL_OK && c->json)
+		puts(buf_str(&call.text));
 	else if (ret == CTL_OK)
 		print_json(json_object_get(answer, "return"));
 	json_decref(answer);

@@ -100,3 +100,11 @@ int ch_error(int status, const char *body, size_t len, struct err *err)
 	buf_finish(&text);
 	return r;
 }
+
+json_t *ch_parse(const char *text, size_t len)
+{
+	json_t *v = json_loadb(text, len, JSON_DECODE_ANY, NULL);
+
+	return v != NULL ? v
+			 : json_loadb(text, len, JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL, NULL);
+}

@@ -45,7 +45,9 @@ static void op_answered(void *arg, const struct ch_answer *a, const struct err *
 		deadline_set(&c->settle, CH_SETTLE_MS);
 	if (err != NULL && a == NULL && op->lost_is_done && err->code != -ETIMEDOUT)
 		err = NULL;
-	if (err == NULL && (a == NULL || json_parse(a->text, a->len, &reply, NULL) < 0))
+	if (err == NULL && a != NULL)
+		reply = ch_parse(a->text, a->len);
+	if (err == NULL && reply == NULL)
 		reply = json_object();
 	if (err == NULL && op->convert != NULL) {
 		json_t *other = op->convert(reply);

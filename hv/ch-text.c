@@ -100,20 +100,32 @@ static void take_back(struct ch *c, int effect)
 	c->by[effect][0] = '\0';
 }
 
-/* An answer as text: {"status": 200, "return": ...} or {"status": 404, "error": [...]}. */
+/*
+ * An answer as text: {"status": 200, "return": ...} or {"status": 404, "error": [...]}, the body as it
+ * came, since there are numbers in it that jansson has not.
+ */
 static char *answer_text(const struct ch_answer *a, const struct err *err)
 {
-	json_t *j = json_pack("{s:i}", "status", a->status), *body = NULL;
-	char *text;
+	json_t *body = a->len > 0 ? ch_parse(a->text, a->len) : NULL;
+	struct buf text = { 0 };
+	char *quoted = NULL;
 
-	if (a->len > 0 && json_parse(a->text, a->len, &body, NULL) < 0)
-		body = json_str_new(a->text);
-	if (body == NULL)
-		body = err != NULL ? json_array() : json_object();
-	json_object_set_new(j, err != NULL ? "error" : "return", body);
-	text = json_text(j);
-	json_decref(j);
-	return text;
+	buf_printf(&text, "{\"status\":%d,\"%s\":", a->status, err != NULL ? "error" : "return");
+	if (body != NULL) {
+		buf_add(&text, a->text, a->len);
+	} else if (a->len > 0) {
+		json_t *s = json_str_new(a->text);
+
+		quoted = json_text(s);
+		json_decref(s);
+		buf_adds(&text, quoted != NULL ? quoted : "\"\"");
+	} else {
+		buf_adds(&text, err != NULL ? "[]" : "{}");
+	}
+	buf_adds(&text, "}");
+	free(quoted);
+	json_decref(body);
+	return buf_steal(&text);
 }
 
 static void text_done(void *arg, const struct ch_answer *a, const struct err *err)

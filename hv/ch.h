@@ -63,6 +63,8 @@ void ch_probe_abandon(struct ch_probe *p);
  * first (vmm/src/api/http/mod.rs, error_response). Returns 0 for a status that is none.
  */
 int ch_error(int status, const char *body, size_t len, struct err *err);
+/* Pure: an answer's body. Counters have 64 bits without a sign, which become reals. NULL: no JSON. */
+json_t *ch_parse(const char *text, size_t len);
 
 /* ch-stream.c */
 
