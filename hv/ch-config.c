@@ -69,13 +69,12 @@ static int finish(json_t *j, bool bad, json_t **out, struct err *err)
 /* What has no counterpart there. */
 static int check(const struct hv_spec *s, struct err *err)
 {
-	const char *what = s->agent                   ? "a guest agent's port"
-			   : s->watchdog != NULL      ? "that watchdog device"
-			   : s->vnc != NULL           ? "a display"
-			   : s->memory_file != NULL   ? "guest memory in a given file"
-			   : s->cpu != NULL           ? "CPU models"
-			   : s->accel == HV_ACCEL_TCG ? "emulation (accel = tcg)"
-						      : NULL;
+	const char *what = s->agent                 ? "a guest agent's port"
+			   : s->watchdog != NULL    ? "that watchdog device"
+			   : s->vnc != NULL         ? "a display"
+			   : s->memory_file != NULL ? "guest memory in a given file"
+			   : s->cpu != NULL         ? "CPU models"
+						    : NULL;
 
 	if (what != NULL)
 		return err_set(err, -ENOTSUP, "cloud-hypervisor has no %s", what);

@@ -294,7 +294,8 @@ void ch_event(void *arg, json_t *event)
 	}
 	if (str_starts(name, "migration-"))
 		ch_job_event(c, name);
-	if (c->phase == CH_CLOSING)
+	/* That it starts and boots is what a start is for. */
+	if (c->phase != CH_UP)
 		return;
 	snprintf(text, sizeof(text), "%s.%s", source, name);
 	hv_clean_text(text);

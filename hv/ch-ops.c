@@ -168,18 +168,22 @@ static void put(struct ch *c, const char *path, const struct ch_op *op)
 	ch_op_send(c, &r, op);
 }
 
+/* Answers come in the order of the requests, unlike events. */
 static void paused(struct ch *c, const struct ch_op *op)
 {
-	if (!c->intents.runs)
-		ch_set_status(
-			c, c->held ? HV_STATUS_PANICKED : HV_STATUS_PAUSED, true, NULL, "paused");
+	ch_set_status(c, c->held ? HV_STATUS_PANICKED : HV_STATUS_PAUSED, true, NULL, "paused");
 }
 
 static void resumed(struct ch *c, const struct ch_op *op)
 {
 	c->held = false;
-	if (c->intents.runs)
-		ch_set_status(c, HV_STATUS_RUNNING, true, NULL, "running");
+	ch_set_status(c, HV_STATUS_RUNNING, true, NULL, "running");
+}
+
+/* Whether it is that already, and nothing that we have asked for will change it. */
+static bool is_so(const struct ch *c, enum hv_status status, unsigned opposite)
+{
+	return c->hv.status == status && opposite == 0 && !c->hv.unresponsive && ch_alive(c);
 }
 
 void ch_pause(struct hv *hv, hv_done_fn *done, void *arg)
@@ -188,7 +192,7 @@ void ch_pause(struct hv *hv, hv_done_fn *done, void *arg)
 	struct ch_op op = { .done = done, .arg = arg, .good = paused, .expect = &c->intents.pause };
 
 	/* A second time is an error there and none here. */
-	if (hv->status == HV_STATUS_PAUSED && !hv->unresponsive) {
+	if (is_so(c, HV_STATUS_PAUSED, c->intents.resume)) {
 		ch_op_later(c, NULL, &op);
 		return;
 	}
@@ -203,7 +207,7 @@ void ch_resume(struct hv *hv, hv_done_fn *done, void *arg)
 		.done = done, .arg = arg, .good = resumed, .expect = &c->intents.resume
 	};
 
-	if (hv->status == HV_STATUS_RUNNING && !hv->unresponsive) {
+	if (is_so(c, HV_STATUS_RUNNING, c->intents.pause)) {
 		ch_op_later(c, NULL, &op);
 		return;
 	}
