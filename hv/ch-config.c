@@ -69,11 +69,11 @@ static int finish(json_t *j, bool bad, json_t **out, struct err *err)
 /* What has no counterpart there. */
 static int check(const struct hv_spec *s, struct err *err)
 {
-	const char *what = s->agent                 ? "a guest agent's port"
-			   : s->watchdog != NULL    ? "that watchdog device"
-			   : s->vnc != NULL         ? "a display"
-			   : s->memory_file != NULL ? "guest memory in a given file"
-			   : s->cpu != NULL         ? "CPU models"
+	const char *what = s->agent                 ? "guest agent's port"
+			   : s->watchdog != NULL    ? "such watchdog device"
+			   : s->vnc != NULL         ? "display"
+			   : s->memory_file != NULL ? "way to put its memory into a given file"
+			   : s->cpu != NULL         ? "choice of CPU models"
 						    : NULL;
 
 	if (what != NULL)
