@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "hv/ch.h"
-#include "lib/file.h"
 #include "lib/json.h"
 
 /* Numbers of the descriptors in cloud-hypervisor. */
@@ -227,14 +226,10 @@ static void add_shares(json_t *j, const struct hv_spec *s, bool *bad)
 	put(j, "fs", array, bad);
 }
 
-static void add_path(json_t *j, const char *dir, const char *name, const char *key, bool *bad)
-{
-	char *path = path_join(dir, name);
-
-	put(j, key, path != NULL ? json_string(path) : NULL, bad);
-	free(path);
-}
-
+/*
+ * The paths of its own sockets are relative to its working directory, run_dir: so they are right
+ * wherever this configuration goes with a migration or a snapshot.
+ */
 static void add_devices(json_t *j, const struct hv_spec *s, bool *bad)
 {
 	json_t *e = json_object();
@@ -243,7 +238,7 @@ static void add_devices(json_t *j, const struct hv_spec *s, bool *bad)
 	put(j, "rng", e, bad);
 	e = json_object();
 	put_str(e, "mode", "Socket", bad);
-	add_path(e, s->run_dir, "serial.sock", "socket", bad);
+	put_str(e, "socket", "serial.sock", bad);
 	put(j, "serial", e, bad);
 	/* The virtio console has no socket, and nobody would read its terminal. */
 	e = json_object();
@@ -261,7 +256,7 @@ static void add_devices(json_t *j, const struct hv_spec *s, bool *bad)
 	if (s->vsock_cid != 0) {
 		e = json_object();
 		put_int(e, "cid", s->vsock_cid, bad);
-		add_path(e, s->run_dir, "vsock.sock", "socket", bad);
+		put_str(e, "socket", "vsock.sock", bad);
 		put(j, "vsock", e, bad);
 	}
 	if (s->tpm_socket != NULL) {

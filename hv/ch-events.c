@@ -200,7 +200,7 @@ static void on_rebooted(struct ch *c, const json_t *event)
  * The same event for the guest's own end, for SIGTERM and for vmm.shutdown, so what was asked for
  * decides (vmm/src/lib.rs, control_loop).
  */
-static void on_shutdown(struct ch *c, const json_t *event)
+void ch_tell_end(struct ch *c, const json_t *event)
 {
 	struct hv_event ev = {
 		.kind = HV_EVENT_HOST_QUIT, .status = HV_STATUS_SHUTDOWN, .data = event
@@ -210,7 +210,7 @@ static void on_shutdown(struct ch *c, const json_t *event)
 	if (c->ended)
 		return;
 	c->ended = true;
-	ev.by = ch_take_by(c, CH_EFFECT_SHUTDOWN, who);
+	ev.by = event != NULL ? ch_take_by(c, CH_EFFECT_SHUTDOWN, who) : NULL;
 	if (ev.by != NULL) {
 		/* The hypervisor stays, without a guest. */
 		ch_set_status(c, HV_STATUS_SHUTDOWN, false, ev.by, "vm.shutdown");
@@ -273,7 +273,7 @@ static const struct {
 	{ "vm", "booted", on_booted },
 	{ "vm", "rebooting", on_rebooting },
 	{ "vm", "rebooted", on_rebooted },
-	{ "vm", "shutdown", on_shutdown },
+	{ "vm", "shutdown", ch_tell_end },
 	{ "vm", "device-removed", on_removed },
 	{ "guest", "panic", on_panic },
 };

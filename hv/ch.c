@@ -184,6 +184,12 @@ static void process_exited(void *arg, const struct child_status *status)
 	if (!starting && c->phase != CH_FAILED)
 		c->phase = CH_GONE;
 	ch_drain(c);
+	/*
+	 * The thread that writes the events is not waited for at the end: the last ones may be lost
+	 * (vmm/src/lib.rs, start_event_monitor_thread).
+	 */
+	if (c->phase == CH_GONE && st.known && !st.signaled && st.code == 0)
+		ch_tell_end(c, NULL);
 	if (c->phase == CH_CLOSING)
 		return;
 	let_go(c);
@@ -267,6 +273,7 @@ static int spawn(struct ch *c, struct err *err)
 		.jail = c->jail,
 		.cgroup = c->cgroup,
 		.env = c->env,
+		.cwd = c->run_dir,
 		.log_fd = c->log_fd };
 	int r = process_spawn(&c->process, c->hv.loop, &ps, &cb, err);
 

@@ -266,6 +266,8 @@ deadline_fn ch_retry, ch_dial;
 void ch_set_status(
 	struct ch *c, enum hv_status status, bool by_us, const char *by, const char *word);
 void ch_event(void *arg, json_t *event);
+/* The guest's end, once; event is NULL when nothing but the process's exit tells it. */
+void ch_tell_end(struct ch *c, const json_t *event);
 /* vm.info: what it tells goes into hv.status, and out as an event when it is news. */
 void ch_ask_status(struct ch *c);
 void ch_take_info(struct ch *c, const json_t *info);

@@ -59,7 +59,7 @@ static void arguments(void **state)
 
 #define TAIL                                                                                       \
 	"\"rng\":{\"src\":\"/dev/urandom\"},"                                                      \
-	"\"serial\":{\"mode\":\"Socket\",\"socket\":\"/run/drover/vm/web-1/serial.sock\"},"        \
+	"\"serial\":{\"mode\":\"Socket\",\"socket\":\"serial.sock\"},"                             \
 	"\"console\":{\"mode\":\"Off\"}"
 
 static void check_config(const struct hv_spec *spec, const char *want)
@@ -132,7 +132,7 @@ static void config_full(void **state)
 		"\"fs\":[{\"tag\":\"home\",\"socket\":\"/run/fs.sock\",\"num_queues\":1,"
 		"\"queue_size\":1024}]," TAIL ",\"pvpanic\":true,"
 		"\"balloon\":{\"size\":0,\"deflate_on_oom\":true,\"free_page_reporting\":true},"
-		"\"vsock\":{\"cid\":5,\"socket\":\"/run/drover/vm/web-1/vsock.sock\"},"
+		"\"vsock\":{\"cid\":5,\"socket\":\"vsock.sock\"},"
 		"\"tpm\":{\"socket\":\"/run/tpm.sock\"},"
 		"\"platform\":{\"uuid\":\"8c5bd2bd-4ac5-4f5b-a4d8-3f0a6f0dca38\"}}");
 }
