@@ -102,6 +102,13 @@ binary = ${real:-$fake}
 network = taps
 END
 baseline
+
+# The example differs from its twin in the one key.
+twin=$top/etc/examples/kernel-testing
+is "$(diff "$twin.ini" "$twin-cloud-hypervisor.ini" | grep '^[<>]')" \
+	$'< hypervisor = qemu\n> hypervisor = cloud-hypervisor' 'the example differs by one line'
+ok 'both are configurations' eval 'drover check "$twin.ini" && drover check "$twin-cloud-hypervisor.ini"'
+
 start_droverd
 life one FAKE-READY echo
 
