@@ -134,6 +134,25 @@ wait_for 60 console_has one FAKE-READY
 letter one p
 ok 'a panic ends the run' vm_wait one failed
 is "$(why one)" guest-panic 'with the cause guest-panic'
+drover start one >/dev/null
+wait_for 60 console_has one FAKE-READY
+
+# What is asked of it while it runs.
+ok 'reset' drover reset one
+ok 'its guest comes up again' wait_for 60 two
+is "$(vm one .reboots)" 0 'which was not its own doing'
+ok 'nmi' drover nmi one
+is "$(drover stats one -o json | jq -c '.disks | keys')" '["disk0"]' 'stats has its disk'
+truncate -s 1M "$W/more.raw"
+ok 'a disk is added' drover disk add one "$W/more.raw" --id more
+is "$(drover ch one GET /vm.info | jq -c '[.config.disks[].id]')" '["disk0","more"]' 'it has it'
+ok 'and removed' drover disk remove one more
+is "$(drover ch one GET /vm.info | jq -c '[.config.disks[].id]')" '["disk0"]' 'it is gone'
+like "$(drover screendump one "$W/x.png" 2>&1)" \
+	'cloud-hypervisor v53.0 cannot do screendump here: it has no display' \
+	'a picture is refused, with the reason'
+like "$(drover dump one 2>&1)" 'built without the feature guest_debug' 'so is a dump by this one'
+ok 'stop' drover stop one
 drover start always >/dev/null
 pid=$(vm_pid always)
 kill -9 "$pid"
