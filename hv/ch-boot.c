@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "hv/ch.h"
+#include "lib/file.h"
 #include "lib/json.h"
 
 /* The deadline of a start is its owner's. */
@@ -30,7 +31,7 @@ int ch_mark_boot(struct ch *c, struct err *err)
 	int fd;
 
 	unlink(c->marker_path);
-	if (c->config == NULL)
+	if (c->config == NULL || c->restore_dir != NULL)
 		return 0;
 	fd = open(c->marker_path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
@@ -99,6 +100,8 @@ static void restored(void *arg, const struct ch_answer *a, const struct err *err
 {
 	struct ch *c = arg;
 
+	/* What is mapped stays. */
+	remove_tree(c->restore_dir, NULL);
 	if (is_off(c) || failed(c, "vm.restore", a, err))
 		return;
 	ch_dial_console(c);

@@ -236,7 +236,8 @@ static int set_paths(struct ch *c, const struct hv_spec *spec, struct err *err)
 	c->events_path = path_join(spec->run_dir, "ch.events");
 	c->marker_path = path_join(spec->run_dir, "ch.boot");
 	c->log_path = copy(spec->log_path, &bad);
-	c->restore_dir = copy(spec->restore_dir, &bad);
+	c->restore_dir = spec->restore_dir != NULL ? path_join(spec->run_dir, "ch.restore") : NULL;
+	bad = bad || (spec->restore_dir != NULL && c->restore_dir == NULL);
 	if (bad || c->api_path == NULL || c->serial_path == NULL || c->events_path == NULL ||
 		c->marker_path == NULL)
 		return err_nomem(err);
@@ -323,8 +324,10 @@ static int start_now(struct ch *c, const struct hv_spec *spec, struct err *err)
 {
 	int r = set_paths(c, spec, err);
 
-	if (r == 0 && spec->restore_dir == NULL && !spec->incoming)
+	if (r == 0 && !spec->incoming)
 		r = ch_vm_config(spec, &c->config, err);
+	if (r == 0 && spec->restore_dir != NULL)
+		r = ch_restore_folder(spec->restore_dir, c->restore_dir, c->config, err);
 	if (r == 0)
 		r = hv_log_open(c->log_path, &c->log_fd, &c->log_offset, err);
 	if (r == 0)

@@ -36,6 +36,13 @@ int ch_disk_config(const struct hv_disk *d, size_t i, json_t **out, struct err *
 /* fd: the TAP goes with the request as a descriptor, and not by its name. */
 json_t *ch_net_config(const struct hv_nic *n, bool fd);
 
+/* ch-restore.c */
+
+/* Pure: puts the files of our configuration into the one that a snapshot was taken with. -ENOMEM. */
+int ch_restore_config(json_t *theirs, const json_t *ours);
+/* Makes `to`, which is to be restored in place of the snapshot `from`; from is absolute. */
+int ch_restore_folder(const char *from, const char *to, const json_t *ours, struct err *err);
+
 /* ch-version.c */
 
 struct ch_version {

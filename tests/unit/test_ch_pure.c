@@ -177,6 +177,38 @@ static void config_refused(void **state)
 	refused(&s, -EINVAL, "no UTF-8");
 }
 
+static void restored_config(void **state)
+{
+	json_t *theirs = json_loads(
+		"{\"cpus\":{\"boot_vcpus\":1},\"payload\":{\"kernel\":\"/old\",\"igvm\":null},"
+		"\"disks\":[{\"id\":\"disk0\",\"path\":\"/old/d\",\"num_queues\":2},"
+		"{\"id\":\"added0\",\"path\":\"/a\"}],"
+		"\"net\":[{\"id\":\"nic0\",\"tap\":null,\"fds\":[-1],\"mtu\":9000}],"
+		"\"serial\":{\"mode\":\"Socket\",\"socket\":\"/old/s\"}}",
+		0, NULL);
+	json_t *ours = json_loads(
+		"{\"cpus\":{\"boot_vcpus\":4},\"payload\":{\"kernel\":\"/new\"},"
+		"\"disks\":[{\"id\":\"disk0\",\"path\":\"/new/d\"},{\"id\":\"disk1\"}],"
+		"\"net\":[{\"id\":\"nic0\",\"tap\":\"tap7\"}],"
+		"\"serial\":{\"mode\":\"Socket\",\"socket\":\"serial.sock\"},\"tpm\":{}}",
+		0, NULL);
+	char *text;
+
+	assert_non_null(theirs);
+	assert_non_null(ours);
+	assert_int_equal(ch_restore_config(theirs, ours), 0);
+	text = json_dumps(theirs, JSON_COMPACT);
+	assert_string_equal(text,
+		"{\"cpus\":{\"boot_vcpus\":1},\"payload\":{\"kernel\":\"/new\",\"igvm\":null},"
+		"\"disks\":[{\"id\":\"disk0\",\"path\":\"/new/d\",\"num_queues\":2},"
+		"{\"id\":\"added0\",\"path\":\"/a\"}],"
+		"\"net\":[{\"id\":\"nic0\",\"tap\":\"tap7\",\"mtu\":9000}],"
+		"\"serial\":{\"mode\":\"Socket\",\"socket\":\"serial.sock\"}}");
+	free(text);
+	json_decref(theirs);
+	json_decref(ours);
+}
+
 /* ---- versions ---- */
 
 static void versions(void **state)
@@ -411,6 +443,7 @@ int main(void)
 		cmocka_unit_test(config_plain),
 		cmocka_unit_test(config_full),
 		cmocka_unit_test(config_refused),
+		cmocka_unit_test(restored_config),
 		cmocka_unit_test(versions),
 		cmocka_unit_test(errors),
 		cmocka_unit_test(numbers_beyond_63_bits),
