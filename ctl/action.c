@@ -7,15 +7,17 @@
 
 #define WAIT_MAX_S 3600 /* what the API takes at once */
 #define ANSWER_MS  30000
+#define NO_TIME    UINT64_MAX /* none was given */
 
 struct action {
 	const char *verb; /* as in the path; NULL: DELETE */
 	const char *past; /* "started" */
 	bool disks;
+	bool stops; /* --timeout is the guest's, and the wait has an option of its own */
 };
 
 static void prepare(const struct ctl *c, const struct action *a, struct api_call *call,
-	const char *name, uint64_t wait_s)
+	const char *name, uint64_t wait_s, uint64_t guest_s)
 {
 	call->method = a->verb != NULL ? "POST" : "DELETE";
 	api_path(call, "/vms/%s", name);
@@ -23,6 +25,8 @@ static void prepare(const struct ctl *c, const struct action *a, struct api_call
 		api_path(call, "/%s", a->verb);
 	if (a->disks)
 		api_query(call, "disks", "1");
+	if (guest_s != NO_TIME)
+		api_query_int(call, "timeout", (int64_t)guest_s);
 	if (wait_s > 0)
 		api_query_int(call, "wait", (int64_t)wait_s);
 	call->timeout_ms = wait_s * 1000 + ANSWER_MS;
@@ -74,8 +78,11 @@ static void print_all(const struct api_call *calls, size_t n)
 static int act(struct ctl *c, const struct action *a)
 {
 	struct api_call *calls = calloc(c->args.n, sizeof(*calls));
-	uint64_t wait_s;
-	int ret = ctl_seconds(c, "timeout", WAIT_MAX_S, &wait_s);
+	uint64_t wait_s, guest_s = NO_TIME;
+	int ret = ctl_seconds(c, a->stops ? "wait-limit" : "timeout", WAIT_MAX_S, &wait_s);
+
+	if (ret == CTL_OK && a->stops)
+		ret = ctl_seconds(c, "timeout", NO_TIME, &guest_s);
 
 	if (calls == NULL)
 		ret = ctl_fail("out of memory");
@@ -85,7 +92,7 @@ static int act(struct ctl *c, const struct action *a)
 	}
 	wait_s = ctl_flag(c, "no-wait") ? 0 : MIN(MAX(wait_s, (uint64_t)1), (uint64_t)WAIT_MAX_S);
 	for (size_t i = 0; i < c->args.n; i++) {
-		prepare(c, a, &calls[i], c->args.v[i], wait_s);
+		prepare(c, a, &calls[i], c->args.v[i], wait_s, guest_s);
 		api_start(c, &calls[i]);
 	}
 	if (c->api != NULL)
@@ -108,45 +115,45 @@ static int act(struct ctl *c, const struct action *a)
 
 int verb_start(struct ctl *c)
 {
-	return act(c, &(struct action){ "start", "started", false });
+	return act(c, &(struct action){ "start", "started", false, false });
 }
 
 int verb_stop(struct ctl *c)
 {
-	return act(c, &(struct action){ "stop", "stopped", false });
+	return act(c, &(struct action){ "stop", "stopped", false, true });
 }
 
 int verb_kill(struct ctl *c)
 {
-	return act(c, &(struct action){ "kill", "killed", false });
+	return act(c, &(struct action){ "kill", "killed", false, false });
 }
 
 int verb_restart(struct ctl *c)
 {
-	return act(c, &(struct action){ "restart", "restarted", false });
+	return act(c, &(struct action){ "restart", "restarted", false, false });
 }
 
 int verb_pause(struct ctl *c)
 {
-	return act(c, &(struct action){ "pause", "paused", false });
+	return act(c, &(struct action){ "pause", "paused", false, false });
 }
 
 int verb_resume(struct ctl *c)
 {
-	return act(c, &(struct action){ "resume", "resumed", false });
+	return act(c, &(struct action){ "resume", "resumed", false, false });
 }
 
 int verb_reset(struct ctl *c)
 {
-	return act(c, &(struct action){ "reset", "reset", false });
+	return act(c, &(struct action){ "reset", "reset", false, false });
 }
 
 int verb_nmi(struct ctl *c)
 {
-	return act(c, &(struct action){ "nmi", "interrupted", false });
+	return act(c, &(struct action){ "nmi", "interrupted", false, false });
 }
 
 int verb_rm(struct ctl *c)
 {
-	return act(c, &(struct action){ NULL, "removed", ctl_flag(c, "disks") });
+	return act(c, &(struct action){ NULL, "removed", ctl_flag(c, "disks"), false });
 }

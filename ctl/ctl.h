@@ -48,6 +48,7 @@ extern const size_t nverbs;
 
 struct ctl {
 	const struct verb *verb;
+	const char *group; /* of `drover image --help`: "image" */
 	struct strv args;
 	const char
 		*values[CTL_OPTS_MAX]; /* by the verb's options; "" for a flag; NULL: not given */

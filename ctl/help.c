@@ -248,12 +248,38 @@ void help_man(struct buf *out)
 		      ".SH SEE ALSO\n.BR droverd (8)\n");
 }
 
-void help_print(const struct verb *v)
+static bool in_group(const struct verb *v, const char *word)
+{
+	size_t len = strlen(word);
+
+	return strncmp(v->name, word, len) == 0 && v->name[len] == ' ';
+}
+
+void help_group(const char *word, struct buf *out)
+{
+	struct table t = { .columns = 2 };
+
+	buf_printf(out, "usage: drover %s VERB [ARGUMENT...]\n\n", word);
+	for (size_t i = 0; i < nverbs; i++) {
+		const struct verb *v = &verbs[i];
+
+		if (!in_group(v, word))
+			continue;
+		table_cellf(&t, "  %s%s%s", v->name, v->args[0] != '\0' ? " " : "", v->args);
+		table_cell(&t, v->help);
+	}
+	table_format(&t, out);
+	buf_printf(out, "\n`drover %s VERB --help` explains one verb.\n", word);
+}
+
+void help_print(const struct verb *v, const char *group)
 {
 	struct buf text = { 0 };
 
 	if (v != NULL)
 		help_verb(v, &text);
+	else if (group != NULL)
+		help_group(group, &text);
 	else
 		help_text(&text);
 	fputs(buf_str(&text), stdout);
@@ -262,13 +288,16 @@ void help_print(const struct verb *v)
 
 int verb_help(struct ctl *c)
 {
+	const char *group = NULL;
 	const struct verb *v = NULL;
 	struct buf text = { 0 };
 	size_t used;
 
 	if (c->args.n > 0) {
 		v = verb_find((const char *const *)c->args.v, c->args.n, &used);
-		if (v == NULL)
+		for (size_t i = 0; v == NULL && c->args.n == 1 && i < nverbs; i++)
+			group = in_group(&verbs[i], c->args.v[0]) ? c->args.v[0] : group;
+		if (v == NULL && group == NULL)
 			return ctl_usage(c, "there is no verb %s", quote(c->args.v[0]));
 	}
 	if (ctl_flag(c, "completion"))
@@ -277,6 +306,8 @@ int verb_help(struct ctl *c)
 		help_man(&text);
 	else if (v != NULL)
 		help_verb(v, &text);
+	else if (group != NULL)
+		help_group(group, &text);
 	else
 		help_text(&text);
 	fputs(buf_str(&text), stdout);

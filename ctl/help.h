@@ -8,7 +8,9 @@ void help_text(struct buf *out);
 void help_verb(const struct verb *v, struct buf *out);
 void help_completion(struct buf *out);
 void help_man(struct buf *out);
-/* v NULL: the general one. */
-void help_print(const struct verb *v);
+/* The verbs whose first word it is. */
+void help_group(const char *word, struct buf *out);
+/* v NULL: of the group; that NULL, too: the general one. */
+void help_print(const struct verb *v, const char *group);
 
 #endif

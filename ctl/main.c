@@ -16,7 +16,7 @@ int main(int argc, char **argv)
 	term_init();
 	ret = ctl_parse(&c, argc, argv);
 	if (ret < 0) {
-		help_print(c.verb);
+		help_print(c.verb, c.group);
 		ret = CTL_OK;
 	} else if (ret == CTL_OK) {
 		ret = c.verb->run(&c);

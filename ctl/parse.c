@@ -350,8 +350,10 @@ int ctl_parse(struct ctl *c, int argc, char **argv)
 		if (ret != CTL_OK)
 			return ret;
 	}
-	if (p.help)
+	if (p.help) {
+		c->group = c->verb == NULL && p.nwords > 0 ? p.words[0] : NULL;
 		return -1;
+	}
 	if (p.version) {
 		size_t used;
 

@@ -23,8 +23,15 @@ const struct verb verbs[] = {
 		"Waits until the monitor says that the machine runs; images are pulled first.",
 		{ WAITING }, verb_start },
 	{ "Machines", "stop", "NAME...", 1, -1u, false, "Stop machines by their power button",
-		"A guest that does not shut down in its stop_timeout is stopped harder.",
-		{ WAITING }, verb_stop },
+		"A guest that does not shut down in its stop_timeout, or in the time that --timeout\n"
+		"gives it, is stopped harder. A stop that finds one under way joins it, and can only\n"
+		"shorten the guest's time.",
+		{ { "timeout", 't', "SECONDS", "the guest's time to shut down, this once" },
+			{ "wait", 'w', NULL, "return when it is done (the default)" },
+			{ "no-wait", 0, NULL, "return when the operation has begun" },
+			{ "wait-limit", 0, "SECONDS",
+				"stop waiting after so long (default 3600)" } },
+		verb_stop },
 	{ "Machines", "kill", "NAME...", 1, -1u, false, "Stop machines at once, as by a power cut",
 		NULL, { WAITING }, verb_kill },
 	{ "Machines", "restart", "NAME...", 1, -1u, false, "Stop and start machines", NULL,

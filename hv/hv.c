@@ -205,6 +205,13 @@ int hv_console_write(struct hv *hv, const char *data, size_t len)
 	return hv->ops->console_write(hv, data, len);
 }
 
+int hv_tap(struct hv *hv, const char *nic_id, hv_tap_fn *done, void *arg, struct err *err)
+{
+	if (hv->ops->tap == NULL)
+		return err_set(err, -ENOTSUP, "this hypervisor cannot be given another TAP");
+	return hv->ops->tap(hv, nic_id, done, arg, err);
+}
+
 /* ---- what not every backend can ---- */
 
 /* Tells done or reply what hv_can() says, on a later turn of the loop. */

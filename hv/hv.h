@@ -212,6 +212,13 @@ typedef void hv_reply_fn(void *arg, const json_t *reply, const struct err *err);
 /* text: a whole answer in the backend's protocol, {"return": ...} or {"error": ...}; NULL with err. */
 typedef void hv_text_fn(void *arg, const char *text, size_t len, const struct err *err);
 
+/* The hypervisor's end of a nic's TAP. */
+struct hv_tap {
+	int fd;           /* a copy of its own descriptor, closed when the callback returns */
+	int vnet_hdr_len; /* bytes that it expects before each packet, as the guest's driver is */
+};
+typedef void hv_tap_fn(void *arg, const struct hv_tap *tap, const struct err *err);
+
 /* What identifies a running hypervisor across daemons; saved in state.json. */
 struct hv_process {
 	pid_t pid; /* of the hypervisor itself, never of the jail */
@@ -312,6 +319,8 @@ struct hv_ops {
 		void *arg);
 	void (*agent_forget)(struct hv *hv, const void *arg);
 	int (*console_write)(struct hv *hv, const char *data, size_t len);
+	/* NULL where it cannot. */
+	int (*tap)(struct hv *hv, const char *nic_id, hv_tap_fn *done, void *arg, struct err *err);
 	/* From here to destroy a backend may have NULL: it cannot, and its caps say why. */
 	void (*nmi)(struct hv *hv, hv_done_fn *done, void *arg);
 	void (*screendump)(struct hv *hv, const char *path, hv_done_fn *done, void *arg);
@@ -420,6 +429,14 @@ void hv_agent_forget(struct hv *hv, const void *arg);
  * nothing of it was taken. -ENOTCONN without a console.
  */
 int hv_console_write(struct hv *hv, const char *data, size_t len);
+
+/*
+ * A nic's TAP was deleted, which only detaches the descriptor that the hypervisor holds: gives a
+ * copy of that, so that it can be attached again (tap_attach() of netcfg). done fires once;
+ * hv_destroy() before that forgets it. -ENOTSUP: this hypervisor has no such descriptor; then done
+ * does not fire.
+ */
+int hv_tap(struct hv *hv, const char *nic_id, hv_tap_fn *done, void *arg, struct err *err);
 
 /*
  * 0 when this run can do it; else -ENOTSUP with the sentence that names the hypervisor, its version

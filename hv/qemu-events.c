@@ -38,6 +38,8 @@ static enum hv_status status_of(const char *word)
 	return HV_STATUS_UNKNOWN;
 }
 
+static void ask_io_error(struct qemu *q);
+
 static void set_status(
 	struct qemu *q, enum hv_status status, bool by_us, const char *by, const char *word)
 {
@@ -50,6 +52,10 @@ static void set_status(
 	if (q->hv.status == status)
 		return;
 	q->hv.status = status;
+	if (status == HV_STATUS_IO_ERROR)
+		ask_io_error(q);
+	else if (status == HV_STATUS_RUNNING)
+		q->io_told = false;
 	/* During a start the first status goes with done. */
 	if (q->phase != QEMU_STARTING)
 		qemu_emit_event(q, &ev);
@@ -152,13 +158,20 @@ static uint64_t event_ms(const json_t *event)
 
 /*
  * SeaBIOS, entered a second time, resets the machine once or twice more to get its ROM mapped back
- * (tried on 7.2: within 50 ms). These look like the guest's own, and are part of the first.
+ * (tried on 7.2: within 50 ms). These look like the guest's own, and are part of the first. Whoever
+ * has said something on the console since then has come further than that: it is the guest's own.
  */
 static bool is_echo(struct qemu *q, const json_t *event)
 {
 	uint64_t at = event_ms(event);
+	bool spoken;
 
-	if (at >= q->reset_at && at - q->reset_at < QEMU_RESET_SETTLE_MS)
+	/* What it said before this event has been written to the socket. */
+	if (q->console != NULL)
+		serial_drain(q->console);
+	spoken = q->spoken;
+	q->spoken = false;
+	if (!spoken && at >= q->reset_at && at - q->reset_at < QEMU_RESET_SETTLE_MS)
 		return true;
 	q->reset_at = at;
 	return false;
@@ -221,7 +234,40 @@ static void on_io_error(struct qemu *q, const json_t *data, const json_t *event)
 	snprintf(reason, sizeof(reason), "%s: %s", node != NULL ? node : "disk",
 		text != NULL ? text : "I/O error");
 	hv_clean_text(reason);
+	q->io_told = true;
 	qemu_emit_event(q, &ev);
+}
+
+/* The guest stands still since nobody listened: what for, its devices know (qapi/block-core.json,
+ * BlockDeviceIoStatus). */
+static void io_reply(void *arg, const json_t *reply, const struct err *err)
+{
+	struct qemu *q = arg;
+	const json_t *e;
+	size_t i;
+
+	json_array_foreach (reply, i, e) {
+		const char *status = json_str(e, "io-status"), *id = json_str(e, "qdev");
+		struct hv_event ev = { .kind = HV_EVENT_IO_ERROR, .status = q->hv.status };
+		char reason[256];
+
+		if (q->io_told || q->hv.status != HV_STATUS_IO_ERROR || status == NULL ||
+			strcmp(status, "ok") == 0)
+			continue;
+		q->io_told = true;
+		ev.nospace = strcmp(status, "nospace") == 0;
+		ev.reason = reason;
+		snprintf(reason, sizeof(reason), "%s: %s", id != NULL ? id : "disk",
+			ev.nospace ? "No space left on device" : "I/O error");
+		hv_clean_text(reason);
+		qemu_emit_event(q, &ev);
+	}
+}
+
+static void ask_io_error(struct qemu *q)
+{
+	if (q->qmp != NULL && !q->io_told)
+		qmp_command(q->qmp, "query-block", NULL, NULL, io_reply, q);
 }
 
 static void on_deleted(struct qemu *q, const json_t *data, const json_t *event)

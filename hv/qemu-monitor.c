@@ -192,6 +192,7 @@ static void console_data(void *arg, const char *data, size_t len)
 {
 	struct qemu *q = arg;
 
+	q->spoken = true;
 	if (q->hv.cb.console != NULL)
 		q->hv.cb.console(q->hv.cb.arg, data, len);
 }

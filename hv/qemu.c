@@ -363,6 +363,7 @@ static void qemu_destroy(struct hv *hv, void (*closed)(void *arg), void *arg)
 	q->closed = closed;
 	q->closed_arg = arg;
 	qemu_forget_ops(q);
+	qemu_forget_taps(q);
 	let_go(q);
 	qemu_drop_agent(q);
 	deadline_close(&q->ready, qemu_part_closed);
@@ -397,6 +398,7 @@ static int qemu_create(
 	list_init(&q->ops);
 	list_init(&q->rows);
 	list_init(&q->counters);
+	list_init(&q->taps);
 	if (qemu_make_mux(q, err) < 0) {
 		free(q);
 		return -ENOMEM;
@@ -440,5 +442,6 @@ const struct hv_ops hv_qemu = {
 	.add_nic = qemu_add_nic,
 	.remove_device = qemu_remove_device,
 	.resize = qemu_resize,
+	.tap = qemu_tap,
 	.destroy = qemu_destroy,
 };

@@ -1,7 +1,7 @@
 /*
  * hv/qemu.h - the parts of the QEMU backend: qemu-args.c (the command line), qemu.c (start,
  * adoption, end of a run), qemu-ops.c (pause, reset and their like), qemu-monitor.c (connections,
- * slow and lost ones), qemu-agent.c (the guest agent), qemu-events.c (what the monitor's events and
+ * slow and lost ones), qemu-agent.c (the guest agent), qemu-tap.c (its end of a TAP), qemu-events.c (what the monitor's events and
  * status words mean). Private to hv/.
  */
 #ifndef DROVER_HV_QEMU_H
@@ -64,6 +64,7 @@ struct qemu {
 	bool reboot_is_exit;
 	struct deadline settle; /* after our reset, until a reboot is an exit again */
 	uint64_t reset_at;      /* the last reset, in QEMU's time */
+	bool spoken;            /* the guest has, on its console, since then */
 
 	/* The start or adoption under way. */
 	struct deadline ready;
@@ -78,12 +79,14 @@ struct qemu {
 	struct deadline retry; /* connects again, or asks again while nothing is answered */
 	uint64_t retry_ms;
 	bool lost_told;
+	bool io_told;     /* which I/O error the guest stands still for */
 	struct list ops;  /* under way */
 	struct list rows; /* qemu-row.c */
 	struct list counters;
 	struct qemu_dump *dump;   /* under way, or NULL */
 	const char *const *buses; /* where devices can be added; NULL: QEMU's own choice */
 	uint64_t base_mib;        /* the memory it was started with */
+	struct list taps;         /* qemu-tap.c */
 
 	unsigned handles; /* whose close callback has not come */
 	void (*closed)(void *arg);
@@ -192,6 +195,11 @@ void qemu_passthrough_write(struct hv *hv, bool write);
 int qemu_make_mux(struct qemu *q, struct err *err);
 /* Who of the clients caused this, if one did: NULL or his words; once. */
 const char *qemu_take_by(struct qemu *q, enum qmp_effect effect, char out[48]);
+
+/* qemu-tap.c: as in hv.h; and drops without a call what is under way. */
+
+int qemu_tap(struct hv *hv, const char *nic_id, hv_tap_fn *done, void *arg, struct err *err);
+void qemu_forget_taps(struct qemu *q);
 
 /* qemu-events.c */
 

@@ -5,6 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Of the last error whose words nobody wanted: err_wrap() has it to pass on. */
+static _Thread_local int unsaid = -EIO;
+
 static void set(struct err *err, int code, const char *fmt, va_list ap)
 {
 	/* fmt's arguments may point into err->msg. */
@@ -23,6 +26,8 @@ int err_set(struct err *err, int code, const char *fmt, ...)
 		va_start(ap, fmt);
 		set(err, code, fmt, ap);
 		va_end(ap);
+	} else {
+		unsaid = code;
 	}
 	return code;
 }
@@ -33,7 +38,7 @@ int err_errno(struct err *err, int code, const char *fmt, ...)
 	size_t len;
 
 	if (err == NULL)
-		return code;
+		return unsaid = code;
 	va_start(ap, fmt);
 	set(err, code, fmt, ap);
 	va_end(ap);
@@ -49,7 +54,7 @@ int err_wrap(struct err *err, const char *fmt, ...)
 	int n;
 
 	if (err == NULL)
-		return -EIO;
+		return unsaid;
 	va_start(ap, fmt);
 	n = vsnprintf(msg, sizeof(msg), fmt, ap);
 	va_end(ap);

@@ -21,7 +21,8 @@ struct err {
 int err_set(struct err *err, int code, const char *fmt, ...) PRINTF(3, 4);
 /* As err_set(), and appends ": " and strerror(-code). */
 int err_errno(struct err *err, int code, const char *fmt, ...) PRINTF(3, 4);
-/* Puts "fmt: " in front of the message; returns err->code (-EIO where err is NULL). */
+/* Puts "fmt: " in front of the message; returns err->code. Where err is NULL that is the code of
+ * the last error that was set without one, which is the one to be wrapped. */
 int err_wrap(struct err *err, const char *fmt, ...) PRINTF(2, 3);
 /* ENOMEM, the same everywhere. */
 int err_nomem(struct err *err);

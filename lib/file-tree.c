@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -69,9 +70,45 @@ int dir_check_ours(const char *path, struct err *err)
 	return 0;
 }
 
-static int remove_at(int parent, const char *name)
+/* Each level holds a descriptor: what is deeper is moved up below the tree's root first. */
+#define LEVELS_MAX 32
+
+struct removal {
+	int top; /* the tree's root */
+	unsigned moved;
+};
+
+static int remove_at(struct removal *rm, int parent, const char *name, unsigned level);
+
+/* All entries once; what was moved to the root meanwhile may be missed. */
+static int remove_entries(struct removal *rm, DIR *dir, unsigned level)
 {
 	struct dirent *e;
+	int r = 0;
+
+	while (r == 0 && (e = readdir(dir)) != NULL) {
+		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+			r = remove_at(rm, dirfd(dir), e->d_name, level + 1);
+	}
+	return r;
+}
+
+static int move_up(struct removal *rm, int parent, const char *name)
+{
+	char to[64];
+
+	/* An empty folder of this name may be replaced: it would go as well. */
+	do {
+		snprintf(to, sizeof(to), ".removed-%u", rm->moved++);
+		if (renameat(parent, name, rm->top, to) == 0)
+			return 0;
+	} while (errno == EEXIST || errno == ENOTEMPTY || errno == ENOTDIR);
+	return -errno;
+}
+
+static int remove_at(struct removal *rm, int parent, const char *name, unsigned level)
+{
+	unsigned moved;
 	int fd, r = 0;
 	DIR *dir;
 
@@ -79,6 +116,8 @@ static int remove_at(int parent, const char *name)
 		return 0;
 	if (errno != EISDIR && errno != EPERM && errno != ENOTEMPTY)
 		return -errno;
+	if (level == LEVELS_MAX)
+		return move_up(rm, parent, name);
 	fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
@@ -87,10 +126,13 @@ static int remove_at(int parent, const char *name)
 		close(fd);
 		return -ENOMEM;
 	}
-	while (r == 0 && (e = readdir(dir)) != NULL) {
-		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
-			r = remove_at(fd, e->d_name);
-	}
+	if (level == 0)
+		rm->top = fd;
+	do {
+		moved = rm->moved;
+		r = remove_entries(rm, dir, level);
+		rewinddir(dir);
+	} while (r == 0 && level == 0 && rm->moved != moved);
 	closedir(dir);
 	if (r == 0 && unlinkat(parent, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
 		r = -errno;
@@ -99,7 +141,8 @@ static int remove_at(int parent, const char *name)
 
 int remove_tree(const char *path, struct err *err)
 {
-	int r = remove_at(AT_FDCWD, path);
+	struct removal rm = { .top = -1 };
+	int r = remove_at(&rm, AT_FDCWD, path, 0);
 
 	return r < 0 ? err_errno(err, r, "remove %s", quote(path)) : 0;
 }

@@ -10,6 +10,24 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+/*
+ * Without O_NONBLOCK the open of a FIFO would wait for a writer, and opening a device may do things.
+ * A path below /proc or /sys is a regular file.
+ */
+static int open_regular(const char *path, struct err *err)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	struct stat st;
+
+	if (fd < 0)
+		return err_errno(err, -errno, "open %s", quote(path));
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+		return fd;
+	close(fd);
+	return S_ISDIR(st.st_mode) ? err_errno(err, -EISDIR, "read %s", quote(path))
+				   : err_set(err, -EINVAL, "%s is not a regular file", quote(path));
+}
+
 int file_read(const char *path, size_t max, struct buf *out, struct err *err)
 {
 	struct buf b = { 0 };
@@ -17,9 +35,9 @@ int file_read(const char *path, size_t max, struct buf *out, struct err *err)
 	int fd, r = 0;
 	ssize_t n;
 
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	fd = open_regular(path, err);
 	if (fd < 0)
-		return err_errno(err, -errno, "open %s", quote(path));
+		return fd;
 	while ((n = read(fd, chunk, sizeof(chunk))) != 0) {
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -49,11 +67,11 @@ int file_read(const char *path, size_t max, struct buf *out, struct err *err)
 
 int file_read_line(const char *path, char *line, size_t cap, struct err *err)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int fd = open_regular(path, err);
 	ssize_t n;
 
 	if (fd < 0)
-		return err_errno(err, -errno, "open %s", quote(path));
+		return fd;
 	n = read(fd, line, cap - 1);
 	if (n < 0) {
 		int code = -errno;

@@ -11,7 +11,8 @@
 #include <uv.h>
 #include "lib/str.h"
 
-/* Reads a regular file of at most max bytes (-EFBIG beyond). out is a fresh buf. */
+/* Reads a regular file (-EINVAL: a FIFO, a device, ...) of at most max bytes (-EFBIG beyond). out
+ * is a fresh buf. */
 int file_read(const char *path, size_t max, struct buf *out, struct err *err);
 /* First line without its newline, for /proc and /sys; cap includes the NUL. */
 int file_read_line(const char *path, char *line, size_t cap, struct err *err);

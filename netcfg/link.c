@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 #include "lib/str.h"
 #include "netcfg/netlink.h"
@@ -68,9 +70,23 @@ static int check_link_name(const char *name, struct err *err)
 	return 0;
 }
 
-int tap_open(const char *name, uid_t owner, int *out_fd, struct err *err)
+/* Makes the TAP, or takes the one that is there, with fd as its queue. */
+static int attach(int fd, const char *name, uid_t owner, struct err *err)
 {
 	struct ifreq req = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
+
+	memcpy(req.ifr_name, name, strlen(name));
+	if (ioctl(fd, TUNSETIFF, &req) < 0)
+		return tap_attach_failed(name, -errno, err);
+	if (ioctl(fd, TUNSETOWNER, (unsigned long)owner) < 0)
+		return err_errno(err, -errno, "TAP %s: owner %u", name, owner);
+	if (ioctl(fd, TUNSETPERSIST, 1UL) < 0)
+		return err_errno(err, -errno, "TAP %s: make it persistent", name);
+	return 0;
+}
+
+int tap_open(const char *name, uid_t owner, int *out_fd, struct err *err)
+{
 	int fd = -1, r;
 
 	r = check_link_name(name, err);
@@ -78,18 +94,43 @@ int tap_open(const char *name, uid_t owner, int *out_fd, struct err *err)
 		r = open_tun_device(&fd, err);
 	if (r < 0)
 		return r;
-	memcpy(req.ifr_name, name, strlen(name));
-	if (ioctl(fd, TUNSETIFF, &req) < 0) {
-		r = tap_attach_failed(name, -errno, err);
-	} else if (ioctl(fd, TUNSETOWNER, (unsigned long)owner) < 0) {
-		r = err_errno(err, -errno, "TAP %s: owner %u", name, owner);
-	} else if (ioctl(fd, TUNSETPERSIST, 1UL) < 0) {
-		r = err_errno(err, -errno, "TAP %s: make it persistent", name);
-	} else {
+	r = attach(fd, name, owner, err);
+	if (r == 0)
 		*out_fd = fd;
-		return 0;
-	}
-	close(fd);
+	else
+		close(fd);
+	return r;
+}
+
+static bool is_tun_device(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == makedev(10, 200);
+}
+
+/*
+ * Deleting a TAP takes the device away from the files that are its queues (drivers/net/tun.c,
+ * tun_detach_all), and such a file may be attached anew as a fresh one: until then all but TUNSETIFF
+ * is EBADFD. What was set on the device is gone with it. The offloads are left off: which of them
+ * the guest takes just now nobody tells, and without them the host's side does that work.
+ */
+int tap_attach(int fd, const char *name, uid_t owner, int vnet_hdr_len, struct err *err)
+{
+	struct ifreq req = { 0 };
+	int r = check_link_name(name, err);
+
+	if (r < 0)
+		return r;
+	if (!is_tun_device(fd))
+		return err_set(err, -ENOTTY, "the descriptor is not one of " TUN_DEVICE);
+	if (ioctl(fd, TUNGETIFF, &req) == 0)
+		return err_set(err, -EEXIST,
+			"the hypervisor's link was not deleted but moved or renamed (%s)",
+			quote(req.ifr_name));
+	r = attach(fd, name, owner, err);
+	if (r == 0 && ioctl(fd, TUNSETVNETHDRSZ, &vnet_hdr_len) < 0)
+		r = err_errno(err, -errno, "TAP %s: headers of %d bytes", name, vnet_hdr_len);
 	return r;
 }
 

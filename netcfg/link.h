@@ -24,6 +24,12 @@ void netlink_destroy(struct netlink *nl);
  * taken by a link that is no TAP or whose queue is in use.
  */
 int tap_open(const char *name, uid_t owner, int *out_fd, struct err *err);
+/*
+ * For fd, a process's descriptor of a TAP that was deleted since: makes the TAP again (or takes one
+ * of this name, as tap_open()) with fd as its queue. vnet_hdr_len: what that process expects.
+ * -EEXIST: fd is a queue still, of a TAP that was moved or renamed.
+ */
+int tap_attach(int fd, const char *name, uid_t owner, int vnet_hdr_len, struct err *err);
 /* Takes the persistence away and deletes the link; a missing one is no error. */
 int tap_delete(struct netlink *nl, const char *name, struct err *err);
 

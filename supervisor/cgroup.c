@@ -138,13 +138,40 @@ static void number_or(char *out, size_t cap, uint64_t value, const char *none)
 		snprintf(out, cap, "%s", none);
 }
 
+/* The kernel takes whole disks only, not partitions. */
+static void set_io(const char *path, const struct cgroup_io *io, struct err *first)
+{
+	bool limited = io->read_bytes != 0 || io->write_bytes != 0 || io->read_ops != 0 ||
+		       io->write_ops != 0;
+	char rbps[24], wbps[24], riops[24], wiops[24], text[160];
+
+	if (io->major == 0) {
+		if (limited && first->code == 0)
+			err_set(first, -ENODEV,
+				"io.max: no block device is known for the machine's disk");
+		return;
+	}
+	number_or(rbps, sizeof(rbps), io->read_bytes, "max");
+	number_or(wbps, sizeof(wbps), io->write_bytes, "max");
+	number_or(riops, sizeof(riops), io->read_ops, "max");
+	number_or(wiops, sizeof(wiops), io->write_ops, "max");
+	snprintf(text, sizeof(text), "%u:%u rbps=%s wbps=%s riops=%s wiops=%s", io->major,
+		io->minor, rbps, wbps, riops, wiops);
+	if (limited)
+		set_one(path, "io.max", true, text, first);
+	else
+		write_value(path, "io.max", text, NULL); /* there may never have been one */
+}
+
 int cgroup_set(const char *path, const struct cgroup_limits *l, struct err *err)
 {
 	struct err first = { 0 };
 	char text[64], quota[32];
 
 	number_or(text, sizeof(text), l->memory, "max");
-	set_one(path, "memory.max", l->memory != 0, text, &first);
+	set_one(path, "memory.max", l->memory != 0 && !l->memory_if_possible, text, &first);
+	number_or(text, sizeof(text), l->memory_high, "max");
+	set_one(path, "memory.high", l->memory_high != 0, text, &first);
 	number_or(quota, sizeof(quota), l->cpu_percent * (CPU_PERIOD_US / 100), "max");
 	snprintf(text, sizeof(text), "%s %d", quota, CPU_PERIOD_US);
 	set_one(path, "cpu.max", l->cpu_percent != 0, text, &first);
@@ -152,6 +179,7 @@ int cgroup_set(const char *path, const struct cgroup_limits *l, struct err *err)
 	set_one(path, "cpu.weight", l->cpu_weight != 0, text, &first);
 	snprintf(text, sizeof(text), "default %" PRIu64, l->io_weight != 0 ? l->io_weight : 100);
 	set_one(path, "io.weight", l->io_weight != 0, text, &first);
+	set_io(path, &l->io, &first);
 	number_or(text, sizeof(text), l->pids, "max");
 	set_one(path, "pids.max", l->pids != 0, text, &first);
 	if (first.code == 0)

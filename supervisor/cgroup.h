@@ -23,10 +23,24 @@
 /* 0: none, or the kernel's default. */
 struct cgroup_limits {
 	uint64_t memory;                /* memory.max */
+	bool memory_if_possible;        /* without its controller it is no failure */
+	uint64_t memory_high;           /* memory.high */
 	uint64_t cpu_percent;           /* of one processor: cpu.max */
 	uint64_t cpu_weight, io_weight; /* 1 to 10000 */
 	uint64_t pids;                  /* pids.max */
+	/* io.max of one device. major 0: none is known; then limits are a failure. */
+	struct cgroup_io {
+		unsigned major, minor;
+		uint64_t read_bytes, write_bytes, read_ops, write_ops; /* a second */
+	} io;
 };
+
+/*
+ * The whole disk that a file lies on, or that it is. -ENODEV: none, because the filesystem has no
+ * block device of its own (overlayfs, tmpfs, btrfs). sys: /sys, but for tests.
+ */
+int cgroup_io_device(const char *sys, const char *path, unsigned *out_major, unsigned *out_minor,
+	struct err *err);
 
 /*
  * Whether cgroups can be made in root; hands its controllers down to them. -ENOENT, -ENOTSUP (no

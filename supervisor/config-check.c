@@ -363,6 +363,50 @@ static void check_health(struct load *l, const struct vm_config *vm, const struc
 			HEALTH_CHECKS_MAX, vm->health.n);
 }
 
+/* QEMU takes every option with one dash or two. */
+static const char *refused_argument(const char *arg)
+{
+	static const struct {
+		const char *option, *why;
+	} rows[] = {
+		{ "daemonize", "take the hypervisor out of drover's hands" },
+		{ "no-shutdown", "keep the hypervisor of a guest that has powered off" },
+		{ "preconfig", "make the hypervisor wait before it has a machine" },
+		{ "version", "print a text instead of running the machine" },
+		{ "help", "print a text instead of running the machine" },
+		{ "h", "print a text instead of running the machine" },
+	};
+
+	if (arg[0] != '-')
+		return NULL;
+	arg += arg[1] == '-' ? 2 : 1;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		if (strcmp(arg, rows[i].option) == 0)
+			return rows[i].why;
+	}
+	return NULL;
+}
+
+static void check_qemu_args(struct load *l, const struct vm_config *vm, const struct raw_key *raws)
+{
+	const struct raw_key *raw = raw_of(&vm->s, raws, "qemu_args");
+	struct config_pos at = pos_of(&vm->s, "qemu_args");
+
+	for (size_t i = 0; i < vm->qemu_args.n; i++) {
+		const char *why = refused_argument(vm->qemu_args.v[i]);
+
+		/* Of several lines the one that has it. */
+		for (size_t k = 0; why != NULL && k < raw->n; k++) {
+			if (strstr(raw->v[k].text, vm->qemu_args.v[i]) != NULL &&
+				raw->v[k].line != 0)
+				at.line = raw->v[k].line;
+		}
+		if (why != NULL)
+			load_error(l, at.file, at.line, "qemu_args: %s would %s",
+				quote(vm->qemu_args.v[i]), why);
+	}
+}
+
 static void check_watchdog(struct load *l, const struct vm_config *vm)
 {
 	const struct config_key *machine = config_key_find(SECTION_VM, "machine");
@@ -446,7 +490,8 @@ void check_config(struct load *l)
 		for (i = 0; i < kinds[k].n; i++) {
 			struct config_section *s = kinds[k].v[i];
 
-			check_required(l, s, l->raw[k][i].keys);
+			if (!l->raw[k][i].misnamed)
+				check_required(l, s, l->raw[k][i].keys);
 			switch (s->kind) {
 			case SECTION_NETWORK:
 				check_network(l, (const void *)s);
@@ -458,13 +503,16 @@ void check_config(struct load *l)
 				check_key(l, (const void *)s);
 				break;
 			case SECTION_VM:
-				check_kernel(l, (const void *)s, l->raw[k][i].keys);
+				if (!l->raw[k][i].misnamed)
+					check_kernel(l, (const void *)s, l->raw[k][i].keys);
+				check_qemu_args(l, (const void *)s, l->raw[k][i].keys);
 				check_machine(l, (const void *)s);
 				check_health(l, (const void *)s, l->raw[k][i].keys);
 				check_watchdog(l, (const void *)s);
 				break;
 			case SECTION_TEMPLATE:
 				check_machine(l, (const void *)s);
+				check_qemu_args(l, (const void *)s, l->raw[k][i].keys);
 				check_health(l, (const void *)s, l->raw[k][i].keys);
 				break;
 			case SECTION_DROVER:

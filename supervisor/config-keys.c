@@ -30,6 +30,8 @@ static const char *const on_change_words[] = { "restart", "defer", NULL };
 static const char *const health_action_words[] = { "none", "reset", "restart", NULL };
 static const char *const watchdog_words[] = { "none", "i6300esb", "ib700", NULL };
 static const char *const watchdog_action_words[] = { "reset", "poweroff", "pause", "none", NULL };
+/* enum memory_limit */
+static const char *const memory_limit_words[] = { "no", "yes", "auto", NULL };
 static const char *const pull_words[] = { "missing", "always", "never", NULL };
 
 const struct config_key config_keys[] = {
@@ -261,15 +263,21 @@ const struct config_key config_keys[] = {
 	{ SECTION_VM, "agent", KEY_BOOL, V(agent), .def = "no", .reload = RELOAD_RESTART,
 		.help = "Give the guest the port of the QEMU guest agent; a stop asks the agent "
 			"first, if it answers." },
-	{ SECTION_VM, "memory_limit", KEY_BOOL, V(memory_limit), .def = "no", .reload = RELOAD_LIVE,
+	{ SECTION_VM, "memory_limit", KEY_ENUM, V(memory_limit), .def = "auto",
+		.words = memory_limit_words, .reload = RELOAD_LIVE,
 		.help = "Whether the hypervisor may use no more than memory and memory_overhead; "
 			"beyond that the kernel kills it (cause oom-kill). Limits need a cgroup "
 			"(cgroup_root); without one the machine runs with the condition "
-			"no-cgroup." },
+			"no-cgroup. auto is a limit where there is such a cgroup, an eighth of "
+			"memory higher, and 1G more unless accel = kvm." },
 	{ SECTION_VM, "memory_overhead", KEY_SIZE, V(memory_overhead), .def = "256M",
 		.max = 16 * TIB, .reload = RELOAD_LIVE,
 		.help = "What memory_limit leaves the hypervisor beside the guest's memory; with "
 			"accel = tcg the code that it translates can take 1G more." },
+	{ SECTION_VM, "memory_high", KEY_SIZE, V(memory_high), .def = "0", .max = 16 * TIB,
+		.reload = RELOAD_LIVE,
+		.help = "From so much memory of the hypervisor on the kernel takes memory back from "
+			"it and slows it down, instead of killing it at its limit; 0 is nowhere." },
 	{ SECTION_VM, "cpu_limit", KEY_INT, V(cpu_limit), .def = "0", .max = 100000,
 		.reload = RELOAD_LIVE,
 		.help = "The most processor time, in percent of one processor (250: two and a "
@@ -282,6 +290,19 @@ const struct config_key config_keys[] = {
 		.reload = RELOAD_LIVE,
 		.help = "Share of the disks where machines compete for them, 1 to 10000; 0 is the "
 			"kernel's default of 100." },
+	{ SECTION_VM, "io_read_limit", KEY_SIZE, V(io_read_limit), .def = "0", .max = 16 * TIB,
+		.reload = RELOAD_LIVE,
+		.help = "The most bytes a second that the machine reads from the disk on which its "
+			"own lies; 0 is no limit. Where that is no block device (overlayfs, tmpfs, "
+			"btrfs) the machine runs with the condition no-cgroup." },
+	{ SECTION_VM, "io_write_limit", KEY_SIZE, V(io_write_limit), .def = "0", .max = 16 * TIB,
+		.reload = RELOAD_LIVE, .help = "The same for what it writes." },
+	{ SECTION_VM, "io_read_ops", KEY_INT, V(io_read_ops), .def = "0", .max = 1000000000,
+		.reload = RELOAD_LIVE,
+		.help = "The most reads a second, as io_read_limit; 0 is no limit." },
+	{ SECTION_VM, "io_write_ops", KEY_INT, V(io_write_ops), .def = "0", .max = 1000000000,
+		.reload = RELOAD_LIVE,
+		.help = "The most writes a second, as io_write_limit; 0 is no limit." },
 	{ SECTION_VM, "pids_limit", KEY_INT, V(pids_limit), .def = "0", .max = 4194304,
 		.reload = RELOAD_LIVE,
 		.help = "The most threads of the hypervisor and its parent drover-jail; 0 is no "

@@ -34,6 +34,7 @@ struct raw_key {
 
 struct raw_section {
 	struct raw_key *keys; /* by index in section_keys() of its kind */
+	bool misnamed;        /* its heading was refused: what it lacks is not the point */
 };
 
 /* A file that was read. */

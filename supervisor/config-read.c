@@ -166,12 +166,17 @@ static void take_section(struct load *l, const char *file, struct ini_section *s
 			load_error(l, file, sec->line, "[drover] has no name");
 		raw = &l->raw[SECTION_DROVER][0];
 	} else {
-		if (sec->name[0] == '\0')
+		bool named = sec->name[0] != '\0';
+		bool fits = named && name_check(sec->name, section_kind_name(kind), &err) == 0;
+
+		if (!named)
 			load_error(l, file, sec->line, "the section needs a name: [%s NAME]",
 				section_kind_name(kind));
-		else if (name_check(sec->name, section_kind_name(kind), &err) < 0)
+		else if (!fits)
 			load_error(l, file, sec->line, "%s", err.msg);
 		raw = add_section(l, kind, sec->name, file, sec->line);
+		if (raw != NULL)
+			raw->misnamed = !fits;
 	}
 	for (i = 0; raw != NULL && i < sec->nkeys; i++)
 		add_key(l, raw, kind, file, &sec->keys[i]);

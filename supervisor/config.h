@@ -152,6 +152,12 @@ enum health_action {
 	HEALTH_ACTION_RESET,
 	HEALTH_ACTION_RESTART
 };
+enum memory_limit {
+	MEMORY_LIMIT_NO,
+	MEMORY_LIMIT_YES,
+	MEMORY_LIMIT_AUTO /* where it can be, and higher */
+};
+
 enum pull_policy {
 	PULL_MISSING,
 	PULL_ALWAYS,
@@ -193,8 +199,9 @@ struct vm_config {
 	int watchdog;        /* index into watchdog_words (config-keys.c); 0: none */
 	int watchdog_action; /* index into "reset", "poweroff", "pause", "none" */
 	bool agent;          /* the guest has an agent's port */
-	bool memory_limit;   /* memory + memory_overhead is the most; the others: 0 is none */
-	uint64_t memory_overhead, cpu_limit, cpu_weight, io_weight, pids_limit;
+	int memory_limit;    /* enum memory_limit; of the others 0 is none */
+	uint64_t memory_overhead, memory_high, cpu_limit, cpu_weight, io_weight, pids_limit;
+	uint64_t io_read_limit, io_write_limit, io_read_ops, io_write_ops; /* a second */
 	bool qmp_write; /* clients of qmp.sock may change something */
 	struct strv qemu_args;
 	int64_t guest_id; /* filled by the supervisor, -1: none yet; not a key */

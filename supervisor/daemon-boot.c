@@ -15,46 +15,18 @@
 #include "supervisor/faults.h"
 #include "supervisor/host-net.h"
 #include "supervisor/machine.h"
+#include "supervisor/machine-found.h"
 #include "supervisor/network.h"
 #include "supervisor/notify.h"
 #include "supervisor/pulse.h"
 #include "supervisor/reconcile.h"
 #include "supervisor/reload.h"
-#include "supervisor/routes.h"
 #include "supervisor/strays.h"
 
 struct loaded {
 	struct machine *m;
 	struct saved_process saved;
 };
-
-static int listen_api(struct daemon *dm, struct err *err)
-{
-	struct drover *d = &dm->d;
-	const struct drover_config *c = drover_config(d)->drover;
-	struct server_opts opts = {
-		.routes = routes, .nroutes = nroutes, .arg = d, .group = d->group
-	};
-	char *path = c->listen != NULL ? strdup(c->listen) : path_join(c->run_dir, "api.sock");
-	int r;
-
-	if (path == NULL)
-		return err_nomem(err);
-	r = inherit_listen(&dm->given, path, err);
-	/* The mode of the service manager's socket is in its unit. */
-	if (r == 0 && d->group != (gid_t)-1 && !dm->given.activated &&
-		chown(path, (uid_t)-1, d->group) < 0)
-		log_warn("%s: chown: %s (ignoring)", path, strerror(errno));
-	if (r == 0)
-		r = server_create(&dm->server, d->loop, dm->given.listen_fd, &opts, err);
-	if (r == 0)
-		log_info("droverd %s listens at %s", PACKAGE_VERSION, path);
-	if (r == 0)
-		dm->api_path = path;
-	else
-		free(path);
-	return r;
-}
 
 static void ready(struct drover *d)
 {
@@ -63,10 +35,8 @@ static void ready(struct drover *d)
 
 	if (dm->leaving)
 		return;
-	fault_at("boot", "first-plan", NULL);
 	drover_apply_first(d);
-	fault_at("boot", "listen", NULL);
-	if (listen_api(dm, &err) < 0) {
+	if (fault_at("boot", "listen", &err) < 0 || daemon_listen(dm, &err) < 0) {
 		log_error("%s", err.msg);
 		dm->args.exit_status = 1;
 		daemon_leave(dm);
@@ -123,8 +93,14 @@ static void release_leftovers(struct drover *d)
 {
 	struct daemon *dm = daemon_of(d);
 	struct ledger_owner *owner;
+	struct err err;
 
-	fault_at("boot", "leftovers", NULL);
+	if (fault_at("boot", "leftovers", &err) < 0) {
+		log_error("what machines have left: %s (ignoring: the reconciler comes to it)",
+			err.msg);
+		next_leftover(d);
+		return;
+	}
 	list_for_each_entry (owner, ledger_owners(d->ledger), entry)
 		strv_add(&dm->leftovers, owner->name);
 	next_leftover(d);
@@ -138,43 +114,86 @@ static void adopted(void *arg)
 		release_leftovers(&dm->d);
 }
 
-/* Every folder of state_dir/vm is a machine. */
-static size_t load_machines(struct drover *d, struct loaded **out)
+/* The marked processes are looked for when the first machine is met that needs it. */
+struct found {
+	bool looked;
+	struct marked *v;
+	size_t n;
+};
+
+static void look_for_processes(struct drover *d, struct found *f)
 {
+	struct err err;
+
+	if (!f->looked && marker_scan(d->run_dir, &f->v, &f->n, &err) < 0)
+		log_error("looking for processes of ours: %s", err.msg);
+	f->looked = true;
+}
+
+/*
+ * What is in the file is wrong: then the machine is known by its process. Everything else, the lack
+ * of descriptors or memory or of a right, says nothing of the machine, which may well be running.
+ */
+static bool is_corrupt(int code)
+{
+	return code == -EINVAL || code == -EBADMSG || code == -ENOENT || code == -EFBIG;
+}
+
+static int load_machine(struct drover *d, const char *name, struct found *found, struct loaded *out,
+	struct err *err)
+{
+	int r = machine_create(&out->m, d, name, err);
+
+	if (r == 0)
+		r = fault_at("boot", "load", err);
+	if (r == 0)
+		r = machine_load(out->m, &out->saved, err);
+	if (r < 0 && is_corrupt(r)) {
+		look_for_processes(d, found);
+		machine_found(out->m, found->v, found->n, err->msg, &out->saved);
+		r = 0;
+	}
+	/* Before any other event takes its number. */
+	if (r == 0 && out->saved.state == MACHINE_STOPPING)
+		machine_announce_end(out->m);
+	return r;
+}
+
+/* Every folder of state_dir/vm is a machine. */
+static int load_machines(struct drover *d, struct loaded **out, size_t *n, struct err *err)
+{
+	struct found found = { 0 };
 	char *dir_path = path_join(d->state_dir, "vm");
 	DIR *dir = dir_path != NULL ? opendir(dir_path) : NULL;
-	struct loaded *v = NULL;
 	struct dirent *e;
-	struct err err;
-	size_t n = 0;
+	int r = 0;
 
-	while (dir != NULL && (e = readdir(dir)) != NULL) {
+	if (dir_path == NULL)
+		return err_nomem(err);
+	if (dir == NULL)
+		r = err_errno(err, -errno, "open %s", quote(dir_path));
+	while (r == 0 && (errno = 0, e = readdir(dir)) != NULL) {
 		struct loaded *more;
-		struct machine *m;
 
 		if (e->d_name[0] == '.' || name_check(e->d_name, "machine", NULL) < 0)
 			continue;
-		more = realloc(v, (n + 1) * sizeof(*v));
-		if (more == NULL || machine_create(&m, d, e->d_name, &err) < 0) {
-			v = more != NULL ? more : v;
+		more = realloc(*out, (*n + 1) * sizeof(*more));
+		if (more == NULL) {
+			r = err_nomem(err);
 			break;
 		}
-		v = more;
-		v[n].m = m;
-		if (machine_load(m, &v[n].saved, &err) < 0) {
-			log_error("%s (its state is taken as unknown; its files stay)", err.msg);
-			v[n].saved = (struct saved_process){ .state = MACHINE_STOPPED };
-		}
-		/* Before any other event takes its number. */
-		if (v[n].saved.state == MACHINE_STOPPING)
-			machine_announce_end(m);
-		n++;
+		*out = more;
+		r = load_machine(d, e->d_name, &found, &more[*n], err);
+		if (r == 0)
+			++*n;
 	}
+	if (r == 0 && errno != 0)
+		r = err_errno(err, -errno, "read %s", quote(dir_path));
 	if (dir != NULL)
 		closedir(dir);
 	free(dir_path);
-	*out = v;
-	return n;
+	marked_free(found.v, found.n);
+	return r;
 }
 
 static void adopt_all(void *arg)
@@ -218,14 +237,24 @@ void daemon_start(struct daemon *dm)
 {
 	struct drover *d = &dm->d;
 	struct known_process *known;
+	struct err err;
 
-	dm->nloaded = load_machines(d, &dm->loaded);
-	fault_at("boot", "bind", NULL);
+	if (load_machines(d, &dm->loaded, &dm->nloaded, &err) < 0) {
+		/* Whoever is not known would be a stray, and killed. */
+		log_error("%s: droverd leaves, and the machines run on", err.msg);
+		dm->args.exit_status = 1;
+		free(dm->loaded);
+		dm->loaded = NULL;
+		daemon_leave(dm);
+		return;
+	}
 	drover_bind_first(d);
-	fault_at("boot", "strays", NULL);
 	known = calloc(2 * dm->nloaded + 1, sizeof(*known));
-	if (known == NULL) {
-		log_error("no memory to look for processes of ours (ignoring)");
+	if (known == NULL)
+		err_nomem(&err);
+	if (known == NULL || fault_at("boot", "strays", &err) < 0) {
+		log_error("looking for processes of ours: %s (ignoring)", err.msg);
+		free(known);
 		adopt_all(d);
 		return;
 	}
@@ -235,9 +264,9 @@ void daemon_start(struct daemon *dm)
 
 static const char *boot_point(size_t i)
 {
-	static const char *const points[] = { "bind", "strays", "adopt", "leftovers", "first-plan",
-		"listen" };
+	static const char *const points[] = { "load", "bind", "strays", "adopt", "leftovers",
+		"first-plan", "listen" };
 
 	return i < ARRAY_LEN(points) ? points[i] : NULL;
 }
-const struct fault_table boot_faults = { "boot", boot_point, 0 };
+const struct fault_table boot_faults = { "boot", boot_point, FAULT_ALL & ~FAULT_BIT(3) };

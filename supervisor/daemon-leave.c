@@ -76,8 +76,9 @@ void daemon_leave(struct daemon *dm)
 	dm->early = dm->server == NULL;
 	if (dm->early)
 		deadline_set(&d->converge, 0);
+	server_destroy(dm->old_server, NULL, NULL);
 	server_destroy(dm->server, server_closed, dm);
-	dm->server = NULL;
+	dm->server = dm->old_server = NULL;
 }
 
 static void host_is_clean(void *arg)

@@ -85,6 +85,7 @@ void daemon_reload(struct drover *d)
 	struct err err;
 
 	log_reopen();
+	daemon_look_after(d);
 	notify_reloading();
 	if (drover_reload(d, &p, &errors, &err) < 0) {
 		config_errors_print(&errors, &text);

@@ -1,6 +1,6 @@
 /*
  * supervisor/daemon.h - droverd as a whole: what main() has, between the files that assemble it
- * (daemon-open.c), start it (daemon-boot.c), answer its signals (daemon-signals.c) and take it down
+ * (daemon-open.c), start it (daemon-boot.c), open its API (daemon-api.c), answer its signals (daemon-signals.c) and take it down
  * (daemon-leave.c). Loop thread.
  */
 #ifndef DROVER_SUPERVISOR_DAEMON_H
@@ -21,6 +21,7 @@ struct daemon {
 	struct drover d;
 	struct args args;
 	struct server *server;
+	struct server *old_server; /* whose socket was removed, for those who are connected */
 	uv_loop_t loop;
 	uv_signal_t signals[5];
 	unsigned adopting; /* machines whose adoption is under way, and one for the start itself */
@@ -47,6 +48,11 @@ static inline struct daemon *daemon_of(struct drover *d)
 int daemon_open(struct daemon *dm, struct config *c, struct err *err);
 /* Once the loop has ended. */
 void daemon_finish(struct daemon *dm);
+
+/* Opens the API. */
+int daemon_listen(struct daemon *dm, struct err *err);
+/* d->look_after */
+void daemon_look_after(struct drover *d);
 
 /* From the state files to the first plan and the API. */
 void daemon_start(struct daemon *dm);

@@ -59,7 +59,11 @@ struct drover {
 	bool host_ready;         /* forwarding is on and the nft table is there */
 
 	uint64_t started_ms; /* unix */
-	bool unconverged;    /* an action of the plan found its machine busy */
+	/* Puts back what droverd itself needs (API socket, event log); with each pass. May be NULL. */
+	void (*look_after)(struct drover *d);
+	bool unconverged;     /* an action of the plan found its machine busy, or failed */
+	bool first_plan_due;  /* the first plan could not be made yet */
+	uint64_t converge_ms; /* until what failed is tried again */
 	struct deadline converge;
 	bool stopping; /* on the way out: nothing new starts */
 	bool leaving;  /* everything is being let go of: nothing is released any more either */

@@ -130,6 +130,37 @@ uint64_t events_last(const struct events *ev)
 	return ev->last;
 }
 
+static bool is_in_place(const struct events *ev)
+{
+	struct stat ours, there;
+
+	return fstat(ev->fd, &ours) == 0 && stat(ev->path, &there) == 0 &&
+	       ours.st_ino == there.st_ino && ours.st_dev == there.st_dev;
+}
+
+/* The first line of the new file holds the number that a daemon after us goes on from. */
+void events_check(struct events *ev)
+{
+	struct stat st;
+	int fd;
+
+	if (ev->fd < 0 || is_in_place(ev))
+		return;
+	fd = open(ev->path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+	if (fd < 0 || fstat(fd, &st) < 0) {
+		log_error(
+			"%s is gone, and there is no other: %s", quote(ev->path), strerror(errno));
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
+	log_warn("%s was moved or deleted: begun anew", quote(ev->path));
+	close(ev->fd);
+	ev->fd = fd;
+	ev->size = (uint64_t)st.st_size;
+	events_emit(ev, "drover", NULL, "log-begun-anew", NULL);
+}
+
 static void rotate(struct events *ev)
 {
 	int fd;

@@ -31,6 +31,11 @@ void events_close(struct events *ev);
 uint64_t events_emit(
 	struct events *ev, const char *kind, const char *name, const char *event, json_t *more);
 uint64_t events_last(const struct events *ev);
+/*
+ * Whether the file is still where it should be: if somebody has moved or deleted it, another one is
+ * begun, with an event that says so, and the numbers go on.
+ */
+void events_check(struct events *ev);
 
 /* line: the object's text without newline, borrowed. */
 typedef void events_fn(void *arg, uint64_t seq, const char *line, size_t len);

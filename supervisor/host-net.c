@@ -386,8 +386,9 @@ static void release_next(void *arg)
 		release_end(r);
 		return;
 	}
-	fault_at("release", object_kind_name(r->kind), NULL);
-	ret = release_one(r, o, &err);
+	ret = fault_at("release", object_kind_name(r->kind), &err);
+	if (ret == 0)
+		ret = release_one(r, o, &err);
 	if (ret != 1)
 		released(r, ret < 0 ? &err : NULL);
 }
@@ -413,7 +414,7 @@ static const char *release_point(size_t i)
 {
 	return i < OBJECT_KINDS ? object_kind_name((enum object_kind)i) : NULL;
 }
-const struct fault_table release_faults = { "release", release_point, 0 };
+const struct fault_table release_faults = { "release", release_point, FAULT_ALL };
 
 /* ---- the host's own, after the last machine's ---- */
 

@@ -6,8 +6,9 @@
 #include "lib/file.h"
 #include "lib/json.h"
 #include "lib/log.h"
-#include "supervisor/machine.h"
+#include "supervisor/machine-space.h"
 #include "supervisor/network.h"
+#include "supervisor/network-tap.h"
 #include "supervisor/faults.h"
 
 #define RETRY_MS 1000 /* until a process that could not be taken up is tried again */
@@ -25,7 +26,7 @@ static const char *adopt_point(size_t i)
 
 	return i < ARRAY_LEN(points) ? points[i] : NULL;
 }
-const struct fault_table adopt_faults = { "adopt", adopt_point, FAULT_BIT(0) | FAULT_BIT(1) };
+const struct fault_table adopt_faults = { "adopt", adopt_point, FAULT_ALL };
 
 void machine_adopt_finished(struct machine *m)
 {
@@ -58,6 +59,8 @@ static void take_up_later(struct machine *m, const struct err *err)
 	m->console = NULL;
 	hv_destroy(m->hv, NULL, NULL);
 	m->hv = NULL;
+	for (unsigned i = 0; i < m->nnics; i++)
+		network_tap_forget(&m->nics[i]);
 	deadline_set(&m->timer, RETRY_MS);
 	machine_adopt_finished(m);
 }
@@ -85,8 +88,8 @@ static void adopted(void *arg, const struct err *err)
 	machine_cgroup_apply(m);
 	m->up_mono_ms = clock_mono_ms() - (clock_unix_ms() - m->run_started_ms);
 	events_emit(m->d->events, "vm", m->name, "adopted", NULL);
-	fault_at("adopt", "network", NULL);
 	network_adopt(m);
+	machine_space_status(m);
 	switch (hv_status(m->hv)) {
 	case HV_STATUS_RUNNING:
 		machine_event(m, EV_UP);

@@ -11,10 +11,35 @@
 
 #define MIB ((uint64_t)1 << 20)
 
+/*
+ * With memory_limit = auto: nobody shall lose a machine for a limit that he did not ask for. TCG
+ * keeps up to 1 GiB of translated code (tb-size, QEMU's docs/devel/multi-thread-tcg).
+ */
+#define AUTO_TCG   (1024 * MIB)
+#define AUTO_SHARE 8 /* of the guest's memory */
+
+static bool asks_for_io(const struct vm_config *cfg)
+{
+	return cfg->io_read_limit != 0 || cfg->io_write_limit != 0 || cfg->io_read_ops != 0 ||
+	       cfg->io_write_ops != 0;
+}
+
 static bool asks_for_limits(const struct vm_config *cfg)
 {
-	return cfg->memory_limit || cfg->cpu_limit != 0 || cfg->cpu_weight != 0 ||
-	       cfg->io_weight != 0 || cfg->pids_limit != 0;
+	return cfg->memory_limit == MEMORY_LIMIT_YES || cfg->memory_high != 0 ||
+	       cfg->cpu_limit != 0 || cfg->cpu_weight != 0 || cfg->io_weight != 0 ||
+	       asks_for_io(cfg) || cfg->pids_limit != 0;
+}
+
+static uint64_t memory_max(const struct machine *m, const struct vm_config *cfg)
+{
+	uint64_t all = m->run_memory + cfg->memory_overhead;
+
+	if (cfg->memory_limit == MEMORY_LIMIT_NO)
+		return 0;
+	if (cfg->memory_limit == MEMORY_LIMIT_AUTO)
+		all += m->run_memory / AUTO_SHARE + (cfg->accel == HV_ACCEL_KVM ? 0 : AUTO_TCG);
+	return all;
 }
 
 /* The memory that the run has; all else as it is wanted now. */
@@ -23,11 +48,17 @@ static struct cgroup_limits wanted_limits(const struct machine *m)
 	const struct vm_config *cfg = m->cfg != NULL ? m->cfg : m->run_cfg;
 
 	return (struct cgroup_limits){
-		.memory = cfg->memory_limit ? m->run_memory + cfg->memory_overhead : 0,
+		.memory = memory_max(m, cfg),
+		.memory_if_possible = cfg->memory_limit == MEMORY_LIMIT_AUTO,
+		.memory_high = cfg->memory_high,
 		.cpu_percent = cfg->cpu_limit,
 		.cpu_weight = cfg->cpu_weight,
 		.io_weight = cfg->io_weight,
 		.pids = cfg->pids_limit,
+		.io = { .read_bytes = cfg->io_read_limit,
+			.write_bytes = cfg->io_write_limit,
+			.read_ops = cfg->io_read_ops,
+			.write_ops = cfg->io_write_ops },
 	};
 }
 
@@ -48,9 +79,18 @@ static void go_without(struct machine *m, const struct err *err)
 
 static void set_limits(struct machine *m)
 {
+	const struct vm_config *cfg = m->cfg != NULL ? m->cfg : m->run_cfg;
 	struct cgroup_limits limits = wanted_limits(m);
 	struct err err;
 
+	/* Of the machine's own disk; what others have in its cgroup stays as it is. */
+	if (m->disk_path != NULL &&
+		cgroup_io_device("/sys", m->disk_path, &limits.io.major, &limits.io.minor, &err) <
+			0 &&
+		asks_for_io(cfg)) {
+		go_without(m, &err);
+		limits.io = (struct cgroup_io){ 0 };
+	}
 	if (cgroup_set(m->cgroup, &limits, &err) < 0)
 		go_without(m, &err);
 }

@@ -8,6 +8,7 @@
 #include "lib/file.h"
 #include "lib/json.h"
 #include "lib/log.h"
+#include "supervisor/machine-space.h"
 #include "supervisor/machine-steps.h"
 #include "supervisor/marker.h"
 
@@ -85,6 +86,7 @@ static void status_changed(struct machine *m, const struct hv_event *ev)
 		machine_tell(m, "status", "%s%s", hv_status_name(ev->status),
 			ev->by_us ? "" : " (not by us)");
 	m->by = ev->by;
+	machine_space_status(m);
 	switch (ev->status) {
 	case HV_STATUS_RUNNING:
 		machine_event(m, EV_RESUMED);
@@ -163,8 +165,7 @@ void machine_hv_event(void *arg, const struct hv_event *ev)
 		watchdog_expired(m, ev);
 		break;
 	case HV_EVENT_IO_ERROR:
-		machine_tell(m, "io-error", "%s", ev->reason != NULL ? ev->reason : "");
-		emit(m, ev->nospace ? "nospace" : "io-error", ev);
+		machine_space_error(m, ev);
 		break;
 	case HV_EVENT_MONITOR_LOST:
 		machine_tell(m, "monitor-lost", "the monitor closed its connection");
@@ -247,6 +248,9 @@ void machine_hv_passed(void *arg, const struct hv_passed *p)
 	struct machine *m = arg;
 	json_t *more = json_object();
 
+	/* Of a guest that stands still QEMU makes nothing of it. */
+	if (!p->refused && (str_eq(p->command, "stop") || str_eq(p->line, "stop")))
+		machine_space_hold(m, true);
 	json_put_str(more, "command", p->command);
 	if (p->line != NULL)
 		json_put_str(more, "line", p->line);

@@ -6,7 +6,7 @@
 #include "lib/file.h"
 #include "lib/json.h"
 #include "supervisor/health.h"
-#include "supervisor/machine.h"
+#include "supervisor/machine-space.h"
 #include "supervisor/service.h"
 
 #define WHY_LINES 20
@@ -96,7 +96,7 @@ static bool is_degraded(const struct machine *m)
 	return false;
 }
 
-/* Somebody deleted a TAP under the hypervisor: only a restart brings the network back. */
+/* Somebody deleted a TAP under the hypervisor, and it could not be attached to another one. */
 static bool is_network_lost(const struct machine *m)
 {
 	for (unsigned i = 0; m->process && i < m->nnics; i++) {
@@ -116,6 +116,10 @@ static json_t *conditions(const struct machine *m)
 		json_array_append_new(array, json_string("restart-pending"));
 	if (m->process && m->no_cgroup)
 		json_array_append_new(array, json_string("no-cgroup"));
+	if (machine_space_full(m))
+		json_array_append_new(array, json_string("nospace"));
+	if (machine_space_failed(m))
+		json_array_append_new(array, json_string("io-error"));
 	if (is_network_lost(m))
 		json_array_append_new(array, json_string("network-lost"));
 	if (is_degraded(m))

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "lib/json.h"
-#include "supervisor/machine.h"
+#include "supervisor/machine-space.h"
 
 /* A guest that QEMU holds says no more; but what it said may still be on its way to us. */
 #define HELD_MS 200
@@ -21,16 +21,18 @@ static bool ends_run(const struct machine *m)
 /* What the kernel said tells more than that its device rang. */
 static void hint(struct machine *m, const char *words)
 {
-	char *text = words != NULL ? str_printf("the guest's kernel panicked: %s", words)
-				   : strdup("the guest's kernel panicked");
+	const char *io = machine_space_recent(m);
+	enum cause cause = io != NULL ? CAUSE_IO_ERROR : CAUSE_GUEST_PANIC;
+	char *text = str_printf("%s%sthe guest's kernel panicked%s%s", io != NULL ? io : "",
+		io != NULL ? "; then " : "", words != NULL ? ": " : "", words != NULL ? words : "");
 
-	if (words != NULL && m->hint == CAUSE_GUEST_PANIC) {
+	if (words != NULL && text != NULL && m->hint == cause) {
 		free(m->hint_text);
 		m->hint_text = text;
 		machine_save(m, NULL);
 		return;
 	}
-	machine_set_hint(m, CAUSE_GUEST_PANIC, text);
+	machine_set_hint(m, cause, text);
 }
 
 static void arm(struct machine *m)

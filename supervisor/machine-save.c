@@ -8,11 +8,14 @@
 #include "lib/file.h"
 #include "lib/json.h"
 #include "lib/log.h"
+#include "supervisor/faults.h"
 #include "supervisor/machine.h"
 
 #define STATE_FILE   "state.json"
 #define STATE_SYNCED "state.json.synced" /* an earlier one, which is on the disk for sure */
 #define STATE_TMP    "state.json.tmp."   /* and six letters: one that was being written */
+
+#define AGAIN_MS 1000 /* until one that could not be written is tried again */
 
 static void end_op_now(struct machine *m)
 {
@@ -99,11 +102,20 @@ static int save(struct machine *m, enum save how, struct err *err)
 	int r;
 
 	json_decref(j);
-	m->unsaved = false;
-	r = text == NULL ? err_nomem(err) : write_state(m, text, err);
+	m->unsaved = m->save_failed = false;
+	r = text == NULL ? err_nomem(err) : 0;
+	/* The first that names the process: without it the next daemon would take it for a stray. */
+	if (r == 0 && m->process && m->state == MACHINE_STARTING)
+		r = fault_at("run", "record", err);
+	if (r == 0)
+		r = write_state(m, text, err);
 	if (r == 0) {
 		m->save = MAX(m->save, how);
 		deadline_set(&m->save_timer, 0);
+	} else {
+		/* Nobody waits for it: whoever does learns of the failure now. */
+		m->save_failed = true;
+		deadline_set(&m->save_timer, AGAIN_MS);
 	}
 	free(text);
 	return r < 0 ? err_wrap(err, "vm %s: state file", m->name) : 0;
@@ -126,6 +138,7 @@ void machine_save_turn(void *arg)
 {
 	struct machine *m = arg;
 
+	m->unsaved = m->unsaved || m->save_failed;
 	machine_flush(m);
 	if (m->save != SAVE_NOTHING)
 		sync_state(m);

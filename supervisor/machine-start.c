@@ -46,11 +46,11 @@ const struct fault_table start_faults = { "start", start_point, FAULT_ALL };
 
 static const char *run_point(size_t i)
 {
-	static const char *const points[] = { "spawned", "up" };
+	static const char *const points[] = { "spawned", "record", "up" };
 
 	return i < ARRAY_LEN(points) ? points[i] : NULL;
 }
-const struct fault_table run_faults = { "run", run_point, 0 };
+const struct fault_table run_faults = { "run", run_point, FAULT_BIT(1) | FAULT_BIT(2) };
 
 static void start_failed(struct machine *m, const struct err *err)
 {
@@ -102,7 +102,7 @@ void machine_start_next(struct machine *m, const struct err *err)
 
 /* ---- the beginning ---- */
 
-static int set_nics(struct machine *m, struct err *err)
+int machine_set_nics(struct machine *m, struct err *err)
 {
 	const char *run_id = drover_config(m->d)->drover->run_id;
 
@@ -171,7 +171,7 @@ void machine_begin_prepare(struct machine *m)
 	machine_adopt_finished(m);
 	if (m->story == NULL || json_array_size(m->story) == 0)
 		machine_tell(m, "start", "started again");
-	if (set_nics(m, &err) < 0 || machine_save(m, &err) < 0) {
+	if (machine_set_nics(m, &err) < 0 || machine_save(m, &err) < 0) {
 		start_failed(m, &err);
 		return;
 	}
@@ -352,12 +352,15 @@ static void hv_up(void *arg, const struct err *err)
 	struct err mine;
 
 	close_taps(m);
-	if (err == NULL) {
-		fault_at("run", "up", NULL);
+	if (err == NULL && fault_at("run", "up", &mine) == 0) {
 		machine_event(m, EV_UP);
 		return;
 	}
-	mine = *err;
+	/* A backend that failed has killed it; of an injected failure it knows nothing. */
+	if (err == NULL)
+		hv_kill(m->hv, SIGKILL);
+	else
+		mine = *err;
 	if (m->cancelled)
 		err_set(&mine, -ECANCELED, "vm %s: the start was cancelled", m->name);
 	else

@@ -7,6 +7,8 @@
 /* Every step ends in this, once: on to the next one, or err and the start has failed. */
 void machine_start_next(struct machine *m, const struct err *err);
 
+/* Network, MAC and TAP of each nic, as the configuration has them; a known subnet stays. */
+int machine_set_nics(struct machine *m, struct err *err);
 void machine_step_keys(struct machine *m);   /* machine-keys.c */
 void machine_step_kernel(struct machine *m); /* machine-disk.c */
 void machine_step_rootfs(struct machine *m);

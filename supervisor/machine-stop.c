@@ -8,12 +8,14 @@
 #include "lib/clock.h"
 #include "lib/json.h"
 #include "lib/log.h"
-#include "supervisor/machine.h"
+#include "supervisor/machine-space.h"
 #include "supervisor/network.h"
+#include "supervisor/network-tap.h"
 #include "supervisor/faults.h"
 
 #define AGENT_PING_MS 2000 /* an agent that takes longer is not waited for */
 #define QUIT_MS       5000 /* for the hypervisor to end after quit, and after SIGTERM */
+#define KILL_AGAIN_MS 1000 /* until a SIGKILL that could not be sent is tried again */
 
 /* ---- shutdown escalates ---- */
 
@@ -41,7 +43,7 @@ static void sent(void *arg, const struct err *err)
 	if (err != NULL && m->process && m->state == MACHINE_STOPPING) {
 		machine_tell(
 			m, "stop-step", "%s failed: %s", step_names[m->shutdown_step], err->msg);
-		deadline_set(&m->timer, 0);
+		deadline_set(&m->timer, m->shutdown_step < STEP_KILL ? 0 : KILL_AGAIN_MS);
 	}
 }
 
@@ -104,10 +106,26 @@ static void resumed_for_agent(void *arg, const struct err *err)
 /* What is left of the time that the guest may take. */
 static uint64_t guest_time(const struct machine *m)
 {
-	uint64_t all = m->cfg != NULL ? m->cfg->stop_timeout : m->run_cfg->stop_timeout;
+	uint64_t all = m->guest_time_given ? m->guest_time_ms
+		       : m->cfg != NULL    ? m->cfg->stop_timeout
+					   : m->run_cfg->stop_timeout;
 	uint64_t spent = clock_mono_ms() - m->shutdown_mono_ms;
 
 	return all > spent ? all - spent : 0;
+}
+
+void machine_give_guest_time(struct machine *m, uint64_t ms, bool only_less)
+{
+	bool shutting_down = m->process && m->state == MACHINE_STOPPING &&
+			     m->shutdown_step <= STEP_GUEST;
+
+	/* Of a stop that has gone on to harder steps nothing is left to be given. */
+	if (only_less && (!shutting_down || guest_time(m) <= ms))
+		return;
+	m->guest_time_given = true;
+	m->guest_time_ms = ms + (shutting_down ? clock_mono_ms() - m->shutdown_mono_ms : 0);
+	if (shutting_down)
+		deadline_set(&m->timer, m->shutdown_step == STEP_AGENT ? ms / 2 : ms);
 }
 
 /* ---- the steps ---- */
@@ -118,7 +136,15 @@ static const char *stop_point(size_t i)
 {
 	return i < ARRAY_LEN(words) ? words[i] : NULL;
 }
-const struct fault_table stop_faults = { "stop", stop_point, FAULT_BIT(STEP_KILL) - 1 };
+const struct fault_table stop_faults = { "stop", stop_point, FAULT_ALL };
+
+/* A guest whose disk was full may have room now. */
+static bool stands_still(const struct machine *m)
+{
+	enum hv_status status = hv_status(m->hv);
+
+	return status == HV_STATUS_PAUSED || status == HV_STATUS_IO_ERROR;
+}
 
 static void run_step(struct machine *m)
 {
@@ -139,7 +165,7 @@ static void run_step(struct machine *m)
 	case STEP_AGENT:
 		/* The other half is for the power button, should it come to that. */
 		deadline_set(&m->timer, guest_time(m) / 2);
-		if (hv_status(m->hv) == HV_STATUS_PAUSED)
+		if (stands_still(m))
 			hv_resume(m->hv, resumed_for_agent, m);
 		else
 			ask_agent(m, "guest-ping", AGENT_PING_MS, agent_there);
@@ -147,7 +173,7 @@ static void run_step(struct machine *m)
 	case STEP_GUEST:
 		deadline_set(&m->timer, guest_time(m));
 		/* A guest that does not run cannot heed its power button. */
-		if (hv_status(m->hv) == HV_STATUS_PAUSED)
+		if (stands_still(m))
 			hv_resume(m->hv, resumed_for_stop, m);
 		else
 			hv_powerdown(m->hv, sent, m);
@@ -161,16 +187,23 @@ static void run_step(struct machine *m)
 		hv_kill(m->hv, SIGTERM);
 		break;
 	case STEP_KILL:
-		hv_kill(m->hv, SIGKILL);
+		/* There is no next step: it is only tried again. */
+		deadline_cancel(&m->timer);
+		r = hv_kill(m->hv, SIGKILL);
+		if (r < 0 && r != -ESRCH) {
+			err_errno(&err, r, "process %d", (int)hv_process(m->hv)->pid);
+			sent(m, &err);
+		}
 		break;
 	}
 }
 
 void machine_shutdown_next(struct machine *m)
 {
-	if (!m->process || m->shutdown_step >= STEP_KILL)
+	if (!m->process)
 		return;
-	m->shutdown_step++;
+	if (m->shutdown_step < STEP_KILL)
+		m->shutdown_step++;
 	run_step(m);
 }
 
@@ -324,10 +357,13 @@ static void let_go(struct machine *m)
 	hv_destroy(m->hv, NULL, NULL);
 	m->hv = NULL;
 	machine_forget_devices(m);
+	machine_space_forget(m);
 	m->up_mono_ms = 0;
 	machine_leave_slot(m);
-	for (unsigned i = 0; i < m->nnics; i++)
+	for (unsigned i = 0; i < m->nnics; i++) {
 		network_close_tap(&m->nics[i]);
+		network_tap_forget(&m->nics[i]);
+	}
 }
 
 static void release_objects(struct machine *m)
@@ -359,6 +395,7 @@ void machine_begin_teardown(struct machine *m)
 	if (m->process || m->tearing_down)
 		return;
 	m->tearing_down = true;
+	m->guest_time_given = false;
 	deadline_cancel(&m->timer);
 	deadline_cancel(&m->panic_timer);
 	for (size_t i = 0; i < ARRAY_LEN(teardown_steps); i++) {

@@ -1,5 +1,6 @@
 /* What is asked of one machine, and the door for all that happens: supervisor/machine.h. */
 #include "supervisor/machine.h"
+#include "supervisor/machine-space.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -233,14 +234,31 @@ int machine_start(
 	return 0;
 }
 
+/*
+ * Whoever wants what is already being done waits for that: a stop for a stop or a kill, a kill for a
+ * kill; and both for a stop whose machine has ended, which only has to be on disk yet.
+ */
+static bool joins_stop(const struct machine *m, enum intent how)
+{
+	bool kill, stop;
+
+	if (m->op == NULL || m->removing)
+		return false;
+	kill = str_eq(operation_verb(m->op), "kill");
+	stop = str_eq(operation_verb(m->op), "stop");
+	return kill || (stop && (how == INTENT_STOP || m->op_ending));
+}
+
 int machine_stop(struct machine *m, enum intent how, const char *by, bool want,
 	struct operation **op, struct err *err)
 {
 	bool at_rest = m->state == MACHINE_STOPPED && m->op == NULL;
+	bool joins = joins_stop(m, how);
 	/* A kill overrules everything, a stop whatever makes the machine run. */
-	bool refused = m->op != NULL &&
+	bool refused = m->op != NULL && !joins &&
 		       (m->removing || (how != INTENT_KILL && (m->intent == INTENT_STOP ||
 								      m->intent == INTENT_KILL)));
+	bool nothing = at_rest || refused || joins;
 	enum intent before = m->intent;
 	struct err overruled;
 	int r = 0;
@@ -250,16 +268,18 @@ int machine_stop(struct machine *m, enum intent how, const char *by, bool want,
 	want = want && m->cfg != NULL;
 	if (want)
 		set_want(m, false);
-	if (want || !(at_rest || refused))
-		r = save_intent(m, at_rest || refused ? before : how, err);
+	if (want || !nothing)
+		r = save_intent(m, nothing ? before : how, err);
 	/* Without a person's wish to keep, a full disk must not keep the machine running. */
 	if (r < 0 && want)
 		return r;
 	if (r < 0) {
 		log_error("%s", err->msg);
-		m->intent = how;
+		m->intent = nothing ? before : how;
 	}
-	if (at_rest)
+	if (joins && op != NULL)
+		*op = m->op;
+	if (at_rest || joins)
 		return 0;
 	if (refused)
 		return machine_busy(m, err);
@@ -268,9 +288,12 @@ int machine_stop(struct machine *m, enum intent how, const char *by, bool want,
 
 		err_set(&overruled, -ECANCELED, "vm %s: %s was overruled by %s", m->name,
 			operation_verb(old), how == INTENT_KILL ? "kill" : "stop");
+		/* One that has come to its end, and only waits for the disk, keeps it. */
+		if (m->op_ending)
+			overruled = m->op_error;
 		m->op = NULL;
 		m->op_ending = false;
-		operation_end(old, &overruled);
+		operation_end(old, overruled.code < 0 ? &overruled : NULL);
 	}
 	r = begin_op(m, how == INTENT_KILL ? "kill" : "stop", false, op, err);
 	if (r < 0) {
@@ -280,6 +303,17 @@ int machine_stop(struct machine *m, enum intent how, const char *by, bool want,
 	machine_tell(m, how == INTENT_KILL ? "kill" : "stop", "asked for by %s", by);
 	machine_event(m, EV_STOP);
 	return 0;
+}
+
+int machine_stop_within(struct machine *m, uint64_t guest_ms, const char *by, struct operation **op,
+	struct err *err)
+{
+	const struct operation *before = m->op;
+	int r = machine_stop(m, INTENT_STOP, by, true, op, err);
+
+	if (r == 0 && m->op != NULL)
+		machine_give_guest_time(m, guest_ms, m->op == before);
+	return r;
 }
 
 int machine_restart(
@@ -338,8 +372,10 @@ int machine_pause(struct machine *m, struct operation **op, struct err *err)
 	*op = NULL;
 	if (m->op != NULL)
 		return machine_busy(m, err);
-	if (m->state == MACHINE_PAUSED)
+	if (m->state == MACHINE_PAUSED) {
+		machine_space_hold(m, true);
 		return 0;
+	}
 	if (m->state != MACHINE_RUNNING)
 		return machine_wrong_state(m, "pause", err);
 	r = begin_op(m, "pause", false, op, err);
@@ -365,6 +401,7 @@ int machine_resume(struct machine *m, struct operation **op, struct err *err)
 	r = begin_op(m, "resume", false, op, err);
 	if (r == 0) {
 		m->asked = "resume";
+		machine_space_hold(m, false);
 		machine_tell(m, "resume", "asked for by a person");
 		hv_resume(m->hv, machine_asked, m);
 	}

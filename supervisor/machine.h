@@ -82,7 +82,9 @@ struct nic {
 	struct service *dnsmasq;
 	int tap_fd;  /* between its making and the spawn; else -1 */
 	int ifindex; /* of the TAP that the run uses; 0: not known */
-	bool lost;   /* somebody deleted that TAP: the hypervisor holds a dead one */
+	bool lost;   /* somebody deleted that TAP, and it could not be put back */
+	bool lost_told;
+	struct tap_mend *mend; /* supervisor/network-tap.c's */
 };
 
 struct machine {
@@ -119,6 +121,7 @@ struct machine {
 	bool process;           /* the hypervisor was spawned or adopted and has not exited */
 	struct console *console;
 	struct health *health; /* of a machine that is up and has checks */
+	struct space *space;   /* supervisor/machine-space.c's; NULL: no I/O error yet */
 	struct nic nics[NICS_MAX];
 	unsigned nnics;
 	bool has_slot; /* counted in d->starting */
@@ -159,6 +162,8 @@ struct machine {
 	struct deadline timer; /* backoff, or a step of the shutdown */
 	unsigned shutdown_step;
 	uint64_t shutdown_mono_ms; /* when the escalation began */
+	bool guest_time_given;     /* for this stop, in place of stop_timeout: */
+	uint64_t guest_time_ms;
 	struct deadline panic_timer;
 	bool panicked;                 /* the console or the panic device has told of one */
 	bool disk_stale;               /* disk = run: made anew at the next start */
@@ -166,6 +171,7 @@ struct machine {
 	bool removing;                 /* by machine_rm() */
 	struct deadline save_timer;    /* armed for the loop's next turn when there is to do: */
 	bool unsaved;                  /* the state file is to be written */
+	bool save_failed;              /* it could not be, and is tried again */
 	enum save save, syncing;       /* it is to be fsynced; its fsync is under way */
 	bool op_cancelled;             /* m->op was, by who asked for it */
 	bool op_ending;                /* m->op ends with op_error once its state is saved */
@@ -198,6 +204,12 @@ int machine_start(
 	struct machine *m, const char *by, bool want, struct operation **op, struct err *err);
 int machine_stop(struct machine *m, enum intent how, const char *by, bool want,
 	struct operation **op, struct err *err);
+/*
+ * The same as a person's stop, with guest_ms in place of stop_timeout. A stop that finds one under
+ * way joins it (*op is that one's) and can only shorten what the guest has left.
+ */
+int machine_stop_within(struct machine *m, uint64_t guest_ms, const char *by, struct operation **op,
+	struct err *err);
 int machine_restart(
 	struct machine *m, enum intent how, const char *by, struct operation **op, struct err *err);
 int machine_pause(struct machine *m, struct operation **op, struct err *err);
@@ -247,7 +259,8 @@ struct transition {
 const struct transition *machine_transition(enum machine_state s, enum machine_event ev);
 
 void machine_timer(void *arg);
-void machine_panic_timer(void *arg);           /* machine-panic.c */
+void machine_panic_timer(void *arg);                                          /* machine-panic.c */
+void machine_give_guest_time(struct machine *m, uint64_t ms, bool only_less); /* machine-stop.c */
 void machine_shutdown_next(struct machine *m); /* machine-stop.c: the next step of the escalation */
 /* Machines that wait for others look again whether they still have to. */
 void machine_wake_waiting(struct drover *d); /* machine-start.c */

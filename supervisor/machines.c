@@ -6,6 +6,7 @@
 #include "lib/file.h"
 #include "supervisor/health.h"
 #include "supervisor/machine.h"
+#include "supervisor/machine-space.h"
 #include "supervisor/network.h"
 
 static struct list *bucket(struct drover *d, const char *name)
@@ -119,6 +120,7 @@ static void machine_release(struct machine *m)
 	console_destroy(m->console);
 	/* It has the process that is to be written down. */
 	machine_save_turn(m);
+	machine_space_forget(m);
 	hv_destroy(m->hv, NULL, NULL);
 	/* And what is under way, whose callback has m. */
 	m->closing = 3u + (m->syncing != SAVE_NOTHING) + m->tearing_down + m->attaching +

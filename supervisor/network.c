@@ -11,6 +11,7 @@
 #include "netcfg/dnsmasq.h"
 #include "netcfg/sysctl.h"
 #include "supervisor/host-net.h"
+#include "supervisor/network-tap.h"
 #include "supervisor/service.h"
 #include "supervisor/faults.h"
 
@@ -138,22 +139,40 @@ static int record_tap(struct attach *a, struct nic *nic, struct err *err)
 	return ledger_add(a->m->d->ledger, a->m->owner, OBJECT_TAP, nic->tap, NULL, err);
 }
 
-static int make_tap(struct attach *a, struct nic *nic, struct err *err)
+/* From the hash that the name is: a guest that knows the host's end knows it again when it was made
+ * anew. fe: no guest of ours has such a MAC, and a bridge never takes it for its own. */
+static void host_mac(const struct nic *nic, char out[18])
 {
-	struct machine *m = a->m;
-	char *alias = network_alias(m->d, m->owner);
-	int r = alias == NULL ? err_nomem(err) : 0;
+	const char *h = nic->tap + strlen("tap") + 2;
 
-	if (r == 0)
-		r = tap_open(nic->tap, geteuid(), &nic->tap_fd, err);
+	snprintf(out, 18, "fe:%.2s:%.2s:%.2s:%.2s:%.2s", h, h + 2, h + 4, h + 6, h + 8);
+}
+
+int network_mark_tap(struct machine *m, struct nic *nic, struct err *err)
+{
+	char *alias = network_alias(m->d, m->owner), mac[18];
+	int r;
+
+	if (alias == NULL)
+		return err_nomem(err);
 	/* Whose it is can be seen even if the ledger is lost. */
-	if (r == 0)
-		r = link_set_alias(m->d->nl, nic->tap, alias, err);
+	r = link_set_alias(m->d->nl, nic->tap, alias, err);
+	free(alias);
+	if (r == 0 && is_our_tap(NULL, nic->tap)) {
+		host_mac(nic, mac);
+		r = link_set_mac(m->d->nl, nic->tap, mac, err);
+	}
 	if (r == 0)
 		r = link_index(m->d->nl, nic->tap, &nic->ifindex, err);
-	nic->lost = false;
-	free(alias);
+	nic->lost = nic->lost_told = false;
 	return r;
+}
+
+static int make_tap(struct attach *a, struct nic *nic, struct err *err)
+{
+	int r = tap_open(nic->tap, geteuid(), &nic->tap_fd, err);
+
+	return r == 0 ? network_mark_tap(a->m, nic, err) : r;
 }
 
 struct ip4_prefix network_host_address(const struct nic *nic)
@@ -352,6 +371,17 @@ static void attach_stalled(void *arg)
 	attach_run(a);
 }
 
+/* A teardown that could not end the dnsmasq of the last run has left it to us. */
+static void old_dnsmasq_gone(void *arg)
+{
+	struct attach *a = arg;
+	struct nic *nic = &a->m->nics[a->i];
+
+	service_destroy(nic->dnsmasq);
+	nic->dnsmasq = NULL;
+	attach_run(a);
+}
+
 void network_attach(struct machine *m, unsigned i, network_done_fn *done, void *arg)
 {
 	struct attach *a = calloc(1, sizeof(*a));
@@ -365,7 +395,10 @@ void network_attach(struct machine *m, unsigned i, network_done_fn *done, void *
 	*a = (struct attach){ .m = m, .i = i, .done = done, .arg = arg };
 	deadline_init(&a->soon, m->d->loop, attach_failed, a);
 	if (network_of(m, &m->nics[i]) != NULL) {
-		attach_run(a);
+		if (m->nics[i].dnsmasq != NULL)
+			service_stop(m->nics[i].dnsmasq, old_dnsmasq_gone, a);
+		else
+			attach_run(a);
 		return;
 	}
 	err_set(&a->err, -ENOENT, "the network is not configured");
@@ -379,32 +412,43 @@ void network_close_tap(struct nic *nic)
 	nic->tap_fd = -1;
 }
 
+int network_adopt_nic(struct machine *m, struct nic *nic, struct err *err)
+{
+	struct strv argv = { 0 };
+	int r = fault_at("adopt", "network", err);
+
+	/* Of an attempt before; a process that it watches lives on. */
+	service_destroy(nic->dnsmasq);
+	nic->dnsmasq = NULL;
+	if (r == 0)
+		r = dnsmasq_create(m, nic, err);
+	if (r == 0)
+		r = dnsmasq_argv(m, nic, &argv, err);
+	if (r == 0)
+		r = service_adopt(nic->dnsmasq, &argv, err);
+	/* It died while nobody looked. */
+	if (r == -ESRCH) {
+		r = dnsmasq_argv(m, nic, &argv, err);
+		if (r == 0)
+			r = service_start(nic->dnsmasq, &argv, err);
+	}
+	strv_finish(&argv);
+	return r;
+}
+
 void network_adopt(struct machine *m)
 {
 	struct err err;
 
 	for (unsigned i = 0; i < m->nnics; i++) {
 		struct nic *nic = &m->nics[i];
-		struct strv argv = { 0 };
-		int r;
 
 		if (nic->net.len == 0)
 			continue;
 		m->d->host_ready = true;
-		r = dnsmasq_create(m, nic, &err);
-		if (r == 0)
-			r = dnsmasq_argv(m, nic, &argv, &err);
-		if (r == 0)
-			r = service_adopt(nic->dnsmasq, &argv, &err);
-		/* It died while nobody looked. */
-		if (r == -ESRCH) {
-			r = dnsmasq_argv(m, nic, &argv, &err);
-			if (r == 0)
-				r = service_start(nic->dnsmasq, &argv, &err);
-		}
-		strv_finish(&argv);
-		if (r < 0)
-			log_msg(LOG_LVL_ERROR, m->name, "%s", err.msg);
+		if (network_adopt_nic(m, nic, &err) < 0)
+			log_msg(LOG_LVL_ERROR, m->name, "%s (the reconciler tries it again)",
+				err.msg);
 	}
 }
 
@@ -414,6 +458,7 @@ void network_release(struct machine *m)
 		service_destroy(m->nics[i].dnsmasq);
 		m->nics[i].dnsmasq = NULL;
 		network_close_tap(&m->nics[i]);
+		network_tap_forget(&m->nics[i]);
 	}
 }
 

@@ -22,11 +22,15 @@ void network_close_tap(struct nic *nic);
 /* For an adopted machine: watches the dnsmasq that an earlier daemon started, starts a new one
  * where it is gone. */
 void network_adopt(struct machine *m);
+/* The same for one nic, whether it was tried before or not. */
+int network_adopt_nic(struct machine *m, struct nic *nic, struct err *err);
 /* Lets go of the services of m's nics; they live on. */
 void network_release(struct machine *m);
 
 /* The alias of the TAPs of owner, "drover RUN_DIR vm/NAME": their sign. malloc'd, or NULL. */
 char *network_alias(struct drover *d, const char *owner);
+/* Gives a TAP that was just made, or made again, its alias and MAC; its number goes into nic. */
+int network_mark_tap(struct machine *m, struct nic *nic, struct err *err);
 /* The host's end of a nic's /30. */
 struct ip4_prefix network_host_address(const struct nic *nic);
 /* Address, up, and the link's own settings; what is so already is no error. */

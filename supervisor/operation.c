@@ -22,6 +22,7 @@ struct operation {
 	operation_cancel_fn *cancel;
 	void *arg;
 	struct list waiters;
+	bool telling; /* it is being told that it has ended: it must stay */
 };
 
 struct operations {
@@ -96,6 +97,21 @@ void operation_step(struct operation *op, const char *step)
 		op->step = step;
 }
 
+/* Those who are told of one end may cause many others. */
+static void forget_oldest(struct operations *ops)
+{
+	struct operation *op, *tmp;
+
+	list_for_each_entry_safe (op, tmp, &ops->ended, entry) {
+		if (ops->nended <= KEEP_ENDED)
+			break;
+		if (op->telling)
+			continue;
+		operation_free(op);
+		ops->nended--;
+	}
+}
+
 void operation_end(struct operation *op, const struct err *err)
 {
 	struct operations *ops = op->ops;
@@ -117,14 +133,13 @@ void operation_end(struct operation *op, const struct err *err)
 	ops->nended++;
 	list_init(&waiters);
 	list_splice(&waiters, &op->waiters);
+	op->telling = true;
 	while ((w = list_first(&waiters, struct operation_wait, entry)) != NULL) {
 		list_remove(&w->entry);
 		w->ended(w->arg, op);
 	}
-	while (ops->nended > KEEP_ENDED) {
-		operation_free(list_entry(ops->ended.next, struct operation, entry));
-		ops->nended--;
-	}
+	op->telling = false;
+	forget_oldest(ops);
 }
 
 int operation_cancel(struct operation *op, struct err *err)

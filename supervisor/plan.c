@@ -253,7 +253,30 @@ static void plan_services(struct maker *m)
 	}
 }
 
-/* What recreates a machine although none of its own keys changed. */
+/*
+ * A public key is written into the machine's disk at its start. Our own half, `private`, is not.
+ */
+static void add_key_causes(struct maker *m, const struct vm_config *vm, struct change *c)
+{
+	for (size_t i = 0; i < vm->ssh_keys.n; i++) {
+		const char *name = vm->ssh_keys.v[i];
+		const struct observed *o = find_observed(m, SECTION_KEY, name);
+		const struct config_section *s = config_find(m->wanted, SECTION_KEY, name);
+		struct change key;
+
+		if (o == NULL || o->applied == NULL || o->removed || s == NULL)
+			continue;
+		compare(m, s, o->applied, &key);
+		if (key.keys.n > 0 && !(key.keys.n == 1 && strv_has(&key.keys, "private"))) {
+			buf_printf(&c->reason, "%skey '%s': %s", c->reason.len == 0 ? "" : "; ",
+				name, buf_str(&key.reason));
+			c->class = MAX(c->class, RELOAD_RESTART);
+		}
+		change_finish(&key);
+	}
+}
+
+/* What restarts or recreates a machine although none of its own keys changed. */
 static void add_outer_causes(struct maker *m, const struct vm_config *vm, struct change *c)
 {
 	const struct config_array *a = &m->wanted->by_kind[SECTION_NETWORK];
@@ -271,6 +294,7 @@ static void add_outer_causes(struct maker *m, const struct vm_config *vm, struct
 			&c->reason, "%s%s", c->reason.len == 0 ? "" : "; ", buf_str(&m->causes[i]));
 		c->class = RELOAD_RECREATE;
 	}
+	add_key_causes(m, vm, c);
 	m->nomem |= c->reason.bad;
 }
 

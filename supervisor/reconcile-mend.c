@@ -9,9 +9,12 @@
 #include "lib/log.h"
 #include "supervisor/host-net.h"
 #include "supervisor/network.h"
+#include "supervisor/network-tap.h"
 #include "supervisor/reconcile-private.h"
+#include "supervisor/service.h"
 
-#define HOUR_MS (3600 * (uint64_t)1000)
+#define HOUR_MS      (3600 * (uint64_t)1000)
+#define LOST_LOOK_MS 20
 
 /* ---- how ---- */
 
@@ -76,11 +79,49 @@ static struct nic *nic_of(struct drover *d, const struct difference *diff)
 	return NULL;
 }
 
+static void lost_look(struct pass *p)
+{
+	const struct nic *nic = nic_of(p->r->d, &p->v[p->at]);
+	struct err err = { 0 };
+	int r = nic != NULL ? network_tap_result(nic, &err) : -ESRCH;
+
+	if (r == -EINPROGRESS) {
+		pass_later(p, LOST_LOOK_MS, lost_look);
+		return;
+	}
+	if (nic == NULL)
+		err_set(&err, -ESRCH, "its machine has ended");
+	pass_mended(p, r < 0 ? &err : NULL);
+}
+
+/* By looking at it again and again: the machine may end meanwhile, and we too. */
+static int mend_lost(struct pass *p, struct difference *diff, struct err *err)
+{
+	struct nic *nic = nic_of(p->r->d, diff);
+	struct machine *m;
+
+	p->r->busy = false;
+	if (nic == NULL)
+		return err_set(err, -ESRCH, "its machine has ended");
+	m = machine_find(p->r->d, diff->owner + strlen("vm/"));
+	network_tap_begin(m, (unsigned)(nic - m->nics));
+	pass_later(p, 0, lost_look);
+	return 1;
+}
+
 static int mend_link(struct pass *p, struct difference *diff, struct err *err)
 {
 	const struct nic *nic = nic_of(p->r->d, diff);
 
 	return nic != NULL ? network_set_address(p->r->d, nic, err) : 0;
+}
+
+static int mend_service(struct pass *p, struct difference *diff, struct err *err)
+{
+	struct machine *m = machine_find(p->r->d, diff->owner + strlen("vm/"));
+	struct nic *nic = nic_of(p->r->d, diff);
+
+	return m != NULL && nic != NULL ? network_adopt_nic(m, nic, err) : 0;
 }
 
 static int mend_setting(struct pass *p, struct difference *diff, struct err *err)
@@ -102,11 +143,13 @@ const struct difference_row difference_rows[DIFF_KINDS] = {
 	[DIFF_STRAY]    = { "stray", true, 0, "ended", "ended", mend_stray },
 	[DIFF_HOST]     = { "settings", true, 0, "put back as they were", "put back as they were",
 			    mend_host },
-	[DIFF_TAP_LOST] = { "tap-lost", false, 0, NULL, NULL, NULL },
+	[DIFF_TAP_LOST] = { "tap-lost", false, 60, "made and attached again",
+			    "made and attached again", mend_lost },
 	[DIFF_LINK]     = { "link", false, 60, "put back", "put back", mend_link },
 	[DIFF_SETTING]  = { "sysctl", false, 6, "set again", "set again", mend_setting },
 	[DIFF_FIREWALL] = { "nft-table", false, 12, "made again", "made again", mend_firewall },
-	[DIFF_SERVICE]  = { "process", false, 0, NULL, NULL, NULL },
+	[DIFF_SERVICE]  = { "process", false, 0, "started or found again",
+			    "started or found again", mend_service },
 };
 /* clang-format on */
 
@@ -168,30 +211,51 @@ static void next(struct pass *p)
 	pass_later(p, 0, pass_mend);
 }
 
+/* Only a new run has another TAP then. Told once, however often it is tried. */
+static void note_lost(struct pass *p, struct difference *diff, const struct err *why)
+{
+	struct nic *nic = nic_of(p->r->d, diff);
+
+	set_action(p, diff,
+		str_printf(
+			"it could not be attached again: %s; `drover restart %s` brings the network back",
+			why->msg, machine_name(diff)));
+	if (nic == NULL || nic->lost_told)
+		return;
+	nic->lost_told = true;
+	tell(p, diff, "network-lost");
+}
+
+/* It was tried just now, or nobody is to be disturbed: what is known of it. */
+static bool is_known_lost(struct pass *p, struct difference *diff)
+{
+	struct nic *nic = diff->kind == DIFF_TAP_LOST ? nic_of(p->r->d, diff) : NULL;
+	struct err err;
+
+	if (nic == NULL || p->mode == RECONCILE_NOW || network_tap_result(nic, &err) >= 0 ||
+		err.code == 0)
+		return false;
+	if (p->mode == RECONCILE_AGED && !network_tap_can_wait(nic))
+		return false;
+	note_lost(p, diff, &err);
+	return true;
+}
+
 void pass_mended(struct pass *p, const struct err *err)
 {
 	struct difference *diff = &p->v[p->at];
 
 	diff->mended = err == NULL;
+	if (err != NULL && diff->kind == DIFF_TAP_LOST) {
+		note_lost(p, diff, err);
+		next(p);
+		return;
+	}
 	set_action(p, diff,
 		err == NULL ? strdup(difference_rows[diff->kind].did)
 			    : str_printf("failed: %s", err->msg));
 	tell(p, diff, err == NULL ? "repaired" : "repair-failed");
 	next(p);
-}
-
-/* The hypervisor cannot be given another TAP: only a new run gets one. */
-static void note_lost(struct pass *p, struct difference *diff)
-{
-	struct nic *nic = nic_of(p->r->d, diff);
-	const char *vm = machine_name(diff);
-
-	set_action(p, diff, str_printf("`drover restart %s` is necessary to bring it back", vm));
-	if (nic == NULL || nic->lost)
-		return;
-	nic->lost = true;
-	machine_tell(machine_find(p->r->d, vm), "network-lost", "TAP %s was deleted", nic->tap);
-	tell(p, diff, "network-lost");
 }
 
 /* Whether it is still as it was found; earlier mends of this pass took their time. */
@@ -214,15 +278,23 @@ static bool still_unowned(struct pass *p, const struct difference *diff)
 	}
 }
 
+/* service.c starts it again by itself, after a while. */
+static bool service_is_waiting(struct pass *p, const struct difference *diff)
+{
+	const struct nic *nic = nic_of(p->r->d, diff);
+
+	return nic != NULL && nic->dnsmasq != NULL && service_waits(nic->dnsmasq);
+}
+
 /* false: nothing is to be done; diff->action says why. */
 static bool shall_mend(struct pass *p, struct difference *diff)
 {
 	const struct difference_row *row = &difference_rows[diff->kind];
 
-	if (diff->kind == DIFF_SERVICE) {
+	if (diff->kind == DIFF_SERVICE && service_is_waiting(p, diff)) {
 		set_action(p, diff, strdup("it is being started again"));
-	} else if (diff->kind == DIFF_TAP_LOST) {
-		note_lost(p, diff);
+	} else if (is_known_lost(p, diff)) {
+		return false;
 	} else if (p->mode == RECONCILE_LOOK) {
 		set_action(p, diff, str_printf("would be %s", row->would));
 	} else if (!still_unowned(p, diff)) {

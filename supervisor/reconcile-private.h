@@ -21,7 +21,7 @@ enum difference_kind {
 	DIFF_LINK,     /* name: TAP that lacks its address or is down */
 	DIFF_SETTING,  /* forwarding, rp_filter */
 	DIFF_FIREWALL, /* the table inet drover */
-	DIFF_SERVICE,  /* name: of a service that is down: service.c starts it again */
+	DIFF_SERVICE,  /* name: TAP whose dnsmasq is down */
 	DIFF_KINDS
 };
 

@@ -65,6 +65,8 @@ static void pass_begin(struct pass *p)
 
 	if (p->mode == RECONCILE_AGED)
 		r->kicked = false;
+	if (p->mode != RECONCILE_LOOK && r->d->look_after != NULL)
+		r->d->look_after(r->d);
 	r->young_ms = UINT64_MAX;
 	list_for_each_entry (s, &r->sightings, entry)
 		s->seen = false;

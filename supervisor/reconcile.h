@@ -5,9 +5,9 @@
  *
  * What no one owns is removed (ledger entries, TAPs with our alias, processes with our marker and
  * folders of machines that do not run), once it has been seen for reconcile_min_age and while nothing is being done to its
- * owner; what a running machine lacks is put back (address, link up, settings, the nft table). A
- * TAP that was deleted under a running hypervisor cannot be: the machine gets the condition
- * network-lost. What does not prove itself ours is never touched.
+ * owner; what a running machine lacks is put back (its TAP, on the descriptor that the hypervisor
+ * holds, address, link up, settings, the nft table). Where a TAP cannot be, the machine gets the
+ * condition network-lost. What does not prove itself ours is never touched.
  */
 #ifndef DROVER_SUPERVISOR_RECONCILE_H
 #define DROVER_SUPERVISOR_RECONCILE_H

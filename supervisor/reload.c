@@ -12,6 +12,10 @@
 #include "supervisor/registry.h"
 #include "supervisor/faults.h"
 
+/* Until a plan, or an action of it, that failed is tried again. */
+#define CONVERGE_MIN_MS 1000
+#define CONVERGE_MAX_MS 60000
+
 /* ---- config boxes ---- */
 
 struct config_box *config_box_create(struct config *c)
@@ -248,7 +252,8 @@ static bool checks_changed(const struct plan_action *a)
 
 static bool limits_changed(const struct plan_action *a)
 {
-	static const char *const keys[] = { "memory_limit", "memory_overhead", "cpu_limit",
+	static const char *const keys[] = { "memory_limit", "memory_overhead", "memory_high",
+		"io_read_limit", "io_write_limit", "io_read_ops", "io_write_ops", "cpu_limit",
 		"cpu_weight", "io_weight", "pids_limit" };
 
 	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
@@ -360,8 +365,17 @@ static void apply_log(struct drover *d)
 		log_error("log_file %s: %s", quote(c->log_file), strerror(-r));
 }
 
-static void apply(struct drover *d, const struct plan *p)
+/* For want of memory, descriptors or room: more and more rarely, until the next reload. */
+static void converge_later(struct drover *d)
 {
+	d->unconverged = true;
+	d->converge_ms = MIN(MAX(d->converge_ms * 2, CONVERGE_MIN_MS), CONVERGE_MAX_MS);
+	deadline_set(&d->converge, d->converge_ms);
+}
+
+static void apply(struct drover *d, const struct plan *p, bool reload)
+{
+	bool failed = false;
 	struct err err;
 
 	d->unconverged = false;
@@ -371,28 +385,35 @@ static void apply(struct drover *d, const struct plan *p)
 
 		log_info("plan: %s %s %s: %s", plan_op_name(a->op), section_kind_name(a->kind),
 			a->name, a->reason);
-		if (a->kind == SECTION_VM)
+		if (reload)
+			r = fault_at("reload", "action", &err);
+		if (r == 0 && a->kind == SECTION_VM)
 			r = apply_vm(d, a, &err);
-		else if (a->kind == SECTION_REGISTRY)
+		else if (r == 0 && a->kind == SECTION_REGISTRY)
 			apply_registry(d, a);
-		else if (a->kind == SECTION_DROVER)
+		else if (r == 0 && a->kind == SECTION_DROVER)
 			apply_log(d);
 		if (r == -EBUSY)
 			d->unconverged = true; /* again when what keeps it busy has ended */
 		else if (r < 0)
 			log_error("plan: %s", err.msg);
+		failed = failed || (r < 0 && r != -EBUSY);
 	}
+	if (failed)
+		converge_later(d);
 }
 
 /* ---- the doors ---- */
 
 static const char *reload_point(size_t i)
 {
-	static const char *const points[] = { "read", "plan", "bind", "apply", "applied" };
+	static const char *const points[] = { "read", "plan", "bind", "apply", "action",
+		"applied" };
 
 	return i < ARRAY_LEN(points) ? points[i] : NULL;
 }
-const struct fault_table reload_faults = { "reload", reload_point, FAULT_BIT(0) | FAULT_BIT(1) };
+const struct fault_table reload_faults = { "reload", reload_point,
+	FAULT_BIT(0) | FAULT_BIT(1) | FAULT_BIT(4) };
 
 static int load(
 	struct drover *d, struct config_box **out, struct config_errors *errors, struct err *err)
@@ -449,8 +470,10 @@ int drover_reload(struct drover *d, struct plan *out, struct config_errors *erro
 	bind_machines(d);
 	config_box_unref(old);
 	given_clear(d);
+	d->converge_ms = 0;
+	d->first_plan_due = false;
 	fault_at("reload", "apply", NULL);
-	apply(d, out);
+	apply(d, out, true);
 	machine_fill_slots(d);
 	fault_at("reload", "applied", NULL);
 	reconcile_rearm(d->reconciler);
@@ -466,11 +489,13 @@ void drover_converge(struct drover *d)
 
 	if (!d->unconverged || d->stopping)
 		return;
-	if (make_plan(d, drover_config(d), false, &p, &err) < 0) {
+	if (make_plan(d, drover_config(d), d->first_plan_due, &p, &err) < 0) {
 		log_error("plan: %s", err.msg);
+		converge_later(d);
 		return;
 	}
-	apply(d, &p);
+	d->first_plan_due = false;
+	apply(d, &p, false);
 	plan_finish(&p);
 }
 
@@ -479,11 +504,14 @@ void drover_apply_first(struct drover *d)
 	struct plan p = { 0 };
 	struct err err;
 
-	if (make_plan(d, drover_config(d), true, &p, &err) < 0) {
+	if (fault_at("boot", "first-plan", &err) < 0 ||
+		make_plan(d, drover_config(d), true, &p, &err) < 0) {
 		log_error("plan: %s", err.msg);
+		d->first_plan_due = true;
+		converge_later(d);
 		return;
 	}
-	apply(d, &p);
+	apply(d, &p, false);
 	plan_finish(&p);
 }
 
@@ -496,7 +524,7 @@ void drover_bind_first(struct drover *d)
 	/* Only now that the machines are known is it known which number each has. */
 	d->load.guest_id = drover_guest_id;
 	d->load.arg = d;
-	if (load(d, &box, &errors, &err) == 0) {
+	if (fault_at("boot", "bind", &err) == 0 && load(d, &box, &errors, &err) == 0) {
 		config_box_unref(d->box);
 		d->box = box;
 	} else {

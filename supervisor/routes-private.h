@@ -8,6 +8,8 @@
 /* routes.c */
 /* The machine that the path names; NULL: there is none, and the request was answered. */
 struct machine *route_machine(struct drover *d, struct request *rq);
+/* -ENOENT, with the nearest name that there is. */
+int route_no_machine(struct drover *d, const char *name, struct err *err);
 /* As reply_err(), for what went wrong with m. */
 void route_machine_err(struct request *rq, const struct machine *m, const struct err *err);
 /* ?name=1 (yes, true). false: it makes no sense, and the request was answered. */

@@ -238,6 +238,7 @@ void route_events(void *arg, struct request *rq)
 {
 	struct drover *d = arg;
 	struct collect stored = { .vm = request_query(rq, "vm") };
+	struct collect ever = { .vm = stored.vm };
 	int64_t since = 0;
 	struct err err;
 	bool follow;
@@ -252,6 +253,14 @@ void route_events(void *arg, struct request *rq)
 		r = events_replay(d->events, (uint64_t)since, collect_line, &stored, &err);
 	if (r == 0 && stored.text.bad)
 		r = err_nomem(&err);
+	/* One that is gone has a past all the same. */
+	if (r == 0 && stored.vm != NULL && stored.text.len == 0 &&
+		machine_find(d, stored.vm) == NULL) {
+		r = events_replay(d->events, 0, collect_line, &ever, &err);
+		if (r == 0 && ever.text.len == 0)
+			r = route_no_machine(d, stored.vm, &err);
+		buf_finish(&ever.text);
+	}
 	if (r == 0 && follow) {
 		r = follow_events(d, rq, &stored);
 		if (r < 0)
@@ -260,6 +269,6 @@ void route_events(void *arg, struct request *rq)
 		reply_text(rq, 200, NDJSON, buf_str(&stored.text), stored.text.len);
 	}
 	if (r < 0)
-		reply_err(rq, &err, NULL, NULL);
+		reply_err(rq, &err, err.code == -ENOENT ? stored.vm : NULL, NULL);
 	buf_finish(&stored.text);
 }

@@ -62,6 +62,17 @@ static json_t *done_already(const struct machine *m, const char *verb)
 	return j;
 }
 
+static void answer(struct drover *d, struct request *rq, struct machine *m, const char *verb,
+	struct operation *op, int r, const struct err *err)
+{
+	if (r < 0)
+		route_machine_err(rq, m, err);
+	else if (op == NULL)
+		reply_json(rq, 200, done_already(m, verb));
+	else
+		route_operation(d, rq, op, false);
+}
+
 typedef int action_fn(struct machine *m, struct operation **op, struct err *err);
 
 static void act(struct drover *d, struct request *rq, const char *verb, action_fn *action)
@@ -70,16 +81,15 @@ static void act(struct drover *d, struct request *rq, const char *verb, action_f
 	struct operation *op = NULL;
 	int64_t wait;
 	struct err err;
+	int r;
 
 	if (m == NULL)
 		return;
 	/* Before anything begins: a request that makes no sense changes nothing. */
-	if (request_query_int(rq, "wait", 0, &wait, &err) < 0 || action(m, &op, &err) < 0)
-		route_machine_err(rq, m, &err);
-	else if (op == NULL)
-		reply_json(rq, 200, done_already(m, verb));
-	else
-		route_operation(d, rq, op, false);
+	r = request_query_int(rq, "wait", 0, &wait, &err);
+	if (r == 0)
+		r = action(m, &op, &err);
+	answer(d, rq, m, verb, op, r, &err);
 }
 
 static int start(struct machine *m, struct operation **op, struct err *err)
@@ -90,6 +100,36 @@ static int start(struct machine *m, struct operation **op, struct err *err)
 static int stop(struct machine *m, struct operation **op, struct err *err)
 {
 	return machine_stop(m, INTENT_STOP, "a person", true, op, err);
+}
+
+/* Longer than a guest may take by stop_timeout's bounds. */
+#define GUEST_TIME_MAX_S 86400
+
+void route_vm_stop(void *arg, struct request *rq)
+{
+	struct drover *d = arg;
+	struct machine *m;
+	struct operation *op = NULL;
+	int64_t wait, timeout;
+	struct err err;
+	int r;
+
+	if (request_query(rq, "timeout") == NULL) {
+		act(d, rq, "stop", stop);
+		return;
+	}
+	m = route_machine(d, rq);
+	if (m == NULL)
+		return;
+	r = request_query_int(rq, "wait", 0, &wait, &err);
+	if (r == 0)
+		r = request_query_int(rq, "timeout", 0, &timeout, &err);
+	if (r == 0 && (timeout < 0 || timeout > GUEST_TIME_MAX_S))
+		r = err_set(
+			&err, -EINVAL, "timeout must be from 0 to %d seconds", GUEST_TIME_MAX_S);
+	if (r == 0)
+		r = machine_stop_within(m, (uint64_t)timeout * 1000, "a person", &op, &err);
+	answer(d, rq, m, "stop", op, r, &err);
 }
 
 static int kill_it(struct machine *m, struct operation **op, struct err *err)
@@ -115,11 +155,6 @@ static int rm_disks(struct machine *m, struct operation **op, struct err *err)
 void route_vm_start(void *arg, struct request *rq)
 {
 	act(arg, rq, "start", start);
-}
-
-void route_vm_stop(void *arg, struct request *rq)
-{
-	act(arg, rq, "stop", stop);
 }
 
 void route_vm_kill(void *arg, struct request *rq)

@@ -174,20 +174,25 @@ static const char *nearest_machine(struct drover *d, const char *name)
 	return found;
 }
 
+int route_no_machine(struct drover *d, const char *name, struct err *err)
+{
+	const char *nearest = nearest_machine(d, name);
+
+	if (nearest != NULL)
+		return err_set(err, -ENOENT, "there is no machine %s; did you mean %s?",
+			quote(name), quote(nearest));
+	return err_set(err, -ENOENT, "there is no machine %s", quote(name));
+}
+
 struct machine *route_machine(struct drover *d, struct request *rq)
 {
-	const char *name = request_param(rq, "name"), *nearest;
+	const char *name = request_param(rq, "name");
 	struct machine *m = machine_find(d, name);
 	struct err err;
 
 	if (m != NULL)
 		return m;
-	nearest = nearest_machine(d, name);
-	if (nearest != NULL)
-		err_set(&err, -ENOENT, "there is no machine %s; did you mean %s?", quote(name),
-			quote(nearest));
-	else
-		err_set(&err, -ENOENT, "there is no machine %s", quote(name));
+	route_no_machine(d, name, &err);
 	reply_err(rq, &err, name, NULL);
 	return NULL;
 }

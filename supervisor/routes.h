@@ -67,12 +67,12 @@
  *   story:[{time, event, text}]}; of the present run, with cause null, while there is one
  * event: {seq, time, kind: "vm"|"network"|"registry"|"image"|"drover", name, event, ...}
  *   vm: state {from, to, cause, reason}, stop-step {step}, ended {cause, reason, boot, status},
- *     panic, rebooted, reset, watchdog, io-error, nospace, monitor-lost, unresponsive, responsive
+ *     panic, rebooted, reset, watchdog, io-error, nospace, nospace-over, monitor-lost, unresponsive, responsive
  *     {reason, by_us}, ready, healthy, unhealthy {check, reason}, health-action {action, check,
  *     reason}, adopted, removed, qmp {command, line (of the human monitor), uid, pid, write (it
  *     may change something), refused}; state and reset have by: who at the passthrough caused it
  *   network, registry: started {pid}, died {reason}, ready {mode}
- *   drover: started, reloaded, re-executing, stopping
+ *   drover: started, reloaded, re-executing, stopping, log-begun-anew (the event log was gone)
  */
 #ifndef DROVER_SUPERVISOR_ROUTES_H
 #define DROVER_SUPERVISOR_ROUTES_H

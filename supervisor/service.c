@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -27,7 +28,7 @@ struct service {
 	struct child *child;
 	struct deadline timer; /* for the next start, or for done of a stop */
 	uint64_t started_ms, delay_ms;
-	bool stopping;
+	bool stopping, restarting;
 	void (*stopped)(void *arg);
 	void *stopped_arg;
 };
@@ -102,6 +103,11 @@ static void service_exited(void *arg, const struct child_status *status)
 	s->child = NULL;
 	if (s->stopping) {
 		service_timer(s);
+		return;
+	}
+	if (s->restarting) {
+		s->restarting = false;
+		deadline_set(&s->timer, 0);
 		return;
 	}
 	tell_death(s, child_status_text(status));
@@ -249,20 +255,36 @@ bool service_up(const struct service *s)
 	return s->child != NULL;
 }
 
+bool service_waits(const struct service *s)
+{
+	return s->child == NULL && deadline_armed(&s->timer);
+}
+
 pid_t service_pid(const struct service *s)
 {
 	return s->child != NULL ? child_pid(s->child) : 0;
 }
 
+static const struct child_stop_step stop_steps[] = { { SIGTERM, 2000 } };
+
+void service_restart(struct service *s)
+{
+	if (s->stopping || s->restarting)
+		return;
+	s->restarting = s->child != NULL;
+	if (s->child != NULL)
+		child_stop(s->child, stop_steps, 1);
+	else
+		deadline_set(&s->timer, 0);
+}
+
 void service_stop(struct service *s, void (*done)(void *arg), void *arg)
 {
-	static const struct child_stop_step steps[] = { { SIGTERM, 2000 } };
-
 	s->stopping = true;
 	s->stopped = done;
 	s->stopped_arg = arg;
 	if (s->child != NULL)
-		child_stop(s->child, steps, 1);
+		child_stop(s->child, stop_steps, 1);
 	else
 		deadline_set(&s->timer, 0);
 }

@@ -42,8 +42,11 @@ int service_start(struct service *s, struct strv *argv, struct err *err);
  * for later starts. -ESRCH when there is none.
  */
 int service_adopt(struct service *s, struct strv *argv, struct err *err);
+/* Ends it and starts it again at once, without a word of its death; one that is down starts now. */
+void service_restart(struct service *s);
 bool service_up(const struct service *s);
-pid_t service_pid(const struct service *s); /* 0 when it is down */
+bool service_waits(const struct service *s); /* it is down, and going to be started again */
+pid_t service_pid(const struct service *s);  /* 0 when it is down */
 /*
  * SIGTERM, 2 s, SIGKILL; then crosses it out of the ledger; done exactly once, not before this
  * returns. Afterwards only service_destroy().

@@ -44,7 +44,7 @@ _drover()
 	'list') opts='--all --help' ;;
 	'show') opts='--help' names=1 ;;
 	'start') opts='--wait --no-wait --timeout --help' names=1 ;;
-	'stop') opts='--wait --no-wait --timeout --help' names=1 ;;
+	'stop') opts='--timeout --wait --no-wait --wait-limit --help' names=1 ;;
 	'kill') opts='--wait --no-wait --timeout --help' names=1 ;;
 	'restart') opts='--wait --no-wait --timeout --help' names=1 ;;
 	'pause') opts='--wait --no-wait --timeout --help' names=1 ;;

@@ -123,6 +123,18 @@ reset_world() {
 	crash_config 16M
 }
 
+# A daemon that ended instead of going on without something is followed by the next one.
+up_or_next() {
+	local old=$DROVERD
+	wait_for "$patience" up_or_dead
+	dead "$old" || return 0
+	wait "$old" 2>/dev/null
+	cp "$W/droverd-$starts.log" "$W/first.log"
+	launch ''
+	wait_for "$patience" up
+}
+up_or_dead() { up || dead "$DROVERD"; }
+
 must_die() { # must_die NAME POINT
 	wait_for "$patience" dead "$DROVERD" && wait "$DROVERD" 2>/dev/null
 	if ! reached "$2"; then
@@ -212,6 +224,13 @@ round_reload_fail() { # the reload fails with $2
 	wait_for "$patience" vm_is m running
 	pid=$(vm_pid m)
 	crash_config 20M
+	# A plan that cannot be carried out as a whole is gone on with.
+	if [ "$1" = reload/action ]; then
+		api POST /reload >/dev/null
+		wait_for "$patience" runs_with_20m && reached "$1=$2" && [ "$(hypervisors)" = 1 ] &&
+			clean_up "$1 $2" || fail "$1 $2: it is tried again" "$(api GET /vms/m)"
+		return
+	fi
 	if says injected api POST /reload && reached "$1=$2" &&
 		[ "$(vm_pid m)" = "$pid" ] && ! runs_with_20m; then
 		api POST /reload >/dev/null
@@ -233,11 +252,89 @@ round_adopt_fail() { # the step fails with $2: what runs must not be taken for g
 	kill -9 "$DROVERD"
 	wait "$DROVERD" 2>/dev/null
 	launch "$1=$2"
-	if wait_for "$patience" adopted_as "$pid" && reached "$1=$2"; then
+	if wait_for "$patience" adopted_as "$pid" && reached "$1=$2" &&
+		wait_for "$patience" no_differences; then
 		clean_up "$1 $2"
 	else
 		fail "$1 $2: adopted in the end, with the same process" "$(api GET /vms/m)"
 	fi
+}
+
+no_differences() { api GET /doctor | jq -se 'any(.[]; .differences == [])'; }
+
+round_boot_fail() { # the step fails with $2: the same process, now or with the next daemon
+	local pid
+	launch ''
+	wait_for "$patience" vm_is m running
+	pid=$(vm_pid m)
+	kill -9 "$DROVERD"
+	wait "$DROVERD" 2>/dev/null
+	: >"$W/first.log"
+	launch "$1=$2"
+	up_or_next
+	if wait_for "$patience" adopted_as "$pid" && { reached "$1=$2" || grep -q "fault $1=$2" "$W/first.log"; }; then
+		clean_up "$1 $2"
+	else
+		fail "$1 $2: adopted with the same process" "$(api GET /vms/m) $(tail -n 8 "$W/droverd-$starts.log")"
+	fi
+}
+
+round_first_plan_fail() { # the first plan cannot be made with $2: then a little later
+	launch "$1=$2"
+	wait_for "$patience" up
+	if vm_wait m running && reached "$1=$2" && [ "$(hypervisors)" = 1 ]; then
+		clean_up "$1 $2"
+	else
+		fail "$1 $2: what is wanted is started in the end" "$(tail -n 8 "$W/droverd-$starts.log")"
+	fi
+}
+
+recorded() { jq -se --argjson pid "$1" 'any(.[]; .pid == $pid)' "$W/state/vm/m/state.json"; }
+
+round_record_fail() { # the state file cannot be written with $2 for once: the process is not lost
+	local pid
+	launch "$1=$2"
+	wait_for "$patience" vm_is m running
+	pid=$(vm_pid m)
+	if ! wait_for "$patience" recorded "$pid" || ! reached "$1=$2"; then
+		fail "$1 $2: it is written later" "$(<"$W/state/vm/m/state.json")"
+		return
+	fi
+	kill -9 "$DROVERD"
+	wait "$DROVERD" 2>/dev/null
+	launch ''
+	if wait_for "$patience" adopted_as "$pid"; then
+		clean_up "$1 $2"
+	else
+		fail "$1 $2: the next daemon knows it" "$(api GET /vms/m)"
+	fi
+}
+
+round_release_fail() { # an object cannot be released with $2: whoever comes next does it
+	launch "$1=$2"
+	wait_for "$patience" vm_is m running
+	api POST '/vms/m/stop?wait=60' >/dev/null
+	if ! vm_wait m stopped || ! wait_for "$patience" reached "$1=$2" || [ "$(hypervisors)" != 0 ]; then
+		fail "$1 $2: it stops all the same" "$(api GET /vms/m/why)"
+		return
+	fi
+	case $2 in
+	ENOSPC) # the next run of the machine
+		api POST '/vms/m/start?wait=60' >/dev/null
+		vm_wait m running && [ "$(hypervisors)" = 1 ] ||
+			{ fail "$1 $2: starts over what is left" "$(api GET /vms/m)"; return; }
+		;;
+	EPERM) # a person
+		api POST '/doctor?fix=1' >/dev/null
+		;;
+	*) # the next daemon
+		kill -9 "$DROVERD"
+		wait "$DROVERD" 2>/dev/null
+		launch ''
+		wait_for "$patience" up
+		;;
+	esac
+	clean_up "$1 $2"
 }
 
 round_boot() {
@@ -259,11 +356,11 @@ round_boot() {
 }
 
 crash_matrix() { # crash_matrix TABLE...
-	local table point how n
+	local table point how n fails
 	crash_config 16M
 	baseline
 	for table; do
-		n=0
+		n=0 fails=0
 		while read -r _ point how; do
 			extra=''
 			[ "$table/$point" != stop/agent ] || extra='agent = yes'
@@ -277,22 +374,27 @@ crash_matrix() { # crash_matrix TABLE...
 			*) fail "table $table has no round: write one" ;;
 			esac
 			[ "$how" = 'kill fail' ] || continue
+			fails=$((fails + 1))
 			for code in ENOSPC EMFILE ENOMEM EPERM; do
 				reset_world
-				case $table in
-				stop | teardown) round_stop_fail "$table/$point" $code ;;
-				reload) round_reload_fail "$table/$point" $code ;;
-				adopt) round_adopt_fail "$table/$point" $code ;;
+				case $table/$point in
+				run/record) round_record_fail "$table/$point" $code ;;
+				release/*) round_release_fail "$table/$point" $code ;;
+				boot/first-plan) round_first_plan_fail "$table/$point" $code ;;
+				boot/*) round_boot_fail "$table/$point" $code ;;
+				stop/* | teardown/*) round_stop_fail "$table/$point" $code ;;
+				reload/*) round_reload_fail "$table/$point" $code ;;
+				adopt/*) round_adopt_fail "$table/$point" $code ;;
 				*) round_fail "$table/$point" $code ;;
 				esac
 			done
 		done < <("$W/bin/faulty" --fault-points | grep "^$table ")
-		diag "$table: $n points"
+		diag "$table: $n points to be killed at, $fails of them to fail at"
 		[ $n -gt 0 ] || fail "$table: has no points"
 	done
 	# Nobody may forget a table.
 	"$W/bin/faulty" --fault-points | cut -d' ' -f1 | sort -u >"$W/tables"
-	is "$(cat "$W/tables")" "$(printf '%s\n' adopt attach boot release reload run service start stop teardown)" \
-		'every table is in some test'
+	is "$(sed -n 's/^crash_matrix //p' "$(dirname "$0")"/crash-*.t | tr ' ' '\n' | sort)" \
+		"$(cat "$W/tables")" 'every table is in one of the tests'
 	done_testing
 }

@@ -5,7 +5,7 @@
 # played by an ordinary folder; processes, kill and removal are tested on real cgroups where there are.
 . "$(dirname "$0")/lib.sh"
 world
-kernel=$(nano)
+kernel=$(nano) disk=$(nano_disk)
 fake=/run/cgroups
 mkdir $fake
 
@@ -19,6 +19,7 @@ memory = 16M
 accel = tcg
 [vm limited]
 template = nano
+rootfs = $disk
 $2
 [vm plain]
 template = nano
@@ -30,6 +31,7 @@ END
 }
 limits='memory_limit = yes
 memory_overhead = 64M
+memory_high = 70M
 cpu_limit = 250
 cpu_weight = 50
 io_weight = 200
@@ -40,7 +42,7 @@ values() { # values FOLDER FILE...: of the files, one line
 	shift
 	for f; do printf '%s=%s;' "$f" "$(cat "$dir/$f" 2>&1)"; done
 }
-all='memory.max cpu.max cpu.weight io.weight pids.max'
+all='memory.max memory.high cpu.max cpu.weight io.weight pids.max'
 baseline
 
 # --- limits, in a folder that plays the tree ---
@@ -51,10 +53,11 @@ start_droverd
 for m in limited plain bare; do ok "$m runs" vm_wait $m running; done
 g=$fake/vm:default:limited
 is "$(values $g $all)" \
-	'memory.max=83886080;cpu.max=250000 100000;cpu.weight=50;io.weight=default 200;pids.max=40;' \
+	'memory.max=83886080;memory.high=73400320;cpu.max=250000 100000;cpu.weight=50;io.weight=default 200;pids.max=40;' \
 	'its limits are written'
 is "$(values $fake/vm:default:plain memory.max pids.max cpu.max)" \
-	'memory.max=max;pids.max=max;cpu.max=max 100000;' 'a machine that asks for none has none'
+	'memory.max=1361051648;pids.max=max;cpu.max=max 100000;' \
+	'a machine that asks for none has what keeps the host from harm: 16M, 256M, an eighth, 1G for TCG'
 is "$(cat $g/cgroup.procs)" "$(ps -o ppid= "$(vm_pid limited)" | tr -d ' ')" 'its jail entered, and the hypervisor with it'
 is "$(cat $fake/vm:default:bare/cgroup.procs)" "$(vm_pid bare)" 'without a jail the hypervisor'
 is "$(conditions limited)$(conditions plain)$(conditions bare)" '' 'nobody has a condition'
@@ -73,6 +76,23 @@ drover reload >/dev/null
 is "$(values $g memory.max cpu.max pids.max)" 'memory.max=117440512;cpu.max=50000 100000;pids.max=40;' \
 	'and is'
 is "$(vm_pid limited)" "$pid" 'without a restart'
+
+# Of its disk's device; there is none in a filesystem like overlayfs or tmpfs.
+sed -i 's/^memory_high = 70M$/memory_high = 80M\nmemory_limit = no\nio_read_limit = 1M\nio_write_ops = 50/; /^memory_limit = yes$/d' "$W/drover.ini"
+is "$(drover plan -o json | jq -c '[.actions[] | [.op, .name, (.keys | sort | join(" "))]]')" \
+	'[["update","limited","io_read_limit io_write_ops memory_high memory_limit"]]' 'so are those of the disk and a soft one'
+drover reload >/dev/null
+is "$(values $g memory.max memory.high)" 'memory.max=max;memory.high=83886080;' 'and are'
+if [ "$(stat -c %Hd "$(jq -r .disk "$W/state/vm/limited/state.json")")" = 0 ]; then
+	is "$(conditions limited)" no-cgroup 'the disk has no device: a condition'
+	like "$(drover why limited)" 'no block device of its own' 'that says so'
+else
+	like "$(cat $g/io.max)" '^[0-9]+:[0-9]+ rbps=1048576 wbps=max riops=max wiops=50$' 'for the device of its disk'
+	is "$(conditions limited)" '' 'without a condition'
+fi
+sed -i '/^io_read_limit\|^io_write_ops/d; /^memory_high = 80M$/d; s/^memory_limit = no$/memory_limit = yes/' "$W/drover.ini"
+drover reload >/dev/null
+is "$(conditions limited),$(values $g memory.max memory.high)" ',memory.max=117440512;memory.high=max;' 'and taken back'
 
 # Adoption: with what the file says by then.
 stop_droverd KILL

@@ -71,13 +71,28 @@ ends_of() { events_of "$1" "$2" | jq -r 'select(.event == "ended") | .cause' | p
 ok 'start' drover start plain
 wait_for 60 console_has plain NANO-READY
 hang plain
-out=$(drover stop --wait --timeout 1 plain 2>&1)
+out=$(drover stop --wait --wait-limit 1 plain 2>&1)
 is $? 1 'a stop that is not over in its time: exit status 1'
 like "$out" 'plain: not yet stopped after 1 s \(operation [0-9]+, at ACPI power button\)' 'it says how far it is'
 out=$(drover restart plain 2>&1)
 is $? 4 'what is asked for meanwhile is refused: exit status 4'
 like "$out" 'plain: busy with stop \(for [0-9]+s\)' 'busy, with what and since when'
-is "$(post /vms/plain/stop | jq -r .error.code)" busy 'so for programs'
+is "$(post /vms/plain/restart | jq -r .error.code)" busy 'so for programs'
+id=$(vm plain .operation.id)
+is "$(post /vms/plain/stop | jq -c '[.id, .verb, .state]')" "[$id,\"stop\",\"running\"]" 'a second stop joins the first'
+# Every one of many has what it asked for, and there is one end.
+for i in {1..20}; do
+	api POST '/vms/plain/stop?wait=60' >"$W/join-$i" &
+	pids[i]=$!
+done
+out=$(drover stop --timeout 1 plain 2>&1)
+is $?,"$out" '0,plain stopped' 'one that leaves the guest less time hastens it'
+wait "${pids[@]}"
+is "$(cat "$W"/join-* | jq -r .state | sort | uniq -c | tr -s ' ')" ' 20 done' 'and all that joined it are done'
+ok 'start' drover start plain
+wait_for 60 console_has plain NANO-READY
+hang plain
+out=$(drover stop --no-wait plain)
 seq=$(last_seq)
 ok 'a kill overrules it' drover kill plain
 is "$(vm plain .state)" stopped 'it is stopped'
@@ -90,6 +105,21 @@ ok 'stop of a guest that does not obey' drover stop --wait firm
 is "$(steps_of firm "$seq")" 'power-button quit' 'goes on to the next step'
 like "$(events_of firm "$seq" | jq -r 'select(.event == "ended") | .reason')" 'after: monitor quit' \
 	'the step that was reached is in the event'
+
+# The guest's time, for this stop only.
+ok 'start' drover start plain
+wait_for 60 console_has plain NANO-READY
+hang plain
+seq=$(last_seq)
+ok 'stop --timeout: the guest has so long' drover stop --timeout 1 plain
+is "$(steps_of plain "$seq")" 'power-button quit' 'then it is stopped harder'
+is "$(drover stop --timeout=-1 plain >/dev/null 2>&1; echo $?)" 2 'less than no time is a mistake'
+is "$(post '/vms/plain/stop?timeout=soon' | jq -r .error.code)" invalid 'by the API as well'
+
+# A machine that there is not has no events; that is said.
+out=$(drover events nope 2>&1)
+is $? 3 'events of a machine that there is not: exit status 3'
+like "$out" "there is no machine 'nope'" 'by name'
 
 # Cancelled wherever a start waits.
 cancelled() { # cancelled NAME STEP

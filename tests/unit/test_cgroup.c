@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "lib/child.h"
@@ -58,6 +59,8 @@ static void limits_are_written(void **state)
 		.cpu_percent = 250,
 		.cpu_weight = 1,
 		.io_weight = 10000,
+		.memory_high = (uint64_t)4 << 30,
+		.io = { 8, 16, .read_bytes = 1000, .write_ops = 7 },
 		.pids = 40 };
 	struct err err;
 
@@ -68,18 +71,72 @@ static void limits_are_written(void **state)
 	assert_file("cpu.max", "250000 100000");
 	assert_file("cpu.weight", "1");
 	assert_file("io.weight", "default 10000");
+	assert_file("memory.high", "4294967296");
+	assert_file("io.max", "8:16 rbps=1000 wbps=max riops=max wiops=7");
 	assert_file("pids.max", "40");
 	/* What is not limited any more gets the kernel's default back. */
-	limits = (struct cgroup_limits){ .cpu_percent = 1 };
+	limits = (struct cgroup_limits){ .cpu_percent = 1, .io = { 8, 16 } };
 	assert_int_equal(cgroup_set(t.path, &limits, &err), 0);
 	assert_file("memory.max", "max");
 	assert_file("cpu.max", "1000 100000");
 	assert_file("cpu.weight", "100");
 	assert_file("io.weight", "default 100");
+	assert_file("memory.high", "max");
+	assert_file("io.max", "8:16 rbps=max wbps=max riops=max wiops=max");
+	/* A limit for a disk that nobody knows is none. */
+	limits.io = (struct cgroup_io){ .read_bytes = 1 };
+	assert_int_equal(cgroup_set(t.path, &limits, &err), -ENODEV);
+	assert_non_null(strstr(err.msg, "io.max"));
 	assert_file("pids.max", "max");
 }
 
 /* One limit that cannot be set is the error, and the others are set all the same. */
+/* io.max is a whole disk's: /sys leads from a partition to its disk. */
+static void finds_the_disk(void **state)
+{
+	char *sys = path_join(t.root, "sys"), *disk, *part, *link, *file;
+	unsigned maj = 0, min = 0;
+	struct err err;
+
+	disk = str_printf("%s/devices/disk/part", sys);
+	link = str_printf("%s/dev/block", sys);
+	assert_int_equal(mkdir_p(disk, 0700, &err), 0);
+	assert_int_equal(mkdir_p(link, 0700, &err), 0);
+	/* Whatever block device there is: a node can be looked at without one behind it. */
+	part = path_join(t.root, "node");
+	if (mknod(part, S_IFBLK | 0600, makedev(7, 3)) < 0) {
+		assert_int_equal(errno, EPERM);
+		skip();
+	}
+	assert_int_equal(cgroup_io_device(sys, part, &maj, &min, &err), 0);
+	assert_int_equal(maj, 7);
+	assert_int_equal(min, 3);
+	/* As a partition. */
+	file = str_printf("%s/dev/block/7:3", sys);
+	assert_int_equal(symlink("../../devices/disk/part", file), 0);
+	free(file);
+	file = str_printf("%s/devices/disk/dev", sys);
+	assert_int_equal(file_write_atomic(file, "7:0\n", 4, 0600, false, &err), 0);
+	free(file);
+	assert_int_equal(cgroup_io_device(sys, part, &maj, &min, &err), 0);
+	assert_int_equal(min, 3);
+	file = path_join(disk, "partition");
+	assert_int_equal(file_write_atomic(file, "1\n", 2, 0600, false, &err), 0);
+	free(file);
+	assert_int_equal(cgroup_io_device(sys, part, &maj, &min, &err), 0);
+	assert_int_equal(maj, 7);
+	assert_int_equal(min, 0);
+	assert_int_equal(cgroup_io_device(sys, "/proc/self/stat", &maj, &min, &err), -ENODEV);
+	assert_non_null(strstr(err.msg, "no block device"));
+	assert_int_equal(cgroup_io_device(sys, "/nowhere", &maj, &min, &err), -ENOENT);
+	unlink(part);
+	remove_tree(sys, NULL);
+	free(sys);
+	free(disk);
+	free(part);
+	free(link);
+}
+
 static void one_failure_keeps_no_other_away(void **state)
 {
 	struct cgroup_limits limits = { .memory = 1 << 20, .cpu_percent = 10, .pids = 5 };
@@ -110,6 +167,10 @@ static void only_cgroup2_counts(void **state)
 	assert_int_equal(cgroup_set(t.path, &limits, &err), -ENOENT);
 	assert_non_null(strstr(err.msg, "pids.max"));
 	limits.pids = 0;
+	limits.memory = 1 << 20;
+	assert_int_equal(cgroup_set(t.path, &limits, &err), -ENOENT);
+	assert_non_null(strstr(err.msg, "memory.max"));
+	limits.memory_if_possible = true;
 	assert_int_equal(cgroup_set(t.path, &limits, &err), 0);
 	assert_int_equal(rmdir(t.path), 0);
 	free(missing);
@@ -237,6 +298,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(limits_are_written, setup, teardown),
 		cmocka_unit_test_setup_teardown(one_failure_keeps_no_other_away, setup, teardown),
+		cmocka_unit_test_setup_teardown(finds_the_disk, setup, teardown),
 		cmocka_unit_test_setup_teardown(only_cgroup2_counts, setup, teardown),
 		cmocka_unit_test_setup_teardown(processes_are_found, setup, teardown),
 		cmocka_unit_test_setup_teardown(memory_events_are_read, setup, teardown),

@@ -364,6 +364,13 @@ static void statuses_tell_programs_apart(void **state)
 	assert_ptr_equal(strstr(r.out, "\nWhat happened\n"), last_in(r.out, "\nWhat happened\n"));
 	assert_non_null(strstr(r.out, "\nWhat happened\n"));
 	assert_int_equal(DROVER("help", "start"), 0);
+	/* Of what is only the first word of verbs: those, and no others. */
+	assert_int_equal(DROVER("image", "--help"), 0);
+	assert_true(str_starts(r.out, "usage: drover image VERB"));
+	assert_non_null(strstr(r.out, "\n  image list "));
+	assert_null(strstr(r.out, "start"));
+	assert_int_equal(DROVER("help", "image"), 0);
+	assert_true(str_starts(r.out, "usage: drover image VERB"));
 	assert_int_equal(DROVER("help", "nonsense"), 2);
 }
 

@@ -301,6 +301,31 @@ static void says_why_it_cannot_open(void **state)
 	assert_null(none);
 }
 
+/* Moved or deleted by somebody: the numbers go on in a new file, for the next daemon too. */
+static void begins_anew_when_its_file_is_gone(void **state)
+{
+	struct seen s = { 0 };
+	char *moved = path_join(dir, "moved");
+
+	events_emit(ev, "drover", NULL, "one", NULL);
+	events_check(ev);
+	assert_int_equal(events_last(ev), 1);
+	assert_int_equal(rename(path, moved), 0);
+	events_check(ev);
+	events_emit(ev, "drover", NULL, "three", NULL);
+	assert_int_equal(unlink(path), 0);
+	events_check(ev);
+	assert_int_equal(events_last(ev), 4);
+	assert_int_equal(events_replay(ev, 0, see, &s, NULL), 0);
+	assert_string_equal(buf_str(&s.seqs), "4 ");
+	assert_non_null(strstr(s.last, "\"log-begun-anew\""));
+	reopen(0);
+	assert_int_equal(events_last(ev), 4);
+	assert_int_equal(unlink(moved), 0);
+	free(moved);
+	buf_finish(&s.seqs);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -308,6 +333,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(writes_members_in_order),
 		TEST(numbers_go_on_after_a_restart),
+		TEST(begins_anew_when_its_file_is_gone),
 		TEST(cuts_off_what_a_crash_left),
 		TEST(rotates_and_replays_over_both_files),
 		TEST(finds_its_place_in_a_large_file),

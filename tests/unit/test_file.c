@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -313,6 +314,54 @@ static void removes_trees_and_nothing_else(void **state)
 	rig_tmp_finish(outside);
 }
 
+/* A guest's or an image's tree may be deeper than we have descriptors. */
+static void removes_deep_tree(void **state)
+{
+	struct rlimit few, before;
+	const char *top = at("deep");
+	int fd, r;
+	struct err err;
+
+	assert_int_equal(mkdir(top, 0700), 0);
+	fd = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (int i = 0; i < 300; i++) {
+		int next;
+
+		assert_int_equal(mkdirat(fd, "d", 0700), 0);
+		close(openat(fd, "f", O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+		next = openat(fd, "d", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		assert_true(next >= 0);
+		close(fd);
+		fd = next;
+	}
+	close(fd);
+	getrlimit(RLIMIT_NOFILE, &before);
+	few = before;
+	few.rlim_cur = 100;
+	setrlimit(RLIMIT_NOFILE, &few);
+	r = remove_tree(top, &err);
+	setrlimit(RLIMIT_NOFILE, &before);
+	assert_int_equal(r, 0);
+	assert_int_equal(access(at("deep"), F_OK), -1);
+}
+
+/* Who can put a pipe where a file is expected must not stop the loop with it. */
+static void refuses_fifo(void **state)
+{
+	struct buf b = { 0 };
+	char line[32];
+	struct err err;
+
+	assert_int_equal(mkfifo(at("fifo"), 0600), 0);
+	assert_int_equal(file_read(at("fifo"), 100, &b, &err), -EINVAL);
+	assert_non_null(strstr(err.msg, "not a regular file"));
+	assert_int_equal(file_read_line(at("fifo"), line, sizeof(line), &err), -EINVAL);
+	assert_int_equal(file_read("/dev/zero", 100, &b, &err), -EINVAL);
+	assert_int_equal(file_read("/proc/self/stat", 4096, &b, &err), 0);
+	buf_finish(&b);
+	unlink(at("fifo"));
+}
+
 static void joins_paths(void **state)
 {
 	char *a = path_join("/a", "b"), *b = path_join("/a/", "b"), *c = path_join("/", "b");
@@ -461,6 +510,8 @@ int main(void)
 		TEST(a_file_is_no_folder),
 		TEST(removes_trees_and_nothing_else),
 		TEST(folders_that_others_rule),
+		TEST(removes_deep_tree),
+		TEST(refuses_fifo),
 		TEST(joins_paths),
 		TEST(finds_programs),
 		TEST(knows_the_boot),

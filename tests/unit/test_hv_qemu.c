@@ -200,6 +200,14 @@ static void test_guest_reboot(void **state)
 	hv_rig_until(&r, "guest-reset:guest-reset ");
 	hv_rig_until_console(&r, "NANO-READY");
 	assert_false(r.exited);
+	/* The guest has spoken since: another one at once is its own again, and no echo of it. */
+	buf_clear(&r.console);
+	hv_console_write(r.hv, "r", 1);
+	hv_rig_until(&r, "guest-reset:guest-reset guest-reset:guest-reset ");
+	hv_rig_until_console(&r, "NANO-READY");
+	rig_run_for(r.loop, 200);
+	assert_false(hv_rig_has(
+		&r, "guest-reset:guest-reset guest-reset:guest-reset guest-reset:guest-reset "));
 	hv_rig_op(&r, hv_quit);
 	hv_rig_until_exit(&r);
 	hv_rig_finish(&r);

@@ -66,6 +66,42 @@ static void a_tap_stays_when_its_descriptor_is_closed(void **state)
 	netlink_destroy(nl);
 }
 
+static void a_deleted_tap_is_attached_again(void **state)
+{
+	struct netlink *nl = open_netlink();
+	struct ifreq req = { 0 };
+	struct err err;
+	int fd = -1, hdr = 0, other;
+
+	assert_int_equal(tap_open("tap0123456789ab", 65534, &fd, &err), 0);
+	/* A queue of a TAP that is somewhere is left alone. */
+	assert_int_equal(tap_attach(fd, "tap0123456789ab", 65534, 12, &err), -EEXIST);
+	assert_non_null(strstr(err.msg, "moved or renamed"));
+	assert_int_equal(tap_delete(nl, "tap0123456789ab", &err), 0);
+	assert_int_equal(ioctl(fd, TUNGETIFF, &req), -1);
+	assert_int_equal(errno, EBADFD);
+
+	assert_int_equal(tap_attach(fd, "tap0123456789ab", 65534, 12, &err), 0);
+	sh("ip -d link show tap0123456789ab | grep -q 'tun type tap .*vnet_hdr on persist on user'");
+	assert_int_equal(ioctl(fd, TUNGETVNETHDRSZ, &hdr), 0);
+	assert_int_equal(hdr, 12);
+
+	/* One that was made meanwhile is taken, unless somebody uses it. */
+	assert_int_equal(tap_delete(nl, "tap0123456789ab", &err), 0);
+	assert_int_equal(tap_open("tap0123456789ab", 65534, &other, &err), 0);
+	assert_int_equal(tap_attach(fd, "tap0123456789ab", 65534, 10, &err), -EBUSY);
+	close(other);
+	assert_int_equal(tap_attach(fd, "tap0123456789ab", 65534, 10, &err), 0);
+	close(fd);
+	assert_int_equal(tap_delete(nl, "tap0123456789ab", &err), 0);
+
+	fd = open("/dev/null", O_RDWR);
+	assert_int_equal(tap_attach(fd, "tap0123456789ab", 0, 12, &err), -ENOTTY);
+	assert_int_equal(tap_attach(fd, "a/b", 0, 12, &err), -EINVAL);
+	close(fd);
+	netlink_destroy(nl);
+}
+
 static void a_taken_name_is_busy(void **state)
 {
 	struct netlink *nl = open_netlink();
@@ -306,6 +342,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_tap_stays_when_its_descriptor_is_closed),
+		cmocka_unit_test(a_deleted_tap_is_attached_again),
 		cmocka_unit_test(a_taken_name_is_busy),
 		cmocka_unit_test(bad_names_are_refused),
 		cmocka_unit_test(what_is_missing_is_named),

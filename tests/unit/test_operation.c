@@ -52,7 +52,8 @@ struct waiter {
 	unsigned told;
 	enum operation_state state;
 	struct operation_wait *victim;
-	bool begins; /* another operation, within the callback */
+	bool begins;   /* another operation, within the callback */
+	unsigned many; /* so many others, within the callback */
 };
 
 static void ended(void *arg, struct operation *op)
@@ -63,6 +64,8 @@ static void ended(void *arg, struct operation *op)
 	w->state = operation_state(op);
 	if (w->victim != NULL)
 		operation_unwait(w->victim);
+	for (unsigned i = 0; i < w->many; i++)
+		operation_end(operation_begin(ops, "next", "web", NULL, NULL), NULL);
 	if (w->begins)
 		operation_end(operation_begin(ops, "next", "web", NULL, NULL), NULL);
 }
@@ -71,6 +74,28 @@ static void wait_for(struct waiter *w, struct operation *op)
 {
 	*w = (struct waiter){ .wait = { .ended = ended, .arg = w } };
 	operation_wait(op, &w->wait);
+}
+
+/* The one that is being told must outlive all that end meanwhile, also for the next who waits. */
+static void test_many_within(void **state)
+{
+	struct operation *op = operation_begin(ops, "stop", "web", NULL, NULL);
+	uint64_t id = id_of(op);
+	struct waiter first, second;
+	struct err err;
+
+	wait_for(&first, op);
+	first.many = 150;
+	wait_for(&second, op);
+	err_set(&err, -ENOSPC, "no room");
+	operation_end(op, &err);
+	assert_int_equal(first.told, 1);
+	assert_int_equal(second.told, 1);
+	assert_int_equal(second.state, OPERATION_FAILED);
+	/* Then it goes as the others do. */
+	for (unsigned i = 0; i < 100; i++)
+		operation_end(operation_begin(ops, "next", "web", NULL, NULL), NULL);
+	assert_null(operation_find(ops, id));
 }
 
 static void test_life(void **state)
@@ -207,6 +232,7 @@ int main(void)
 {
 #define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 	const struct CMUnitTest tests[] = {
+		T(test_many_within),
 		T(test_life),
 		T(test_outcomes),
 		T(test_cancel),

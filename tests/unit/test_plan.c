@@ -289,6 +289,25 @@ static void a_network_takes_its_machines_along(void **state)
 	world_finish(&w);
 }
 
+/* Who logs in is written into the disk at a start: another key needs one. */
+static void a_key_takes_its_machines_along(void **state)
+{
+#define KEY(lines) "[key k]\n" lines "[key other]\npublic = ssh-rsa AAAA\n"
+	struct world w = applied(KEY("file = /a\n") A "ssh_key = k\n" B "ssh_key = other\n");
+
+	expect(&w, KEY("file = /b\n") A "ssh_key = k\n" B "ssh_key = other\n",
+		"update key k [file] file: /a -> /b\n"
+		"restart vm a [] key 'k': file: /a -> /b\n");
+	expect(&w, KEY("file = /b\n") A "ssh_key = k\non_change = defer\n" B "ssh_key = other\n",
+		"update key k [file] file: /a -> /b\n"
+		"defer vm a [on_change] on_change: restart -> defer; key 'k': file: /a -> /b\n");
+	/* Ours is only for `drover ssh`. */
+	expect(&w, KEY("file = /a\nprivate = /p\n") A "ssh_key = k\n" B "ssh_key = other\n",
+		"update key k [private] private: (none) -> /p\n");
+	world_finish(&w);
+#undef KEY
+}
+
 static void run_id(void **state)
 {
 	struct world w = applied("[drover]\nlog_level = warn\n" A B);
@@ -427,6 +446,7 @@ int main(void)
 		cmocka_unit_test(known_but_never_applied),
 		cmocka_unit_test(services),
 		cmocka_unit_test(a_network_takes_its_machines_along),
+		cmocka_unit_test(a_key_takes_its_machines_along),
 		cmocka_unit_test(run_id),
 		cmocka_unit_test(order),
 		cmocka_unit_test(loop),

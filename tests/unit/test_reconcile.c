@@ -10,9 +10,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "hv/backend.h"
 #include "lib/file.h"
 #include "lib/json.h"
 #include "supervisor/reconcile-private.h"
+#include "supervisor/service.h"
 #include "tests/unit/netns.h"
 
 static struct world {
@@ -310,24 +312,43 @@ static void make_tap(void)
 	sh("ip address add 172.16.3.5/30 dev " TAP " && ip link set " TAP " up");
 }
 
-#define DNSMASQ "process " TAP " vm/web: its dnsmasq does not run: it is being started again\n"
+/* The rig's nic has none, nor a MAC with which one could be started. */
+#define NO_DNSMASQ    "process " TAP " vm/web: its dnsmasq does not run: "
+#define DNSMASQ_WOULD NO_DNSMASQ "would be started or found again\n"
+#define DNSMASQ_FAILS NO_DNSMASQ "failed: dnsmasq: '' is no MAC address\n"
+
+static void service_is_gone(void *arg)
+{
+	struct nic *nic = arg;
+
+	service_destroy(nic->dnsmasq);
+	nic->dnsmasq = NULL;
+}
+
+static bool has_no_service(void *arg)
+{
+	const struct nic *nic = arg;
+
+	return nic->dnsmasq == NULL;
+}
 
 static void test_link(void **state)
 {
 	begin("");
 	make_tap();
 	running();
-	assert_string_equal(run(RECONCILE_LOOK), DNSMASQ);
+	assert_string_equal(run(RECONCILE_LOOK), DNSMASQ_WOULD);
 	sh("ip link set " TAP " down");
 	assert_string_equal(run(RECONCILE_LOOK),
-		"link " TAP " vm/web: it is down: would be put back\n" DNSMASQ);
+		"link " TAP " vm/web: it is down: would be put back\n" DNSMASQ_WOULD);
 	assert_string_equal(
-		run(RECONCILE_NOW), "link " TAP " vm/web: it is down: put back\n" DNSMASQ);
+		run(RECONCILE_NOW), "link " TAP " vm/web: it is down: put back\n" DNSMASQ_FAILS);
 	sh("ip address flush dev " TAP);
 	assert_string_equal(run(RECONCILE_AGED),
-		"link " TAP " vm/web: its address 172.16.3.5/30 is missing: put back\n" DNSMASQ);
+		"link " TAP
+		" vm/web: its address 172.16.3.5/30 is missing: put back\n" DNSMASQ_FAILS);
 	assert_non_null(strstr(sh_output("ip -br address show " TAP), "172.16.3.5/30"));
-	assert_string_equal(run(RECONCILE_LOOK), DNSMASQ);
+	assert_string_equal(run(RECONCILE_LOOK), DNSMASQ_WOULD);
 	assert_true(has_event("vm web repaired\n"));
 	end();
 }
@@ -348,20 +369,48 @@ static void test_limit(void **state)
 	sh("ip link set " TAP " down");
 	assert_string_equal(run(RECONCILE_AGED),
 		"link " TAP
-		" vm/web: it is down: left alone: somebody keeps changing it\n" DNSMASQ);
+		" vm/web: it is down: left alone: somebody keeps changing it\n" DNSMASQ_FAILS);
 	assert_string_equal(
-		run(RECONCILE_NOW), "link " TAP " vm/web: it is down: put back\n" DNSMASQ);
+		run(RECONCILE_NOW), "link " TAP " vm/web: it is down: put back\n" DNSMASQ_FAILS);
 	end();
 }
 
-/* Deleted under the hypervisor: it cannot be brought back, and that is said once. Another TAP of
- * its name is not the one. */
+/* One that could not be taken up or started, and that nothing starts again, is. */
+static void test_service(void **state)
+{
+	struct machine *m;
+	struct nic *nic;
+
+	begin("");
+	make_tap();
+	m = running();
+	nic = &m->nics[0];
+	strcpy(nic->mac, "52:54:00:00:00:01");
+	assert_int_equal(mkdir_p(m->log_dir, 0700, NULL), 0);
+	assert_string_equal(run(RECONCILE_LOOK), DNSMASQ_WOULD);
+	run(RECONCILE_NOW); /* or a pass of our own before it */
+	assert_non_null(nic->dnsmasq);
+	assert_true(service_up(nic->dnsmasq));
+	assert_string_equal(run(RECONCILE_LOOK), "");
+	service_stop(nic->dnsmasq, service_is_gone, nic);
+	drover_rig_until(&w.r, has_no_service, nic);
+	end();
+}
+
+static void no_destroy(struct hv *hv, void (*closed)(void *arg), void *arg)
+{
+}
+
+/* Deleted under a hypervisor that cannot be given it again: that is said once. Another TAP of its
+ * name is not the one. */
 static void test_tap_lost(void **state)
 {
 	static const char lost[] =
 		"tap-lost " TAP " vm/web: the TAP was deleted, and the hypervisor "
-		"holds the deleted one: `drover restart web` is necessary to bring "
-		"it back\n";
+		"holds the deleted one: it could not be attached again: this hypervisor cannot be "
+		"given another TAP; `drover restart web` brings the network back\n";
+	static const struct hv_ops none = { .name = "none", .destroy = no_destroy };
+	static struct hv hv;
 	struct machine *m;
 	const char *first;
 
@@ -371,13 +420,20 @@ static void test_tap_lost(void **state)
 	run(RECONCILE_LOOK);
 	assert_int_not_equal(m->nics[0].ifindex, 0);
 	sh("ip link delete " TAP);
+	assert_non_null(strstr(run(RECONCILE_LOOK), "would be made and attached again"));
+	hv = (struct hv){ .ops = &none };
+	list_init(&hv.refusals);
+	m->hv = &hv;
 	assert_string_equal(run(RECONCILE_NOW), lost);
+	assert_string_equal(run(RECONCILE_LOOK), lost);
+	assert_string_equal(run(RECONCILE_AGED), lost);
 	assert_true(m->nics[0].lost);
 	make_tap();
 	assert_string_equal(run(RECONCILE_NOW), lost);
 	first = strstr(drover_rig_events(&w.r), "vm web network-lost\n");
 	assert_non_null(first);
 	assert_null(strstr(first + strlen("vm web network-lost"), "network-lost"));
+	m->hv = NULL;
 	end();
 }
 
@@ -474,6 +530,7 @@ int main(void)
 		cmocka_unit_test(test_taps),
 		cmocka_unit_test(test_link),
 		cmocka_unit_test(test_limit),
+		cmocka_unit_test(test_service),
 		cmocka_unit_test(test_tap_lost),
 		cmocka_unit_test(test_not_settled),
 		cmocka_unit_test(test_order),

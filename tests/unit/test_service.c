@@ -217,6 +217,36 @@ static void test_death(void **state)
 	stop();
 }
 
+static bool is_another(void *arg)
+{
+	return service_pid(w.s) != 0 && service_pid(w.s) != *(pid_t *)arg;
+}
+
+/* Its owner's own doing is no death; while it is down it does not wait for its turn. */
+static void test_restart(void **state)
+{
+	unsigned one = 1;
+	pid_t first;
+
+	w.keep_down = true;
+	must_start();
+	first = service_pid(w.s);
+	service_restart(w.s);
+	service_restart(w.s);
+	drover_rig_until(&w.r, is_another, &first);
+	assert_recorded();
+	assert_int_equal(w.deaths, 0);
+	assert_string_equal(drover_rig_events(&w.r), "network " NAME " started\n"
+						     "network " NAME " started\n");
+	kill(service_pid(w.s), SIGKILL);
+	drover_rig_until(&w.r, has_died, &one);
+	service_restart(w.s);
+	drover_rig_until(&w.r, is_up, NULL);
+	service_restart(w.s);
+	stop();
+	assert_null(entry());
+}
+
 /* The owner may want to start it in its own way. */
 static void test_death_kept_down(void **state)
 {
@@ -505,6 +535,7 @@ int main(void)
 		T(test_start),
 		T(test_descriptor_and_log),
 		T(test_death),
+		T(test_restart),
 		T(test_death_kept_down),
 		T(test_stop_in_backoff),
 		T(test_restart_fails),

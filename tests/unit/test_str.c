@@ -13,6 +13,11 @@ static void test_err(void **state)
 
 	assert_int_equal(err_errno(&err, -ENOENT, "open %s", quote("/x")), -ENOENT);
 	assert_int_equal(err_wrap(&err, "vm %s", "web-1"), -ENOENT);
+	/* Whoever does not want the words still learns what it was. */
+	err_set(NULL, -ENOSPC, "no room");
+	assert_int_equal(err_wrap(NULL, "vm %s", "web-1"), -ENOSPC);
+	err_errno(NULL, -EMFILE, "open");
+	assert_int_equal(err_wrap(NULL, "vm %s", "web-1"), -EMFILE);
 	assert_string_equal(err.msg, "vm web-1: open '/x': No such file or directory");
 	assert_string_equal(err_word(-ENOENT), "not-found");
 	assert_int_equal(err_from_word("busy"), -EBUSY);
