@@ -60,7 +60,9 @@ $(B)/unit/%: $(B)/obj/tests/unit/%.o $(RIG) $(B)/libdrover.a
 $(FAKES): $(B)/fakes/%: $(B)/obj/tests/fakes/%.o
 	@mkdir -p $(@D)
 	@echo "  LD $@"
-	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $< $(LIBS)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS)
+$(B)/fakes/fake-ch: $(patsubst %.c,$(B)/obj/%.o,$(wildcard tests/fakes/ch/*.c))
+$(B)/obj/tests/fakes/ch/schema.o: tests/data/cloud-hypervisor/schema.json
 $(BENCH): $(B)/bench/%: $(B)/obj/tests/bench/%.o
 	@mkdir -p $(@D)
 	@echo "  LD $@"

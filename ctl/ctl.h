@@ -105,6 +105,7 @@ int verb_log(struct ctl *c);
 int verb_ssh(struct ctl *c);
 int verb_qmp(struct ctl *c);
 int verb_hmp(struct ctl *c);
+int verb_ch(struct ctl *c);
 int verb_why(struct ctl *c);
 int verb_events(struct ctl *c);
 int verb_plan(struct ctl *c);

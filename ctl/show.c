@@ -190,6 +190,19 @@ static void show_health(struct table *t, const json_t *health)
 	buf_finish(&text);
 }
 
+static void show_cannot(struct table *t, const json_t *cannot)
+{
+	const char *cap;
+	json_t *why;
+
+	json_object_foreach ((json_t *)cannot, cap, why) {
+		char *text = str_printf("%s: %s", cap, json_string_value(why));
+
+		pair(t, "cannot", text != NULL ? text : cap);
+		free(text);
+	}
+}
+
 static void show_member(struct table *t, const char *key, const json_t *v)
 {
 	struct buf text = { 0 };
@@ -200,6 +213,8 @@ static void show_member(struct table *t, const char *key, const json_t *v)
 		show_ssh(t, v);
 	} else if (strcmp(key, "health") == 0 && json_is_object(v)) {
 		show_health(t, v);
+	} else if (strcmp(key, "cannot") == 0 && json_is_object(v)) {
+		show_cannot(t, v);
 	} else if (strcmp(key, "operation") == 0 && json_is_object(v)) {
 		show_operation(t, v);
 	} else if (strcmp(key, "uptime_s") == 0) {

@@ -103,6 +103,11 @@ const struct verb verbs[] = {
 		{ { 0 } }, verb_dump },
 	{ "Inside a machine", "stats", "NAME", 1, 1, false, "Print what the hypervisor has counted",
 		NULL, { { 0 } }, verb_stats },
+	{ "Inside a machine", "ch", "NAME METHOD PATH [JSON]", 3, 4, false,
+		"Send a request to cloud-hypervisor's API, print the answer",
+		"`drover ch web GET /vm.info`. Anything but a GET needs --write. With -o json the answer\n"
+		"as it came, with its status: {\"status\":200,\"return\":...}. Exit status 1 if it failed.",
+		{ WRITE }, verb_ch },
 	{ "What happened", "why", "NAME", 1, 1, false, "Tell the story of the last run", NULL,
 		{ { 0 } }, verb_why },
 	{ "What happened", "events", "[NAME]", 0, 1, false, "Print the events",

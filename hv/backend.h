@@ -31,6 +31,14 @@ struct hv {
  */
 bool hv_choose_accel(const struct hv_spec *spec, char *text, size_t cap);
 
+/*
+ * Opens the file for the hypervisor's stdout and stderr; *out is -1 where path is NULL. *offset: where
+ * this run's own lines begin.
+ */
+int hv_log_open(const char *path, int *out, long long *offset, struct err *err);
+/* Appends what the hypervisor said last, in this run, to the message. */
+void hv_add_last_words(const char *path, long long offset, struct err *err);
+
 /* Foreign text for a message: control characters become spaces, in place. */
 void hv_clean_text(char *s);
 

@@ -7,7 +7,7 @@
 #include "lib/deadline.h"
 #include "lib/log.h"
 
-static const struct hv_ops *const backends[] = { &hv_qemu };
+static const struct hv_ops *const backends[] = { &hv_qemu, &hv_cloud_hypervisor };
 
 static const char *const status_names[] = {
 	[HV_STATUS_UNKNOWN] = "unknown",

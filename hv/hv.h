@@ -343,7 +343,7 @@ struct hv_ops {
 		struct hv *hv, unsigned vcpus, uint64_t memory_mib, hv_done_fn *done, void *arg);
 	void (*destroy)(struct hv *hv, void (*closed)(void *arg), void *arg);
 };
-extern const struct hv_ops hv_qemu;
+extern const struct hv_ops hv_qemu, hv_cloud_hypervisor;
 /* NULL for a name that is not known. */
 const struct hv_ops *hv_find(const char *name);
 

@@ -334,6 +334,7 @@ static int spawn_plain(struct process *p, const struct process_spec *spec, struc
 		.fds = fds,
 		.nfds = child_fds(spec, fds, -1),
 		.env = spec->env,
+		.cwd = spec->cwd,
 		.cgroup = spec->cgroup,
 		.new_session = true };
 
@@ -364,6 +365,7 @@ static int spawn_jailed(struct process *p, const struct process_spec *spec, stru
 	struct child_spec cs = { .file = spec->jail,
 		.fds = fds,
 		.env = spec->env,
+		.cwd = spec->cwd,
 		.cgroup = spec->cgroup,
 		.new_session = true };
 	struct strv argv = { 0 };

@@ -26,6 +26,7 @@ struct process_spec {
 	const char *jail;   /* NULL: none */
 	const char *cgroup; /* child_spec.cgroup; NULL: none */
 	const char *env;    /* "NAME=value" for it and its jail; NULL: none */
+	const char *cwd;    /* NULL: "/" */
 	int log_fd;         /* its stdout and stderr; -1: /dev/null */
 };
 

@@ -2,12 +2,10 @@
 #include "hv/qemu.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "hv/jail.h"
@@ -17,7 +15,6 @@
 #define BACKLOG       16
 #define ADOPT_MS      5000 /* then a silent monitor is called unresponsive */
 #define LOST_START_MS 1000 /* from the monitor's EOF to the exit of a start that fails */
-#define WORDS_MAX     2048
 
 void qemu_part_closed(void *arg)
 {
@@ -38,52 +35,6 @@ void qemu_part_closed(void *arg)
 }
 
 /* Starting */
-
-/* What the hypervisor said last, in this run, on its stderr: up to three lines. */
-static void last_words(const struct qemu *q, char *out, size_t cap)
-{
-	char text[WORDS_MAX + 1], *line[3] = { 0 }, *p, *save;
-	struct stat st;
-	ssize_t n = 0;
-	off_t from;
-	int fd;
-
-	*out = '\0';
-	fd = q->log_path != NULL ? open(q->log_path, O_RDONLY | O_CLOEXEC) : -1;
-	if (fd < 0)
-		return;
-	if (fstat(fd, &st) == 0) {
-		from = st.st_size >= q->log_offset ? (off_t)q->log_offset : 0;
-		n = pread(fd, text, WORDS_MAX, MAX(from, st.st_size - WORDS_MAX));
-	}
-	close(fd);
-	text[MAX(n, 0)] = '\0';
-	for (p = strtok_r(text, "\r\n", &save); p != NULL; p = strtok_r(NULL, "\r\n", &save)) {
-		/* QEMU says so at every start, although the client is there. */
-		if (strstr(p, ": info: QEMU waiting for connection on: ") != NULL)
-			continue;
-		line[0] = line[1];
-		line[1] = line[2];
-		line[2] = p;
-	}
-	for (size_t i = 0; i < ARRAY_LEN(line); i++) {
-		size_t used = strlen(out);
-
-		if (line[i] != NULL)
-			snprintf(out + used, cap - used, "%s%s", used > 0 ? "; " : "", line[i]);
-	}
-	hv_clean_text(out);
-}
-
-static void add_last_words(const struct qemu *q, struct err *err)
-{
-	size_t len = strlen(err->msg);
-	char words[700];
-
-	last_words(q, words, sizeof(words));
-	if (*words != '\0')
-		snprintf(err->msg + len, sizeof(err->msg) - len, ": %s", words);
-}
 
 /* The only exit of a start or an adoption. */
 static void finish_start(struct qemu *q, enum qemu_phase phase, const struct err *err)
@@ -132,7 +83,7 @@ static void ready_timeout(void *arg)
 	if (!q->adopting) {
 		if (q->start_err.code == 0)
 			err_set(&q->start_err, -ETIMEDOUT, "the monitor did not answer in time");
-		add_last_words(q, &q->start_err);
+		hv_add_last_words(q->log_path, q->log_offset, &q->start_err);
 		fail_start(q);
 		return;
 	}
@@ -200,7 +151,7 @@ static void process_exited(void *arg, const struct child_status *status)
 	} else if (starting) {
 		if (!q->failing) {
 			err_set(&q->start_err, -EIO, "the hypervisor %s", child_status_text(&st));
-			add_last_words(q, &q->start_err);
+			hv_add_last_words(q->log_path, q->log_offset, &q->start_err);
 		}
 		finish_start(q, QEMU_GONE, &q->start_err);
 	}
@@ -223,20 +174,6 @@ static int set_paths(struct qemu *q, const struct hv_spec *spec, struct err *err
 		q->agent_path == NULL || (spec->log_path != NULL && q->log_path == NULL))
 		return err_nomem(err);
 	q->reboot_is_exit = spec->reboot_is_exit;
-	return 0;
-}
-
-static int open_log(struct qemu *q, int *out, struct err *err)
-{
-	int fd = -1;
-
-	if (q->log_path != NULL) {
-		fd = open(q->log_path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
-		if (fd < 0)
-			return err_errno(err, -errno, "open %s", quote(q->log_path));
-		q->log_offset = lseek(fd, 0, SEEK_END);
-	}
-	*out = fd;
 	return 0;
 }
 
@@ -283,7 +220,7 @@ static int start_now(struct qemu *q, const struct hv_spec *spec, struct err *err
 	int r = set_paths(q, spec, err);
 
 	if (r == 0)
-		r = open_log(q, &log_fd, err);
+		r = hv_log_open(q->log_path, &log_fd, &q->log_offset, err);
 	if (r == 0)
 		r = make_socket(q->mon_path, &listeners[0], &clients[0], err);
 	if (r == 0)

@@ -70,6 +70,12 @@ static size_t on_head_line(char *data, size_t size, size_t n, void *arg)
 		buf_clear(&r->head);
 		r->redirects = false;
 	}
+	if (len >= 5 && memcmp(data, "HTTP/", 5) == 0)
+		r->head_ended = false;
+	else if (data[0] == '\r' || data[0] == '\n')
+		r->head_ended = true;
+	if (r->on_header == NULL)
+		return len;
 	if (len >= 9 && strncasecmp(data, "location:", 9) == 0)
 		r->redirects = r->max_redirects > 0;
 	if (data[0] != '\r' && data[0] != '\n') {
@@ -213,10 +219,8 @@ static int req_setup(struct http_req *r, const struct http_spec *spec)
 	curl_easy_setopt(r->easy, CURLOPT_ERRORBUFFER, r->errbuf);
 	curl_easy_setopt(r->easy, CURLOPT_WRITEFUNCTION, on_body);
 	curl_easy_setopt(r->easy, CURLOPT_WRITEDATA, r);
-	if (spec->on_header != NULL) {
-		curl_easy_setopt(r->easy, CURLOPT_HEADERFUNCTION, on_head_line);
-		curl_easy_setopt(r->easy, CURLOPT_HEADERDATA, r);
-	}
+	curl_easy_setopt(r->easy, CURLOPT_HEADERFUNCTION, on_head_line);
+	curl_easy_setopt(r->easy, CURLOPT_HEADERDATA, r);
 	set_limits(r, spec);
 	if (spec->resume_from > 0) {
 		snprintf(range, sizeof(range), "%llu-", (unsigned long long)spec->resume_from);

@@ -25,7 +25,8 @@ struct http_req {
 	struct buf body;
 	struct buf head;  /* header lines of the answer at hand */
 	bool head_passed; /* on_header has had them */
-	bool redirects;   /* the answer at hand names another place */
+	bool head_ended; /* of the answer at hand: libcurl takes one that is cut off in it for whole */
+	bool redirects; /* the answer at hand names another place */
 	int (*on_data)(void *arg, int status, const char *data, size_t len);
 	void (*on_header)(void *arg, const char *name, const char *value);
 	http_done_fn *done;

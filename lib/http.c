@@ -122,6 +122,8 @@ static void complete(struct http_req *r)
 		curl_multi_remove_handle(c->multi, r->easy);
 	if (r->code == 0 && r->body.bad)
 		r->code = -ENOMEM;
+	if (r->code == 0 && r->result == CURLE_OK && !r->head_ended)
+		r->code = -ECONNRESET;
 	if (r->code != 0 || r->result != CURLE_OK) {
 		http_req_error(r, &err);
 		http_req_free(r);

@@ -294,12 +294,7 @@ static bool is_user(const char *s)
 
 static void check_machine(struct load *l, const struct vm_config *vm)
 {
-	static const char *const hypervisors[] = { "qemu" };
-
-	if (vm->hypervisor != NULL && strcmp(vm->hypervisor, "qemu") != 0)
-		key_error(l, &vm->s, "hypervisor", "only 'qemu' is known, not %s%s",
-			quote(vm->hypervisor),
-			did_you_mean(str_nearest(vm->hypervisor, hypervisors, 1)));
+	check_hypervisor(l, vm);
 	if (vm->binary != NULL && strchr(vm->binary, '/') != NULL && vm->binary[0] != '/')
 		key_error(l, &vm->s, "binary", "%s is neither a name nor an absolute path",
 			quote(vm->binary));

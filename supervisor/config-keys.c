@@ -135,10 +135,11 @@ const struct config_key config_keys[] = {
 		.help = "Template whose keys apply where this section does not set them; a template "
 			"can have one itself. A list replaces the template's." },
 	{ SECTION_VM, "hypervisor", KEY_STRING, V(hypervisor), .def = "qemu",
-		.reload = RELOAD_RESTART, .help = "Program that runs the machine: qemu." },
+		.reload = RELOAD_RESTART,
+		.help = "Program that runs the machine: qemu or cloud-hypervisor (v50 or later)." },
 	{ SECTION_VM, "binary", KEY_STRING, V(binary), .reload = RELOAD_RESTART,
-		.help = "The hypervisor's program, by absolute path or by PATH; if not set, the one "
-			"of the host's architecture." },
+		.help = "The hypervisor's program, by absolute path or by PATH; if not set, "
+			"qemu-system-ARCH of the host's architecture, or cloud-hypervisor." },
 	{ SECTION_VM, "machine", KEY_ENUM, V(machine), .def = "q35", .words = machine_words,
 		.reload = RELOAD_RESTART, .help = "Machine type." },
 	{ SECTION_VM, "accel", KEY_ENUM, V(accel), .def = "auto", .words = accel_words,

@@ -118,4 +118,7 @@ void config_number_text(enum key_type type, uint64_t v, struct buf *out);
 /* config-check.c: what no single value can show. */
 void check_config(struct load *l);
 
+/* config-hypervisor.c: whether there is one of this name, and what it cannot do. */
+void check_hypervisor(struct load *l, const struct vm_config *vm);
+
 #endif

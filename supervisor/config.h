@@ -167,8 +167,8 @@ enum pull_policy {
 struct vm_config {
 	struct config_section s;
 	char *template_name;
-	char *hypervisor; /* "qemu" */
-	char *binary;     /* NULL: qemu-system-ARCH by PATH */
+	char *hypervisor; /* "qemu", "cloud-hypervisor" */
+	char *binary;     /* NULL: the hypervisor's usual name, by PATH */
 	int machine;      /* index into "q35", "pc", "microvm" */
 	int accel;        /* enum hv_accel */
 	char *cpu;

@@ -4,6 +4,7 @@
 
 #include "lib/clock.h"
 #include "lib/file.h"
+#include "lib/json.h"
 #include "lib/log.h"
 #include "supervisor/machine-space.h"
 #include "supervisor/network.h"
@@ -111,6 +112,15 @@ static void adopted(void *arg, const struct err *err)
 	machine_adopt_finished(m);
 }
 
+/* What runs is what it was started with, whatever the configuration says today. */
+static const struct hv_ops *started_with(const struct machine *m)
+{
+	const char *name = m->applied != NULL ? json_str(m->applied, "hypervisor") : NULL;
+	const struct hv_ops *ops = name != NULL ? hv_find(name) : NULL;
+
+	return ops != NULL ? ops : hv_find(m->run_cfg->hypervisor);
+}
+
 static int take_up(struct machine *m, struct err *err)
 {
 	struct hv_callbacks cb = machine_hv_callbacks(m);
@@ -131,7 +141,7 @@ static int take_up(struct machine *m, struct err *err)
 	if (r == 0)
 		r = machine_console_open(m, err);
 	if (r == 0)
-		r = hv_create(&m->hv, hv_find(m->run_cfg->hypervisor), m->d->loop, &cb, err);
+		r = hv_create(&m->hv, started_with(m), m->d->loop, &cb, err);
 	/* The machine runs: better without its passthrough than not taken up. */
 	if (r == 0 && machine_passthrough_open(m, &ignored) < 0)
 		log_msg(LOG_LVL_WARN, m->name, "no passthrough: %s (ignoring)", ignored.msg);

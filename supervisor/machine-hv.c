@@ -340,16 +340,21 @@ static int set_cmdline(struct machine *m, struct spec_hold *hold, struct err *er
 
 static int set_binary(struct machine *m, struct spec_hold *hold, struct err *err)
 {
+	bool qemu = str_eq(m->run_cfg->hypervisor, "qemu");
+	const char *given = m->run_cfg->binary;
 	struct utsname u;
 	char name[64];
 
 	uname(&u);
-	snprintf(name, sizeof(name), "qemu-system-%s", u.machine);
-	hold->binary = find_program(m->run_cfg->binary != NULL ? m->run_cfg->binary : name);
-	if (hold->binary == NULL)
+	snprintf(name, sizeof(name), qemu ? "qemu-system-%s" : "%.0scloud-hypervisor", u.machine);
+	hold->binary = find_program(given != NULL ? given : name);
+	/* What runs already needs it no more. */
+	if (hold->binary == NULL && m->left.pid == 0)
 		return err_set(err, -ENOENT, "%s is not there or not executable%s",
-			quote(m->run_cfg->binary != NULL ? m->run_cfg->binary : name),
-			m->run_cfg->binary != NULL ? "" : " (Debian package qemu-system-x86)");
+			quote(given != NULL ? given : name),
+			given != NULL ? ""
+			: qemu        ? " (Debian package qemu-system-x86)"
+				      : " (see https://www.cloudhypervisor.org)");
 	if (!m->run_cfg->jail)
 		return 0;
 	hold->jail = path_join(m->d->libexec, "drover-jail");

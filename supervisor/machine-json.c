@@ -269,6 +269,23 @@ static json_t *capabilities(const struct machine *m)
 	return array;
 }
 
+/* What it cannot, and the reason. */
+static json_t *cannot(const struct machine *m)
+{
+	const struct hv_caps *caps = is_up(m) && m->hv != NULL ? hv_caps(m->hv) : NULL;
+	json_t *j = json_object();
+
+	for (size_t i = 0; caps != NULL && i < HV_NCAPS; i++)
+		if (caps->why_not[i] != NULL)
+			json_put_str(j, hv_cap_name((enum hv_cap)i), caps->why_not[i]);
+	return j;
+}
+
+static bool has_qmp(const struct machine *m)
+{
+	return m->process && m->hv != NULL && hv_can(m->hv, HV_CAP_PASSTHROUGH, NULL) == 0;
+}
+
 static bool wanted(const struct machine *m)
 {
 	if (m->want_known)
@@ -322,8 +339,8 @@ json_t *machine_detail(const struct machine *m)
 	json_put_str(j, "error", m->error.code < 0 ? m->error.msg : NULL);
 	json_object_set_new(j, "ssh", ssh_json(m));
 	put_path(j, "console", m->console != NULL, m->run_dir, "console.sock");
-	put_path(j, "monitor", m->process, m->run_dir, "mon.sock");
-	put_path(j, "qmp", m->process, m->run_dir, "qmp.sock");
+	put_path(j, "monitor", m->process, m->run_dir, has_qmp(m) ? "mon.sock" : "ch.sock");
+	put_path(j, "qmp", has_qmp(m), m->run_dir, "qmp.sock");
 	snprintf(log, sizeof(log), "%u.log", m->boot);
 	put_core(j, m);
 	put_path(j, "log", m->boot > 0, m->log_dir, log);
@@ -333,6 +350,7 @@ json_t *machine_detail(const struct machine *m)
 		put_null(j, "guest_id");
 	put_time(j, "started", machine_active(m) ? m->run_started_ms : 0);
 	json_object_set_new(j, "capabilities", capabilities(m));
+	json_object_set_new(j, "cannot", cannot(m));
 	json_object_set_new(j, "health", m->health != NULL ? health_json(m->health) : json_null());
 	return j;
 }

@@ -24,7 +24,7 @@ void route_operation(struct drover *d, struct request *rq, struct operation *op,
 route_fn route_operations, route_operation_show, route_operation_cancel;
 
 /* routes-vm.c */
-route_fn route_vms, route_vm, route_vm_why, route_vm_rm, route_vm_qmp;
+route_fn route_vms, route_vm, route_vm_why, route_vm_rm, route_vm_qmp, route_vm_ch;
 route_fn route_vm_start, route_vm_stop, route_vm_kill, route_vm_restart, route_vm_pause,
 	route_vm_resume;
 

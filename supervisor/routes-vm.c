@@ -213,13 +213,14 @@ static void qmp_reply(void *arg, const char *text, size_t len, const struct err 
 		reply_text(rq, 200, "application/json", text, len);
 }
 
+typedef int monitor_check(const struct machine *m, const char *text, size_t len, struct err *err);
+
 static int qmp_check(const struct machine *m, const char *text, size_t len, struct err *err)
 {
 	struct json_member member;
 
-	if (!m->process || m->hv == NULL || m->up_mono_ms == 0)
-		return err_set(err, -EBADFD, "vm %s: it has no monitor while it is %s", m->name,
-			machine_state_name(m->state));
+	if (hv_can(m->hv, HV_CAP_PASSTHROUGH, err) < 0)
+		return err->code;
 	/* The rest is for the monitor to say. */
 	if (text[strspn(text, " \t\r\n")] != '{' || !json_find(text, len, "execute", &member))
 		return err_set(err, -EINVAL,
@@ -227,7 +228,15 @@ static int qmp_check(const struct machine *m, const char *text, size_t len, stru
 	return 0;
 }
 
-void route_vm_qmp(void *arg, struct request *rq)
+static int ch_check(const struct machine *m, const char *text, size_t len, struct err *err)
+{
+	if (hv_can(m->hv, HV_CAP_PASSTHROUGH, NULL) == 0)
+		return err_set(err, -ENOTSUP, "%s speaks QMP and no HTTP: use `drover qmp`",
+			hv_caps(m->hv)->program);
+	return 0;
+}
+
+static void monitor_command(void *arg, struct request *rq, monitor_check *check)
 {
 	struct machine *m = route_machine(arg, rq);
 	struct hv_peer who = { .uid = request_uid(rq), .pid = request_pid(rq) };
@@ -240,9 +249,13 @@ void route_vm_qmp(void *arg, struct request *rq)
 	if (m == NULL || !route_flag(rq, "write", &write))
 		return;
 	call = calloc(1, sizeof(*call));
+	err.code = 0;
 	if (call == NULL)
 		err_nomem(&err);
-	if (call == NULL || qmp_check(m, text, len, &err) < 0) {
+	else if (!m->process || m->hv == NULL || m->up_mono_ms == 0)
+		err_set(&err, -EBADFD, "vm %s: it has no monitor while it is %s", m->name,
+			machine_state_name(m->state));
+	if (err.code != 0 || check(m, text, len, &err) < 0) {
 		route_machine_err(rq, m, &err);
 		free(call);
 		return;
@@ -250,4 +263,14 @@ void route_vm_qmp(void *arg, struct request *rq)
 	call->rq = rq;
 	request_on_gone(rq, qmp_gone, call);
 	hv_execute_text(m->hv, &who, text, len, write, qmp_reply, call);
+}
+
+void route_vm_qmp(void *arg, struct request *rq)
+{
+	monitor_command(arg, rq, qmp_check);
+}
+
+void route_vm_ch(void *arg, struct request *rq)
+{
+	monitor_command(arg, rq, ch_check);
 }

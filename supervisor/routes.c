@@ -136,6 +136,7 @@ const struct route routes[] = {
 	{ "GET", "/vms/{name}/why", route_vm_why },
 	{ "GET", "/vms/{name}/log", route_vm_log },
 	{ "POST", "/vms/{name}/qmp", route_vm_qmp },
+	{ "POST", "/vms/{name}/ch", route_vm_ch },
 	{ "GET", "/operations", route_operations },
 	{ "GET", "/operations/{id}", route_operation_show },
 	{ "POST", "/operations/{id}/cancel", route_operation_cancel },

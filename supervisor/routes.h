@@ -17,6 +17,9 @@
  *   GET    /vms/NAME/log[?boot=N][&follow=1]  text/plain; boot 0: the current or last, -1 before
  *   POST   /vms/NAME/qmp[?write=1]        body: one QMP command; answer: its reply as QEMU gave it;
  *                                         without write one that may change something is denied
+ *   POST   /vms/NAME/ch[?write=1]         body: a request to cloud-hypervisor's API as text, "PUT
+ *                                         /vm.resize {...}"; answer: {status, return} or {status,
+ *                                         error: [...]}; without write it must be a GET
  *   GET    /operations                    array of those under way and the last 100
  *   GET    /operations/ID[?wait=S]        without wait a failed one is shown, not answered as error
  *   POST   /operations/ID/cancel
@@ -55,7 +58,8 @@
  *   boot), restart, error|null (why the last start failed), operation|null, ssh:{user, identity|null,
  *   address}, console (path of the Unix socket: raw bytes both ways, no replay), monitor,
  *   qmp (path of the socket for other clients of the monitor), log (path),
- *   guest_id, started (time), capabilities:[], health|null (of a machine that is up and has checks):
+ *   guest_id, started (time), capabilities:[], cannot:{capability: reason},
+ *   health|null (of a machine that is up and has checks):
  *   {state: "starting"|"healthy"|"unhealthy", ready, checks:[{check, ok|null, error|null, last|null}]}
  * operation: {id, verb, vm, state: "running"|"done"|"failed"|"cancelled", error|null, step,
  *   started, ended|null}

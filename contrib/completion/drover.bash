@@ -13,7 +13,7 @@ _drover()
 	done
 	COMPREPLY=()
 	if [ ${#words[@]} = 0 ]; then
-		COMPREPLY=($(compgen -W 'list show start stop kill restart pause resume reset nmi resize disk rm cancel ssh console log qmp hmp screendump dump stats why events doctor check plan reload config pull image registry version help --socket --output --help --version' -- "$cur"))
+		COMPREPLY=($(compgen -W 'list show start stop kill restart pause resume reset nmi resize disk rm cancel ssh console log qmp hmp screendump dump stats ch why events doctor check plan reload config pull image registry version help --socket --output --help --version' -- "$cur"))
 		return
 	fi
 	verb=${words[0]}
@@ -65,6 +65,7 @@ _drover()
 	'screendump') opts='--help' names=1 files=1 ;;
 	'dump') opts='--help' names=1 ;;
 	'stats') opts='--help' names=1 ;;
+	'ch') opts='--write --help' names=1 ;;
 	'why') opts='--help' names=1 ;;
 	'events') opts='--since --follow --help' names=1 ;;
 	'doctor') opts='--fix --help' ;;

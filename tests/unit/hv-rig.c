@@ -155,7 +155,7 @@ static void create(struct hv_rig *r)
 	struct err err;
 
 	r->spawned = r->done = r->exited = r->closed = false;
-	if (hv_create(&r->hv, &hv_qemu, r->loop, &cb, &err) < 0)
+	if (hv_create(&r->hv, r->backend, r->loop, &cb, &err) < 0)
 		fail_msg("%s", err.msg);
 }
 
@@ -163,6 +163,7 @@ void hv_rig_init(struct hv_rig *r, const char *binary)
 {
 	*r = (struct hv_rig){ 0 };
 	r->loop = rig_loop();
+	r->backend = &hv_qemu;
 	r->dir = rig_tmp();
 	r->log_path = path_join(r->dir, "log");
 	r->spec = (struct hv_spec){ .name = "web-1",

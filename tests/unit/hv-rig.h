@@ -10,6 +10,7 @@ struct hv_rig {
 	uv_loop_t *loop;
 	char *dir, *log_path;
 	struct hv *hv;
+	const struct hv_ops *backend; /* hv_qemu, unless it is set between init and start */
 	struct hv_spec spec;
 	struct hv_process process;
 	/*
