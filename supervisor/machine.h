@@ -163,7 +163,7 @@ struct machine {
 	unsigned shutdown_step;
 	uint64_t shutdown_mono_ms; /* when the escalation began */
 	struct deadline panic_timer;
-	bool panicked;                 /* the console or the panic device has told of one */
+	bool panicked;                 /* the console or the panic device has told of one; or broken */
 	bool disk_stale;               /* disk = run: made anew at the next start */
 	bool tearing_down, attaching;  /* the network releases, or makes, what the run needs */
 	bool removing;                 /* by machine_rm() */
@@ -345,13 +345,15 @@ struct spec_hold {
 int machine_spec(struct machine *m, struct hv_spec *spec, struct spec_hold *hold, struct err *err);
 void spec_hold_finish(struct spec_hold *hold);
 
-/* ---- machine-panic.c: a guest whose kernel has panicked ---- */
+/* ---- machine-panic.c: a guest whose kernel has panicked, or with which KVM cannot go on ---- */
 /* A line of its console. */
 void machine_panic_line(struct machine *m, const char *line);
 /* Its panic device has rung. */
 void machine_panic_event(struct machine *m, const char *reason);
 /* The hypervisor holds it since. */
 void machine_panic_held(struct machine *m);
+/* It can only be reset or ended (HV_STATUS_BROKEN): this ends the run, whatever on_panic says. */
+void machine_broken(struct machine *m);
 
 /* ---- machine-health.c: checks of the guest (supervisor/health.h) ---- */
 /* The machine's state was set. */
