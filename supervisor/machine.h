@@ -163,7 +163,7 @@ struct machine {
 	unsigned shutdown_step;
 	uint64_t shutdown_mono_ms; /* when the escalation began */
 	struct deadline panic_timer;
-	bool panicked;                 /* the console or the panic device has told of one; or broken */
+	bool panicked;                 /* or broken: the run is to be ended */
 	bool disk_stale;               /* disk = run: made anew at the next start */
 	bool tearing_down, attaching;  /* the network releases, or makes, what the run needs */
 	bool removing;                 /* by machine_rm() */
@@ -371,6 +371,8 @@ void machine_health_line(struct machine *m, const char *line);
 void machine_cgroup_check(struct machine *m);
 /* Of a machine that was adopted, or whose keys have changed: the limits, as they are now. */
 void machine_cgroup_apply(struct machine *m);
+/* A start has failed with err: when it was for a limit, err says so afterwards. */
+void machine_cgroup_blame(struct machine *m, struct err *err);
 /* What the kernel counted, before the cgroup goes. */
 void machine_cgroup_end(struct machine *m);
 bool machine_oom_killed(const struct machine *m);
