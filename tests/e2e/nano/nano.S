@@ -6,9 +6,9 @@
  *   q  prints NANO-BYE and powers off by ACPI S5
  *   r  resets by a triple fault
  *   c  prints NANO-HANG and hangs with interrupts off, as after a crash
- *   b  prints NANO-BUSY and keeps the processor busy until it reads something
- *   m  writes to every page of its memory, and prints NANO-TOUCHED
- *   x  prints NANO-ASTRAY and goes on where there is no memory: an internal error under KVM
+ *   B  prints NANO-BUSY and keeps the processor busy until it reads something
+ *   M  writes to every page of its memory, and prints NANO-TOUCHED
+ *   X  prints NANO-ASTRAY and goes on where there is no memory: an internal error under KVM
  *   p  tells the pvpanic device, if there is one, of a panic
  *   w  arms the i6300esb watchdog, if there is one, and never tends it: it expires after 0.5 s
  * On q35 and pc it powers off when the ACPI power button is pressed. An interrupt 50 times a
@@ -166,11 +166,11 @@ serial:
 	je	reset
 	cmp	$'c', %al
 	je	crash
-	cmp	$'b', %al
+	cmp	$'B', %al
 	je	busy
-	cmp	$'m', %al
+	cmp	$'M', %al
 	je	touch
-	cmp	$'x', %al
+	cmp	$'X', %al
 	je	astray
 	cmp	$'w', %al
 	je	watchdog
