@@ -16,6 +16,7 @@ static const char *const status_names[] = {
 	[HV_STATUS_PAUSED] = "paused",
 	[HV_STATUS_IO_ERROR] = "io-error",
 	[HV_STATUS_PANICKED] = "panicked",
+	[HV_STATUS_BROKEN] = "broken",
 	[HV_STATUS_SHUTDOWN] = "shutdown",
 	[HV_STATUS_SAVING] = "saving",
 	[HV_STATUS_INCOMING] = "incoming",

@@ -128,6 +128,7 @@ enum hv_status {
 	HV_STATUS_PAUSED,
 	HV_STATUS_IO_ERROR,
 	HV_STATUS_PANICKED,
+	HV_STATUS_BROKEN,   /* the accelerator cannot go on with the guest (QEMU internal-error) */
 	HV_STATUS_SHUTDOWN, /* the guest is off, the process may still be there */
 	HV_STATUS_SAVING,
 	HV_STATUS_INCOMING,

@@ -20,7 +20,7 @@ static const struct {
 	{ "prelaunch", HV_STATUS_CREATED },
 	{ "io-error", HV_STATUS_IO_ERROR },
 	{ "guest-panicked", HV_STATUS_PANICKED },
-	{ "internal-error", HV_STATUS_PANICKED },
+	{ "internal-error", HV_STATUS_BROKEN },
 	{ "shutdown", HV_STATUS_SHUTDOWN },
 	{ "inmigrate", HV_STATUS_INCOMING },
 	{ "restore-vm", HV_STATUS_INCOMING },

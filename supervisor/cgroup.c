@@ -230,6 +230,17 @@ void cgroup_memory_events(const char *path, struct cgroup_memory_events *out)
 	buf_finish(&text);
 }
 
+uint64_t cgroup_pids_refused(const char *path)
+{
+	struct buf text = { 0 };
+	uint64_t n = 0;
+
+	if (read_value(path, "pids.events", &text) == 0)
+		n = flat_key(buf_str(&text), "max");
+	buf_finish(&text);
+	return n;
+}
+
 /* ---- removal ---- */
 
 struct removal {

@@ -63,6 +63,8 @@ struct cgroup_memory_events {
 	uint64_t max;       /* memory.max; 0: none */
 };
 void cgroup_memory_events(const char *path, struct cgroup_memory_events *out);
+/* Times that pids.max kept a thread or a process from being made (pids.events). */
+uint64_t cgroup_pids_refused(const char *path);
 
 /*
  * Removes it, and kills what is left in it (cgroup.kill). done exactly once, not before this

@@ -74,6 +74,28 @@ static void check_kvm(struct doctor *doc)
 		"%s%s", why, ok ? "" : ": machines are emulated, which is slow");
 }
 
+/* The module's parameter is 1 or Y where it is on (Linux, virt/kvm/x86/running-nested-guests.rst). */
+static void check_nested(struct doctor *doc)
+{
+	static const char *const modules[] = { "kvm_intel", "kvm_amd" };
+	char path[64], line[16], fix[96];
+
+	for (size_t i = 0; i < ARRAY_LEN(modules); i++) {
+		snprintf(path, sizeof(path), "/sys/module/%s/parameters/nested", modules[i]);
+		if (file_read_line(path, line, sizeof(line), NULL) < 0)
+			continue;
+		snprintf(fix, sizeof(fix), "`modprobe -r %s && modprobe %s nested=1`", modules[i],
+			modules[i]);
+		if (line[0] == 'Y' || line[0] == '1')
+			add(doc, "nested", true, LEVEL_INFO, NULL,
+				"nested virtualization is on: guests can have KVM, too");
+		else
+			add(doc, "nested", false, LEVEL_INFO, fix,
+				"nested virtualization is off in %s: guests have no KVM",
+				modules[i]);
+	}
+}
+
 static void check_tun(struct doctor *doc)
 {
 	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
@@ -169,6 +191,7 @@ static void check_run_dir(struct doctor *doc)
 static void check_at_once(struct doctor *doc)
 {
 	check_kvm(doc);
+	check_nested(doc);
 	check_tun(doc);
 	check_forwarding(doc);
 	check_cgroup(doc);

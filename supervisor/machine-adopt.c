@@ -100,6 +100,10 @@ static void adopted(void *arg, const struct err *err)
 		machine_event(m, EV_UP);
 		machine_panic_held(m);
 		break;
+	case HV_STATUS_BROKEN:
+		machine_event(m, EV_UP);
+		machine_broken(m);
+		break;
 	default:
 		machine_event(m, EV_PAUSED);
 		break;

@@ -189,8 +189,35 @@ void machine_cgroup_apply(struct machine *m)
 
 void machine_cgroup_end(struct machine *m)
 {
-	if (m->cgroup != NULL)
-		cgroup_memory_events(m->cgroup, &m->memory_events);
+	uint64_t refused;
+
+	if (m->cgroup == NULL)
+		return;
+	cgroup_memory_events(m->cgroup, &m->memory_events);
+	refused = cgroup_pids_refused(m->cgroup);
+	if (refused > 0)
+		machine_tell(m, "pids-limit",
+			"the hypervisor could not make a thread (%" PRIu64
+			" times): pids_limit is too small",
+			refused);
+}
+
+void machine_cgroup_blame(struct machine *m, struct err *err)
+{
+	struct err was = *err;
+	char *text;
+
+	if (m->cgroup == NULL || err->code == -ECANCELED)
+		return;
+	cgroup_memory_events(m->cgroup, &m->memory_events);
+	if (m->memory_events.oom_kills > 0) {
+		text = machine_oom_text(m);
+		if (text != NULL)
+			err_set(err, -ENOMEM, "%s", text);
+		free(text);
+	} else if (cgroup_pids_refused(m->cgroup) > 0) {
+		err_set(err, was.code, "%s (pids_limit is too small)", was.msg);
+	}
 }
 
 bool machine_oom_killed(const struct machine *m)

@@ -98,6 +98,9 @@ static void status_changed(struct machine *m, const struct hv_event *ev)
 	case HV_STATUS_PANICKED:
 		machine_panic_held(m);
 		break;
+	case HV_STATUS_BROKEN:
+		machine_broken(m);
+		break;
 	default:
 		break;
 	}

@@ -1,4 +1,4 @@
-/* A guest whose kernel has panicked: supervisor/machine.h. */
+/* A guest whose kernel has panicked, or that is stuck in KVM: supervisor/machine.h. */
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,7 +37,8 @@ static void hint(struct machine *m, const char *words)
 
 static void arm(struct machine *m)
 {
-	bool held = hv_status(m->hv) == HV_STATUS_PANICKED;
+	enum hv_status status = hv_status(m->hv);
+	bool held = status == HV_STATUS_PANICKED || status == HV_STATUS_BROKEN;
 
 	deadline_set(&m->panic_timer, held ? HELD_MS : MACHINE_PANIC_SILENCE_MS);
 }
@@ -96,6 +97,25 @@ void machine_panic_held(struct machine *m)
 	}
 	if (!m->panicked)
 		panicked(m, NULL, "the hypervisor holds the guest after a panic");
+	arm(m);
+}
+
+void machine_broken(struct machine *m)
+{
+	json_t *more = json_object();
+
+	if (!m->process || m->panicked)
+		return;
+	m->panicked = true;
+	machine_tell(m, "internal-error", "the hypervisor cannot go on with the guest");
+	json_put_str(more, "reason", "the hypervisor cannot go on with the guest");
+	events_emit(m->d->events, "vm", m->name, "internal-error", more);
+	/* QEMU writes why, and the registers, to its standard error. */
+	machine_set_hint(m, CAUSE_HYPERVISOR_CRASH,
+		str_printf("the hypervisor could not go on with the guest: internal error; "
+			   "%s/hypervisor.log has more",
+			m->log_dir));
+	machine_save(m, NULL);
 	arm(m);
 }
 

@@ -361,10 +361,12 @@ static void hv_up(void *arg, const struct err *err)
 		hv_kill(m->hv, SIGKILL);
 	else
 		mine = *err;
-	if (m->cancelled)
+	if (m->cancelled) {
 		err_set(&mine, -ECANCELED, "vm %s: the start was cancelled", m->name);
-	else
+	} else {
+		machine_cgroup_blame(m, &mine);
 		err_wrap(&mine, "vm %s", m->name);
+	}
 	start_failed(m, &mine);
 }
 

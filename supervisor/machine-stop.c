@@ -217,7 +217,7 @@ void machine_begin_shutdown(struct machine *m)
 	if (m->intent == INTENT_KILL)
 		m->shutdown_step = STEP_KILL;
 	else if (status == HV_STATUS_CREATED || status == HV_STATUS_PANICKED ||
-		 status == HV_STATUS_SHUTDOWN)
+		 status == HV_STATUS_BROKEN || status == HV_STATUS_SHUTDOWN)
 		m->shutdown_step = STEP_QUIT; /* there is no guest that could shut down */
 	else
 		m->shutdown_step = hv_caps(m->hv)->agent ? STEP_AGENT : STEP_GUEST;

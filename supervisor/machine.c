@@ -84,6 +84,11 @@ void machine_now_up(struct machine *m)
 	machine_save_soon(m);
 	if (status == HV_STATUS_CREATED || status == HV_STATUS_PAUSED)
 		machine_event(m, EV_PAUSED);
+	/* Its first steps may have been its last: no event tells of that a second time. */
+	else if (status == HV_STATUS_BROKEN)
+		machine_broken(m);
+	else if (status == HV_STATUS_PANICKED)
+		machine_panic_held(m);
 	machine_end_op(m, NULL);
 	machine_leave_slot(m);
 	machine_wake_waiting(m->d);

@@ -165,7 +165,7 @@ struct machine {
 	bool guest_time_given;     /* for this stop, in place of stop_timeout: */
 	uint64_t guest_time_ms;
 	struct deadline panic_timer;
-	bool panicked;                 /* the console or the panic device has told of one */
+	bool panicked;                 /* or broken: the run is to be ended */
 	bool disk_stale;               /* disk = run: made anew at the next start */
 	bool tearing_down, attaching;  /* the network releases, or makes, what the run needs */
 	bool removing;                 /* by machine_rm() */
@@ -357,13 +357,15 @@ struct spec_hold {
 int machine_spec(struct machine *m, struct hv_spec *spec, struct spec_hold *hold, struct err *err);
 void spec_hold_finish(struct spec_hold *hold);
 
-/* ---- machine-panic.c: a guest whose kernel has panicked ---- */
+/* ---- machine-panic.c: a guest whose kernel has panicked, or with which KVM cannot go on ---- */
 /* A line of its console. */
 void machine_panic_line(struct machine *m, const char *line);
 /* Its panic device has rung. */
 void machine_panic_event(struct machine *m, const char *reason);
 /* The hypervisor holds it since. */
 void machine_panic_held(struct machine *m);
+/* It can only be reset or ended (HV_STATUS_BROKEN): this ends the run, whatever on_panic says. */
+void machine_broken(struct machine *m);
 
 /* ---- machine-health.c: checks of the guest (supervisor/health.h) ---- */
 /* The machine's state was set. */
@@ -381,6 +383,8 @@ void machine_health_line(struct machine *m, const char *line);
 void machine_cgroup_check(struct machine *m);
 /* Of a machine that was adopted, or whose keys have changed: the limits, as they are now. */
 void machine_cgroup_apply(struct machine *m);
+/* A start has failed with err: when it was for a limit, err says so afterwards. */
+void machine_cgroup_blame(struct machine *m, struct err *err);
 /* What the kernel counted, before the cgroup goes. */
 void machine_cgroup_end(struct machine *m);
 bool machine_oom_killed(const struct machine *m);

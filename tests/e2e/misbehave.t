@@ -27,6 +27,9 @@ fake() { # fake NAME SCRIPT [LINE...]
 	fake reboots 'reboot +1000'
 	fake once 'reboot +1000' 'reboot = no'
 	fake panics 'panic +1000; exit +1500 1'
+	fake stuck 'status +1000 internal-error; event +1000 STOP' 'on_panic = ignore'
+	fake stillborn 'status start internal-error' 'on_panic = ignore'
+	fake aghast 'status start guest-panicked'
 	fake leaves 'poweroff +1000'
 	fake again "once $W/again; exit +500 4" 'restart = on-failure' 'restart_delay = 100ms'
 	fake calm ''
@@ -66,6 +69,13 @@ ok 'leaves: stopped' vm_wait leaves stopped
 is "$(ended leaves)" guest-shutdown 'leaves: by its guest'
 ok 'panics: failed' vm_wait panics failed
 is "$(ended panics)" guest-panic 'panics: whatever the hypervisor exits with'
+for m in stuck stillborn; do
+	ok "$m: failed" vm_wait $m failed
+	is "$(ended $m)" hypervisor-crash "$m: the hypervisor could not go on"
+	like "$(drover why $m)" 'internal error; .*/hypervisor\.log' "$m: and where to read more is told"
+done
+ok 'aghast: failed' vm_wait aghast failed
+is "$(ended aghast)" guest-panic 'aghast: a panic before its monitor answered'
 ok 'again: ends and starts again' wait_for "$patience" has_event again ended
 ok 'again: and runs' vm_wait again running
 is "$(ended again) $(vm again .restarts)" 'hypervisor-crash 1' 'again: as the first restart'

@@ -6,6 +6,9 @@
  *   q  prints NANO-BYE and powers off by ACPI S5
  *   r  resets by a triple fault
  *   c  prints NANO-HANG and hangs with interrupts off, as after a crash
+ *   B  prints NANO-BUSY and keeps the processor busy until it reads something
+ *   M  writes to every page of its memory, and prints NANO-TOUCHED
+ *   X  prints NANO-ASTRAY and goes on where there is no memory: an internal error under KVM
  *   p  tells the pvpanic device, if there is one, of a panic
  *   w  arms the i6300esb watchdog, if there is one, and never tends it: it expires after 0.5 s
  * On q35 and pc it powers off when the ACPI power button is pressed. An interrupt 50 times a
@@ -50,6 +53,12 @@
 #define PIC2		0xa0
 #define PIC_EOI		0x20
 #define VECTORS		48
+
+/* Behind ourselves. */
+#define MEMORY		0x200000
+#define PAGE		0x1000
+/* Of the space for PCI on q35 and pc; no device is put there. */
+#define NOWHERE		0xd0000000
 
 	/* XEN_ELFNOTE_PHYS32_ENTRY: where a PVH loader enters. */
 	.section .note.Xen, "a", @note
@@ -157,6 +166,12 @@ serial:
 	je	reset
 	cmp	$'c', %al
 	je	crash
+	cmp	$'B', %al
+	je	busy
+	cmp	$'M', %al
+	je	touch
+	cmp	$'X', %al
+	je	astray
 	cmp	$'w', %al
 	je	watchdog
 	cmp	$'p', %al
@@ -184,6 +199,41 @@ crash:
 	mov	$hung, %esi
 	call	print
 	jmp	hang
+
+busy:
+	mov	$working, %esi
+	call	print
+	mov	$COM1_LSR, %dx
+1:	mov	$0x100000, %ecx
+2:	dec	%ecx
+	jnz	2b
+	in	%dx, %al
+	test	$LSR_DATA_READY, %al
+	jz	1b
+	jmp	serial
+
+/*
+ * Up to where nothing keeps what is written. A page that is read before it is written gets the
+ * host's page of zeros first, and no huge page afterwards; emulation reads for a write, too, but
+ * not for a locked one.
+ */
+touch:
+	mov	$MEMORY, %edi
+1:	add	$PAGE, %edi
+	lock notl (%edi)
+	mov	(%edi), %eax
+	lock notl (%edi)
+	cmp	(%edi), %eax
+	jne	1b
+	mov	$touched, %esi
+	call	print
+	jmp	serial
+
+astray:
+	mov	$strayed, %esi
+	call	print
+	mov	$NOWHERE, %eax
+	jmp	*%eax
 
 panic:
 	mov	$panicked, %esi
@@ -269,6 +319,9 @@ no_idt:	.word	0
 	.long	0
 ready:	.asciz	"NANO-READY\r\n"
 panicked: .asciz "NANO-PANIC\r\n"
+working: .asciz	"NANO-BUSY\r\n"
+touched: .asciz	"NANO-TOUCHED\r\n"
+strayed: .asciz	"NANO-ASTRAY\r\n"
 bye:	.asciz	"NANO-BYE\r\n"
 hung:	.asciz	"NANO-HANG\r\n"
 
