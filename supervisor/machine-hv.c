@@ -3,7 +3,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/utsname.h>
 
 #include "lib/file.h"
 #include "lib/json.h"
@@ -316,7 +315,6 @@ struct hv_callbacks machine_hv_callbacks(struct machine *m)
 /* Without root= the root disk and the console are added (DESIGN, "Start parameters"). */
 static int set_cmdline(struct machine *m, struct spec_hold *hold, struct err *err)
 {
-	struct utsname u;
 	struct buf b = { 0 };
 	char *text = NULL;
 	const char *given = m->run_cfg->cmdline != NULL ? m->run_cfg->cmdline : "";
@@ -328,11 +326,11 @@ static int set_cmdline(struct machine *m, struct spec_hold *hold, struct err *er
 	root = str_starts(text, "root=") || strstr(text, " root=") != NULL;
 	buf_adds(&b, text);
 	free(text);
-	if (!root) {
-		uname(&u);
+	/* A unified kernel image brings its own, unless somebody gives another one. */
+	if (!root && !(m->is_uki && b.len == 0)) {
 		buf_printf(&b, "%s%sconsole=%s", b.len > 0 ? " " : "",
 			m->disk_path != NULL ? "root=/dev/vda rw " : "",
-			strcmp(u.machine, "aarch64") == 0 ? "ttyAMA0" : "ttyS0");
+			m->run_cfg->arch == ARCH_AARCH64 ? "ttyAMA0" : "ttyS0");
 	}
 	hold->cmdline = buf_steal(&b);
 	return hold->cmdline == NULL ? err_nomem(err) : 0;
@@ -340,16 +338,16 @@ static int set_cmdline(struct machine *m, struct spec_hold *hold, struct err *er
 
 static int set_binary(struct machine *m, struct spec_hold *hold, struct err *err)
 {
-	struct utsname u;
-	char name[64];
+	bool arm = m->run_cfg->arch == ARCH_AARCH64;
+	const char *name = arm ? "qemu-system-aarch64" : "qemu-system-x86_64";
 
-	uname(&u);
-	snprintf(name, sizeof(name), "qemu-system-%s", u.machine);
 	hold->binary = find_program(m->run_cfg->binary != NULL ? m->run_cfg->binary : name);
 	if (hold->binary == NULL)
 		return err_set(err, -ENOENT, "%s is not there or not executable%s",
 			quote(m->run_cfg->binary != NULL ? m->run_cfg->binary : name),
-			m->run_cfg->binary != NULL ? "" : " (Debian package qemu-system-x86)");
+			m->run_cfg->binary != NULL ? ""
+			: arm                      ? " (Debian package qemu-system-arm)"
+						   : " (Debian package qemu-system-x86)");
 	if (!m->run_cfg->jail)
 		return 0;
 	hold->jail = path_join(m->d->libexec, "drover-jail");
@@ -372,7 +370,7 @@ static int set_extra(struct machine *m, struct spec_hold *hold, struct err *err)
 
 int machine_spec(struct machine *m, struct hv_spec *spec, struct spec_hold *hold, struct err *err)
 {
-	static const char *const machines[] = { "q35", "pc", "microvm" };
+	static const char *const machines[] = { "q35", "pc", "microvm", "virt" };
 	static const char *const watchdogs[] = { NULL, "i6300esb", "ib700" };
 	static const char *const watchdog_actions[] = { "reset", "poweroff", "pause", "none" };
 	const struct vm_config *cfg = m->run_cfg;
@@ -389,7 +387,6 @@ int machine_spec(struct machine *m, struct hv_spec *spec, struct spec_hold *hold
 	}
 	if (r < 0)
 		return r;
-	hold->disk = (struct hv_disk){ .path = m->disk_path, .format = HV_DISK_RAW };
 	for (unsigned i = 0; i < m->nnics; i++) {
 		snprintf(hold->nic_ids[i], sizeof(hold->nic_ids[i]), "nic%u", i);
 		hold->nics[i] = (struct hv_nic){ .id = hold->nic_ids[i],
@@ -409,8 +406,6 @@ int machine_spec(struct machine *m, struct hv_spec *spec, struct spec_hold *hold
 		.kernel = m->kernel_path,
 		.initrd = m->initrd_path,
 		.cmdline = m->kernel_path != NULL ? hold->cmdline : NULL,
-		.disks = &hold->disk,
-		.ndisks = m->disk_path != NULL ? 1 : 0,
 		.nics = hold->nics,
 		.nnics = m->nnics,
 		.extra_args = (const char *const *)hold->extra.v,
@@ -428,7 +423,7 @@ int machine_spec(struct machine *m, struct hv_spec *spec, struct spec_hold *hold
 		.log_path = hold->log_path,
 		.ready_timeout_ms = cfg->start_timeout,
 	};
-	return 0;
+	return machine_spec_hardware(m, spec, hold, err);
 }
 
 void spec_hold_finish(struct spec_hold *hold)
@@ -439,4 +434,7 @@ void spec_hold_finish(struct spec_hold *hold)
 	free(hold->log_path);
 	free(hold->marker);
 	strv_finish(&hold->extra);
+	strv_finish(&hold->strings);
+	for (size_t i = 0; i < hold->nvolumes; i++)
+		volume_finish(&hold->volumes[i]);
 }

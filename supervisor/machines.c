@@ -40,6 +40,8 @@ static void machine_free(struct machine *m)
 	free(m->initrd_path);
 	free(m->rootfs_path);
 	free(m->disk_path);
+	free(m->firmware_path);
+	free(m->vars_path);
 	free(m->kernel_ref);
 	free(m->rootfs_ref);
 	free(m->hint_text);

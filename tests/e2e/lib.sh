@@ -332,6 +332,12 @@ nano() {
 	flock "$B/e2e/.lock" "$here/nano/build" "$B/e2e/nano.elf" >&2 && echo "$B/e2e/nano.elf"
 }
 
+# A folder with what BIOS and UEFI can boot: disk.raw, cd.iso, esp.raw, nano.efi.
+firmware_guests() {
+	mkdir -p "$B/e2e"
+	flock "$B/e2e/.lock" "$here/nano/boot/build" "$B/e2e/boot" >&2 && echo "$B/e2e/boot"
+}
+
 # A disk for it: 4 MiB of ext4, because a name and keys are written into every clone.
 nano_disk() {
 	local out=$B/e2e/nano-disk.raw
