@@ -86,5 +86,5 @@ int machine_spec_hardware(
 	spec->memory_shared = cfg->memory_shared || cfg->shares.n > 0;
 	spec->hotplug_slots = (unsigned)cfg->hotplug_slots;
 	spec->balloon = cfg->balloon;
-	return 0;
+	return machine_spec_helpers(m, spec, hold, err);
 }

@@ -434,7 +434,7 @@ void spec_hold_finish(struct spec_hold *hold)
 	free(hold->log_path);
 	free(hold->marker);
 	strv_finish(&hold->extra);
-	strv_finish(&hold->strings);
+	spec_hold_finish_helpers(hold);
 	for (size_t i = 0; i < hold->nvolumes; i++)
 		volume_finish(&hold->volumes[i]);
 }

@@ -32,6 +32,7 @@ static const struct {
 	{ "cgroup", machine_step_cgroup },
 	{ "order", await_others },
 	{ "slot", take_slot },
+	{ "helpers", machine_step_helpers },
 };
 
 /* What comes after the steps, for the tests that break it. */

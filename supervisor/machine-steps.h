@@ -30,6 +30,18 @@ void machine_step_firmware(struct machine *m);
 int machine_spec_hardware(
 	struct machine *m, struct hv_spec *spec, struct spec_hold *hold, struct err *err);
 
+/* machine-helpers.c: swtpm, virtiofsd, the vsock address. */
+void machine_step_helpers(struct machine *m);
+int machine_spec_helpers(
+	struct machine *m, struct hv_spec *spec, struct spec_hold *hold, struct err *err);
+void spec_hold_finish_helpers(struct spec_hold *hold);
+/* Watches those that an earlier daemon started. */
+void machine_helpers_adopt(struct machine *m);
+/* The one that the ledger knows by this name; NULL: none is watched. */
+struct service **machine_helper_find(struct machine *m, const char *name);
+/* Lets go of them; those that run live on. */
+void machine_helpers_release(struct machine *m);
+
 /*
  * Copies from (NULL: `to` with ".part" behind it is there already) to a file that is whole or not
  * there, and outlives the host's crash; in the thread pool. Ends in done, with m->attaching set

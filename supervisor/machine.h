@@ -90,6 +90,13 @@ struct nic {
 	struct tap_mend *mend; /* supervisor/network-tap.c's */
 };
 
+/* A program that works for one machine beside its hypervisor. */
+struct machine_helper {
+	char *name; /* as in the ledger: "swtpm-web-1" */
+	struct service *service;
+	bool told; /* its death */
+};
+
 struct machine {
 	struct list entry, bucket;
 	struct list queue; /* in d->start_queue or d->after_queue */
@@ -127,7 +134,11 @@ struct machine {
 	struct space *space;   /* supervisor/machine-space.c's; NULL: no I/O error yet */
 	struct nic nics[NICS_MAX];
 	unsigned nnics;
-	bool has_slot; /* counted in d->starting */
+	struct machine_helper helpers[SHARES_MAX + 1];
+	unsigned nhelpers;
+	char *degraded;     /* why, if it is not a nic's dnsmasq; or NULL */
+	uint32_t vsock_cid; /* of the run, and kept for the next one; 0: none */
+	bool has_slot;      /* counted in d->starting */
 
 	/* Start (machine-start.c). */
 	unsigned step;
@@ -357,7 +368,8 @@ struct spec_hold {
 	struct hv_share shares[SHARES_MAX];
 	struct volume volumes[VOLUMES_MAX];
 	size_t nvolumes;
-	struct strv strings;
+	struct share parsed[SHARES_MAX];
+	char *sockets[SHARES_MAX], *tpm, *vnc;
 	struct hv_nic nics[NICS_MAX];
 	char nic_ids[NICS_MAX][8];
 	char *binary, *jail, *cmdline, *log_path, *marker;

@@ -7,6 +7,7 @@
 #include "supervisor/health.h"
 #include "supervisor/machine.h"
 #include "supervisor/machine-space.h"
+#include "supervisor/machine-steps.h"
 #include "supervisor/network.h"
 
 static struct list *bucket(struct drover *d, const char *name)
@@ -118,6 +119,7 @@ static void machine_release(struct machine *m)
 	m->op = NULL;
 	m->op_ending = false;
 	network_release(m);
+	machine_helpers_release(m);
 	health_destroy(m->health);
 	console_destroy(m->console);
 	/* It has the process that is to be written down. */
