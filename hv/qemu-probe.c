@@ -459,8 +459,9 @@ void qemu_prober_ask(struct qemu_prober *q, const char *binary, qemu_probe_fn *d
 	list_append(&a->askers, &asker->entry);
 }
 
-void qemu_prober_forget(struct qemu_prober *q, const void *arg)
+bool qemu_prober_forget(struct qemu_prober *q, const void *arg)
 {
+	bool any = false;
 	struct asker *asker, *next;
 	struct asking *a;
 
@@ -470,8 +471,10 @@ void qemu_prober_forget(struct qemu_prober *q, const void *arg)
 				continue;
 			list_remove(&asker->entry);
 			free(asker);
+			any = true;
 		}
 	}
+	return any;
 }
 
 /* ---- life ---- */

@@ -44,8 +44,8 @@ const struct qemu_probe *qemu_prober_known(struct qemu_prober *q, const char *bi
  */
 typedef void qemu_probe_fn(void *arg, const struct qemu_probe *p, const struct err *err);
 void qemu_prober_ask(struct qemu_prober *q, const char *binary, qemu_probe_fn *done, void *arg);
-/* Those that were asked with this arg: done does not fire any more. */
-void qemu_prober_forget(struct qemu_prober *q, const void *arg);
+/* Those that were asked with this arg: done does not fire any more. True: there were some. */
+bool qemu_prober_forget(struct qemu_prober *q, const void *arg);
 /* Nobody may be waiting any more but by forgotten asks. Takes NULL. */
 void qemu_prober_destroy(struct qemu_prober *q);
 

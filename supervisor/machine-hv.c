@@ -336,20 +336,27 @@ static int set_cmdline(struct machine *m, struct spec_hold *hold, struct err *er
 	return hold->cmdline == NULL ? err_nomem(err) : 0;
 }
 
-static int set_binary(struct machine *m, struct spec_hold *hold, struct err *err)
+int machine_binary(const struct machine *m, char **out, struct err *err)
 {
 	bool arm = m->run_cfg->arch == ARCH_AARCH64;
 	const char *name = arm ? "qemu-system-aarch64" : "qemu-system-x86_64";
 
-	hold->binary = find_program(m->run_cfg->binary != NULL ? m->run_cfg->binary : name);
-	if (hold->binary == NULL)
+	*out = find_program(m->run_cfg->binary != NULL ? m->run_cfg->binary : name);
+	if (*out == NULL)
 		return err_set(err, -ENOENT, "%s is not there or not executable%s",
 			quote(m->run_cfg->binary != NULL ? m->run_cfg->binary : name),
 			m->run_cfg->binary != NULL ? ""
 			: arm                      ? " (Debian package qemu-system-arm)"
 						   : " (Debian package qemu-system-x86)");
-	if (!m->run_cfg->jail)
-		return 0;
+	return 0;
+}
+
+static int set_binary(struct machine *m, struct spec_hold *hold, struct err *err)
+{
+	int r = machine_binary(m, &hold->binary, err);
+
+	if (r < 0 || !m->run_cfg->jail)
+		return r;
 	hold->jail = path_join(m->d->libexec, "drover-jail");
 	return hold->jail == NULL ? err_nomem(err) : 0;
 }
@@ -368,9 +375,15 @@ static int set_extra(struct machine *m, struct spec_hold *hold, struct err *err)
 	return hold->extra.bad ? err_nomem(err) : 0;
 }
 
+const char *machine_board_name(const struct vm_config *cfg)
+{
+	static const char *const names[] = { "q35", "pc", "microvm", "virt" };
+
+	return names[cfg->machine];
+}
+
 int machine_spec(struct machine *m, struct hv_spec *spec, struct spec_hold *hold, struct err *err)
 {
-	static const char *const machines[] = { "q35", "pc", "microvm", "virt" };
 	static const char *const watchdogs[] = { NULL, "i6300esb", "ib700" };
 	static const char *const watchdog_actions[] = { "reset", "poweroff", "pause", "none" };
 	const struct vm_config *cfg = m->run_cfg;
@@ -398,7 +411,7 @@ int machine_spec(struct machine *m, struct hv_spec *spec, struct spec_hold *hold
 		.name = m->name,
 		.run_dir = m->run_dir,
 		.binary = hold->binary,
-		.machine = machines[cfg->machine],
+		.machine = machine_board_name(cfg),
 		.accel = (enum hv_accel)cfg->accel,
 		.cpu = cfg->cpu,
 		.vcpus = (unsigned)cfg->vcpus,

@@ -32,6 +32,7 @@ static const struct {
 	{ "cgroup", machine_step_cgroup },
 	{ "order", await_others },
 	{ "slot", take_slot },
+	{ "probe", machine_step_probe },
 	{ "helpers", machine_step_helpers },
 };
 

@@ -30,6 +30,12 @@ void machine_step_firmware(struct machine *m);
 int machine_spec_hardware(
 	struct machine *m, struct hv_spec *spec, struct spec_hold *hold, struct err *err);
 
+/* machine-probe.c: whether QEMU can do it; waits for an answer only where one is not known. */
+void machine_step_probe(struct machine *m);
+/* The hypervisor's program, malloc'd (machine-hv.c). */
+int machine_binary(const struct machine *m, char **out, struct err *err);
+const char *machine_board_name(const struct vm_config *cfg); /* "q35" */
+
 /* machine-helpers.c: swtpm, virtiofsd, the vsock address. */
 void machine_step_helpers(struct machine *m);
 int machine_spec_helpers(

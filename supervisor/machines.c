@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hv/qemu-probe.h"
 #include "lib/file.h"
 #include "supervisor/health.h"
 #include "supervisor/machine.h"
@@ -120,6 +121,8 @@ static void machine_release(struct machine *m)
 	m->op_ending = false;
 	network_release(m);
 	machine_helpers_release(m);
+	if (m->d->prober != NULL && qemu_prober_forget(m->d->prober, m))
+		m->attaching = false;
 	health_destroy(m->health);
 	console_destroy(m->console);
 	/* It has the process that is to be written down. */

@@ -32,6 +32,10 @@ vcpus_max = 4
 cores = 2
 balloon = yes
 hotplug_slots = 2
+[vm poor]
+template = nano
+binary = $W/poor
+tpm = yes
 [vm huge]
 template = nano
 hugepages = yes
@@ -51,6 +55,7 @@ ok 'a machine with a TPM' drover start tpm
 ok 'its guest comes up' wait_for "$patience" console_has tpm NANO-READY
 swtpm=$(helper swtpm-tpm)
 ok 'swtpm runs' contains "/proc/$swtpm/cmdline" swtpm
+ok 'what QEMU can do was asked and kept' contains "$W/state/qemu-probe.json" '"tpm-crb"'
 is "$(drover qmp tpm '{"execute":"query-tpm"}' | jq -r '.return[0].model')" tpm-crb \
 	'and is the TPM of the machine'
 ok 'nothing is wrong' not degraded tpm
@@ -104,6 +109,15 @@ is "$(drover qmp wide '{"execute":"query-memdev"}' | jq -c '.return[] | [.id, .s
 is "$(drover qmp wide '{"execute":"query-pci"}' | jq -c '[.return[].devices[].qdev_id | select(startswith("hp"))] | sort')" \
 	'["hp0","hp1"]' 'and by devices'
 like "$(drover qmp wide '{"execute":"query-balloon"}')" 67108864 'a balloon'
+
+# A QEMU that was built without something says so before anything is started.
+cat >"$W/poor" <<'END'
+#!/bin/sh
+case "$*" in *-qmp*) qemu-system-x86_64 "$@" | sed 's/"tpm-crb"/"tpm-none"/' ;; *) exec qemu-system-x86_64 "$@" ;; esac
+END
+chmod +x "$W/poor"
+like "$(drover start poor 2>&1)" 'vm poor: probe: tpm: QEMU [0-9.]+ was built without tpm-crb' \
+	'a QEMU without TPMs is told before the start'
 
 # What this host does not have.
 if [ "$(awk '/^HugePages_Free/ { print $2 }' /proc/meminfo)" = 0 ]; then
