@@ -30,6 +30,13 @@ volume = empty size=1M
 template = pc
 firmware = uefi
 volume = $W/esp.raw
+[vm arm]
+template = pc
+arch = aarch64
+memory = 256M
+cdrom = $W/cd.iso
+watchdog = i6300esb
+tpm = yes
 [vm uki]
 template = pc
 firmware = uefi
@@ -38,7 +45,7 @@ END
 baseline
 start_droverd
 
-for m in disk order cd efi uki; do drover start $m --no-wait >/dev/null; done
+drover start disk order cd efi uki arm --no-wait >/dev/null
 ok 'BIOS boots from the first disk' wait_for "$patience" console_has disk DISK-READY
 ok 'boot = cdrom, disk: from the CD-ROM' wait_for "$patience" console_has order CD-READY
 ok 'not from the disk' not console_has order DISK-READY
@@ -46,6 +53,11 @@ ok 'machine = pc: after a disk that boots nothing, from the CD-ROM' \
 	wait_for "$patience" console_has cd CD-READY
 ok 'UEFI boots from a disk' wait_for "$patience" console_has efi EFI-READY
 ok 'UEFI boots a kernel that is a UEFI program' wait_for "$patience" console_has uki EFI-READY
+
+ok 'a virt machine of another architecture reaches its UEFI' \
+	wait_for "$patience" console_has arm 'UEFI firmware'
+like "$(vm arm .accel)" '^tcg' 'which is emulated'
+is "$(drover qmp arm '{"execute":"query-target"}' | jq -r .return.arch)" aarch64 'as that architecture'
 
 # Volumes.
 blocks() { drover qmp "$1" '{"execute":"query-block"}' | jq -c "[.return[] | select(.qdev) | $2]"; }
@@ -80,7 +92,7 @@ ok 'start again' drover start disk
 is "$(head -c 4 "$d/volume-data.raw")" kept 'a volume keeps what is in it'
 
 # One is no clone: the disk that the configuration names is used itself.
-for m in disk order cd efi uki; do drover stop $m >/dev/null; done
+drover stop disk order cd efi uki arm >/dev/null
 config <<END
 [vm disk]
 memory = 64M
