@@ -178,7 +178,7 @@ void qemu_dump(
 void qemu_counters(struct hv *hv, hv_reply_fn *reply, void *arg);
 
 /* What this machine can of them, and why not. */
-void qemu_device_caps(struct qemu *q, const char *machine);
+void qemu_device_caps(struct qemu *q, const struct hv_spec *spec);
 void qemu_resize_caps(struct qemu *q, const struct hv_spec *spec);
 void qemu_inspect_caps(struct qemu *q, const struct hv_spec *spec);
 void qemu_dump_completed(struct qemu *q, const json_t *data);
