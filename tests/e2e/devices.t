@@ -113,5 +113,5 @@ is "$?" 4 'a machine that does not run takes no disk'
 
 rm -f "$W/extra" "$W/other" "$W/third"
 stop_droverd
-audit_clean
+audit_clean devices
 done_testing
