@@ -11,6 +11,7 @@ cidr = 172.16.0.0/16
 kernel = $kernel
 memory = 16M
 accel = tcg
+stop_timeout = 3
 network = taps
 [vm roomy]
 template = nano
@@ -111,6 +112,7 @@ ok 'its file did not' test -e "$W/extra"
 text=$(drover disk add roomy "$W/extra" 2>&1)
 is "$?" 4 'a machine that does not run takes no disk'
 
+ok 'stop the others' drover stop slots none micro --timeout 100
 rm -f "$W/extra" "$W/other" "$W/third"
 stop_droverd
 audit_clean devices
