@@ -394,7 +394,7 @@ static const char *refused_argument(const char *arg)
 static void check_qemu_args(struct load *l, const struct vm_config *vm, const struct raw_key *raws)
 {
 	const struct raw_key *raw = raw_of(&vm->s, raws, "qemu_args");
-	struct config_pos at = pos_of(&vm->s, "qemu_args");
+	struct config_pos at = config_key_pos(&vm->s, "qemu_args");
 
 	for (size_t i = 0; i < vm->qemu_args.n; i++) {
 		const char *why = refused_argument(vm->qemu_args.v[i]);
