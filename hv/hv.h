@@ -87,6 +87,7 @@ struct hv_spec {
 	bool reboot_is_exit;           /* a guest's reboot ends the run (QEMU -no-reboot) */
 	bool sandbox;                  /* QEMU -sandbox on */
 	bool agent;                    /* a port for the QEMU guest agent */
+	unsigned hotplug_slots; /* "hp0", "hp1" ...: for devices that are added while it runs */
 	bool balloon;
 	uint32_t vsock_cid;     /* 0: no vsock */
 	const char *tpm_socket; /* swtpm's control socket; NULL: no TPM */

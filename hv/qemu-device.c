@@ -7,10 +7,12 @@
 
 /*
  * Where a PCI device can come at run time: q35's and virt's own bus takes none, their root ports
- * take one each (QEMU, docs/pcie.txt, "Hot-plug"; qemu-args.c makes these). On pc it is the bus
+ * take one each (QEMU, docs/pcie.txt, "Hot-plug"; hotplug_slots of the spec makes these). On pc it is the bus
  * that devices without a word come to.
  */
-static const char *const ports[] = { "hp0", "hp1", "hp2", "hp3", NULL };
+static const char *const ports[] = { "hp15", "hp14", "hp13", "hp12", "hp11", "hp10", "hp9", "hp8",
+	"hp7", "hp6", "hp5", "hp4", "hp3", "hp2", "hp1", "hp0", NULL };
+#define PORTS (ARRAY_LEN(ports) - 1)
 
 /* A device that is already there keeps its id in QEMU; so do its nodes. */
 struct names {
@@ -35,15 +37,17 @@ static bool names_make(struct names *n, const char *id)
 	return n->file != NULL && n->format != NULL && n->netdev != NULL && n->fd != NULL;
 }
 
-void qemu_device_caps(struct qemu *q, const char *machine)
+void qemu_device_caps(struct qemu *q, const struct hv_spec *spec)
 {
-	bool microvm = str_eq(machine, "microvm");
+	bool microvm = str_eq(spec->machine, "microvm"), pc = str_eq(spec->machine, "pc");
+	size_t n = MIN(spec->hotplug_slots, PORTS);
 
-	q->buses = str_eq(machine, "pc") ? NULL : ports;
+	q->buses = pc ? NULL : &ports[PORTS - n];
 	for (enum hv_cap cap = HV_CAP_ADD_DISK; cap <= HV_CAP_ADD_NIC; cap++)
 		q->hv.caps.why_not[cap] =
 			microvm ? "a microvm has no bus that devices can be added to while it runs"
-				: NULL;
+			: !pc && n == 0 ? "it has no slots for devices: hotplug_slots is 0"
+					: NULL;
 }
 
 static void run(struct qemu_row *row, struct names *n, bool named, hv_done_fn *done, void *arg)

@@ -257,7 +257,7 @@ static int start_now(struct qemu *q, const struct hv_spec *spec, struct err *err
 
 static void set_caps(struct qemu *q, const struct hv_spec *spec)
 {
-	qemu_device_caps(q, spec->machine);
+	qemu_device_caps(q, spec);
 	qemu_resize_caps(q, spec);
 	qemu_inspect_caps(q, spec);
 }

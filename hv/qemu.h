@@ -1,5 +1,5 @@
 /*
- * hv/qemu.h - the parts of the QEMU backend: qemu-args.c (the command line), qemu.c (start,
+ * hv/qemu.h - the parts of the QEMU backend: qemu-args.h (the command line), qemu.c (start,
  * adoption, end of a run), qemu-ops.c (pause, reset and their like), qemu-monitor.c (connections,
  * slow and lost ones), qemu-agent.c (the guest agent), qemu-tap.c (its end of a TAP), qemu-events.c (what the monitor's events and
  * status words mean). Private to hv/.
@@ -16,7 +16,7 @@
 #include "lib/deadline.h"
 #include "lib/list.h"
 
-/* qemu-args.c */
+/* qemu-args.c, qemu-tsc.c */
 
 int qemu_arguments(const struct hv_spec *spec, int monitor_fd, int serial_fd, int agent_fd,
 	bool use_kvm, struct hv_command *out, struct err *err);
@@ -178,7 +178,7 @@ void qemu_dump(
 void qemu_counters(struct hv *hv, hv_reply_fn *reply, void *arg);
 
 /* What this machine can of them, and why not. */
-void qemu_device_caps(struct qemu *q, const char *machine);
+void qemu_device_caps(struct qemu *q, const struct hv_spec *spec);
 void qemu_resize_caps(struct qemu *q, const struct hv_spec *spec);
 void qemu_inspect_caps(struct qemu *q, const struct hv_spec *spec);
 void qemu_dump_completed(struct qemu *q, const json_t *data);

@@ -8,8 +8,7 @@
 #include "supervisor/config-priv.h"
 #include "supervisor/health-check.h"
 
-/* The position of a key if a file has it, else of the section. */
-static struct config_pos pos_of(const struct config_section *s, const char *key)
+struct config_pos config_key_pos(const struct config_section *s, const char *key)
 {
 	const struct config_key *k = config_key_find(s->kind, key);
 	const struct config_pos *p = &s->key_pos[k - config_keys];
@@ -19,7 +18,7 @@ static struct config_pos pos_of(const struct config_section *s, const char *key)
 
 #define key_error(l, s, key, fmt, ...)                                                             \
 	do {                                                                                       \
-		struct config_pos pos_ = pos_of(s, key);                                           \
+		struct config_pos pos_ = config_key_pos(s, key);                                   \
 		load_error(l, pos_.file, pos_.line, key ": " fmt, ##__VA_ARGS__);                  \
 	} while (0)
 
@@ -113,10 +112,10 @@ static void check_drover(struct load *l)
 		l->nomem |= d->listen == NULL;
 	}
 	if (d->listen != NULL && strlen(d->listen) >= sizeof(sun.sun_path)) {
-		struct config_pos p = pos_of(&d->s, "listen");
+		struct config_pos p = config_key_pos(&d->s, "listen");
 
 		if (p.line == 0)
-			p = pos_of(&d->s, "run_dir");
+			p = config_key_pos(&d->s, "run_dir");
 		load_error(l, p.line == 0 ? l->opts->path : p.file, p.line,
 			"the path of a socket has at most %zu bytes: %s", sizeof(sun.sun_path) - 1,
 			quote(d->listen));
@@ -179,7 +178,7 @@ static void overlap_error(
 		a = b;
 		b = swap;
 	}
-	at = pos_of(&a->s, "cidr");
+	at = config_key_pos(&a->s, "cidr");
 	key_error(l, &b->s, "cidr", "%s overlaps %s of [network %s], %s:%u", b->cidr, a->cidr,
 		a->s.name, at.file, at.line);
 }
@@ -245,7 +244,7 @@ static void check_registries(struct load *l)
 
 			if (y->listen == NULL || strcmp(x->listen, y->listen) != 0)
 				continue;
-			at = pos_of(&y->s, "listen");
+			at = config_key_pos(&y->s, "listen");
 			key_error(l, &x->s, "listen", "%s is taken by [registry %s], %s:%u",
 				x->listen, y->s.name, at.file, at.line);
 			break;
@@ -341,7 +340,7 @@ static void check_health(struct load *l, const struct vm_config *vm, const struc
 	struct err err;
 
 	for (size_t i = 0; i < vm->health.n; i++) {
-		struct config_pos at = pos_of(&vm->s, "health");
+		struct config_pos at = config_key_pos(&vm->s, "health");
 		const char *lack;
 
 		/* Unless a value was left out as a mistake, each has its own line. */
@@ -390,7 +389,7 @@ static const char *refused_argument(const char *arg)
 static void check_qemu_args(struct load *l, const struct vm_config *vm, const struct raw_key *raws)
 {
 	const struct raw_key *raw = raw_of(&vm->s, raws, "qemu_args");
-	struct config_pos at = pos_of(&vm->s, "qemu_args");
+	struct config_pos at = config_key_pos(&vm->s, "qemu_args");
 
 	for (size_t i = 0; i < vm->qemu_args.n; i++) {
 		const char *why = refused_argument(vm->qemu_args.v[i]);
@@ -430,15 +429,6 @@ static void check_required(
 	for (i = 0; i < n; i++)
 		if (keys[i].required && raw_is_missing(&raw[i]))
 			section_error(l, s, "needs '%s'", keys[i].name);
-}
-
-static void check_kernel(struct load *l, const struct vm_config *vm, const struct raw_key *raw)
-{
-	size_t n;
-	size_t k = (size_t)(config_key_find(SECTION_VM, "kernel") - section_keys(SECTION_VM, &n));
-
-	if (vm->kernel == NULL && raw_is_missing(&raw[k]))
-		section_error(l, &vm->s, "needs 'kernel'");
 }
 
 static void check_doubles(struct load *l)
@@ -504,15 +494,17 @@ void check_config(struct load *l)
 				break;
 			case SECTION_VM:
 				if (!l->raw[k][i].misnamed)
-					check_kernel(l, (const void *)s, l->raw[k][i].keys);
+					check_has_kernel(l, (const void *)s, l->raw[k][i].keys);
 				check_qemu_args(l, (const void *)s, l->raw[k][i].keys);
 				check_machine(l, (const void *)s);
+				check_hardware(l, (void *)s, l->raw[k][i].keys);
 				check_health(l, (const void *)s, l->raw[k][i].keys);
 				check_watchdog(l, (const void *)s);
 				break;
 			case SECTION_TEMPLATE:
 				check_machine(l, (const void *)s);
 				check_qemu_args(l, (const void *)s, l->raw[k][i].keys);
+				check_hardware(l, (void *)s, l->raw[k][i].keys);
 				check_health(l, (const void *)s, l->raw[k][i].keys);
 				break;
 			case SECTION_DROVER:
@@ -523,5 +515,6 @@ void check_config(struct load *l)
 	}
 	check_overlaps(l);
 	check_registries(l);
+	check_vsocks(l);
 	check_references(l);
 }

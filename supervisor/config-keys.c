@@ -7,6 +7,14 @@
 #define K(m) offsetof(struct key_config, m)
 #define V(m) offsetof(struct vm_config, m)
 
+#ifdef __aarch64__
+#define HOST_ARCH    "aarch64"
+#define HOST_MACHINE "virt"
+#else
+#define HOST_ARCH    "x86_64"
+#define HOST_MACHINE "q35"
+#endif
+
 #define KIB  ((uint64_t)1 << 10)
 #define MIB  ((uint64_t)1 << 20)
 #define GIB  ((uint64_t)1 << 30)
@@ -21,7 +29,9 @@ static const char *const log_level_words[] = { "error", "warn", "info", "debug",
 static const char *const log_format_words[] = { "text", "json", NULL };
 static const char *const network_kind_words[] = { "p2p", NULL };
 static const char *const rp_filter_words[] = { "ours", "all", NULL };
-static const char *const machine_words[] = { "q35", "pc", "microvm", NULL };
+static const char *const machine_words[] = { "q35", "pc", "microvm", "virt", NULL };
+static const char *const arch_words[] = { "x86_64", "aarch64", NULL };
+static const char *const display_words[] = { "none", "vnc", NULL };
 static const char *const accel_words[] = { "auto", "kvm", "tcg", NULL };
 static const char *const disk_words[] = { "keep", "run", NULL };
 static const char *const restart_words[] = { "no", "on-failure", "always", NULL };
@@ -140,8 +150,12 @@ const struct config_key config_keys[] = {
 	{ SECTION_VM, "binary", KEY_STRING, V(binary), .reload = RELOAD_RESTART,
 		.help = "The hypervisor's program, by absolute path or by PATH; if not set, "
 			"qemu-system-ARCH of the host's architecture, or cloud-hypervisor." },
-	{ SECTION_VM, "machine", KEY_ENUM, V(machine), .def = "q35", .words = machine_words,
-		.reload = RELOAD_RESTART, .help = "Machine type." },
+	{ SECTION_VM, "arch", KEY_ENUM, V(arch), .def = HOST_ARCH, .words = arch_words,
+		.reload = RELOAD_RESTART,
+		.help = "Architecture of the guest; one that is not the host's is emulated." },
+	{ SECTION_VM, "machine", KEY_ENUM, V(machine), .def = HOST_MACHINE, .words = machine_words,
+		.reload = RELOAD_RESTART,
+		.help = "Machine type; virt is that of arch = aarch64, which has no other." },
 	{ SECTION_VM, "accel", KEY_ENUM, V(accel), .def = "auto", .words = accel_words,
 		.reload = RELOAD_RESTART,
 		.help = "Accelerator; auto takes KVM where it is of use, else emulation." },
@@ -149,11 +163,42 @@ const struct config_key config_keys[] = {
 		.help = "CPU model; if not set, the host's under KVM, else the fullest there is." },
 	{ SECTION_VM, "vcpus", KEY_INT, V(vcpus), .def = "1", .min = 1, .max = 255,
 		.reload = RELOAD_RESTART, .help = "Number of virtual CPUs." },
+	{ SECTION_VM, "vcpus_max", KEY_INT, V(vcpus_max), .def = "0", .max = 255,
+		.reload = RELOAD_RESTART,
+		.help = "Up to how many virtual CPUs the running machine can be given; 0 is vcpus." },
+	{ SECTION_VM, "sockets", KEY_INT, V(sockets), .def = "0", .max = 255,
+		.reload = RELOAD_RESTART,
+		.help = "Sockets that the virtual CPUs sit in. sockets, cores and threads multiply "
+			"to vcpus (vcpus_max, if that is set); those that are 0 follow from the "
+			"others." },
+	{ SECTION_VM, "cores", KEY_INT, V(cores), .def = "0", .max = 255, .reload = RELOAD_RESTART,
+		.help = "Cores of a socket." },
+	{ SECTION_VM, "threads", KEY_INT, V(threads), .def = "0", .max = 255,
+		.reload = RELOAD_RESTART, .help = "Threads of a core." },
 	{ SECTION_VM, "memory", KEY_SIZE, V(memory), .def = "512M", .min = 4 * MIB, .max = 16 * TIB,
 		.reload = RELOAD_RESTART, .help = "Memory, in whole MiB." },
+	{ SECTION_VM, "memory_max", KEY_SIZE, V(memory_max), .def = "0", .max = 16 * TIB,
+		.reload = RELOAD_RESTART,
+		.help = "Up to how much memory the running machine can be given; 0 is memory." },
+	{ SECTION_VM, "hugepages", KEY_BOOL, V(hugepages), .def = "no", .reload = RELOAD_RESTART,
+		.help = "Take the guest's memory from the host's pool of huge pages "
+			"(vm.nr_hugepages)." },
+	{ SECTION_VM, "memory_shared", KEY_BOOL, V(memory_shared), .def = "no",
+		.reload = RELOAD_RESTART,
+		.help = "Let other processes map the guest's memory, as vhost-user devices must; "
+			"with share it is so in any case." },
+	{ SECTION_VM, "firmware", KEY_STRING, V(firmware), .reload = RELOAD_RESTART,
+		.help = "bios, uefi (OVMF or AAVMF; the machine has its own variables, which are "
+			"kept) or the path of an image; if not set, the machine type's own, which "
+			"is bios on x86_64 and, where there is no kernel, uefi on aarch64." },
+	{ SECTION_VM, "boot", KEY_STRING, V(boot), .reload = RELOAD_RESTART,
+		.help = "What the firmware tries to boot from, in this order: disk, cdrom, network, "
+			"with commas between; if not set, disk and cdrom, or network where there is "
+			"neither." },
 	{ SECTION_VM, "kernel", KEY_IMAGE, V(kernel), .reload = RELOAD_RESTART,
 		.help = "Kernel: a path (with / or . in front) or an OCI image with "
-			"/boot/vmlinux or /boot/vmlinuz*. A machine needs one." },
+			"/boot/vmlinux or /boot/vmlinuz*; with firmware = uefi also a UKI. Without "
+			"one the machine boots from a disk." },
 	{ SECTION_VM, "initrd", KEY_IMAGE, V(initrd), .reload = RELOAD_RESTART,
 		.help = "Initrd: a path or an OCI image; if not set, /boot/initrd* of the kernel's "
 			"image, if it has one." },
@@ -170,6 +215,19 @@ const struct config_key config_keys[] = {
 	{ SECTION_VM, "disk_size", KEY_SIZE, V(disk_size), .def = "0", .max = 64 * TIB,
 		.reload = RELOAD_RECREATE,
 		.help = "Size of the first disk, at least 1M; 0 is the image's." },
+	{ SECTION_VM, "volume", KEY_LIST, V(volumes), .reload = RELOAD_RESTART,
+		.help = "Further disk; may be repeated, at most 16. NAME size=SIZE: one of the "
+			"machine's own, made empty and of this size when it is missing and kept "
+			"until the machine is deleted; or /PATH: a file or block device that is there. Behind that, with "
+			"blanks between: format=raw or format=qcow2 (if not set, by the path's "
+			"ending, else raw; that of one's own cannot change any more), ro, serial=TEXT "
+			"(if not set, NAME), by which the guest tells disks apart." },
+	{ SECTION_VM, "cdrom", KEY_PATH, V(cdrom), .reload = RELOAD_RESTART,
+		.help = "ISO image in a CD-ROM drive." },
+	{ SECTION_VM, "share", KEY_LIST, V(shares), .reload = RELOAD_RESTART,
+		.help = "TAG /PATH: a folder of the host that the guest mounts by `mount -t "
+			"virtiofs TAG /mnt`; ro behind it where virtiofsd can. May be repeated, at "
+			"most 8. Needs the program virtiofsd." },
 	{ SECTION_VM, "network", KEY_LIST, V(networks), .ref = SECTION_NETWORK,
 		.reload = RELOAD_RECREATE,
 		.help = "Network of a nic; repeated for further nics, at most 8." },
@@ -263,6 +321,22 @@ const struct config_key config_keys[] = {
 	{ SECTION_VM, "agent", KEY_BOOL, V(agent), .def = "no", .reload = RELOAD_RESTART,
 		.help = "Give the guest the port of the QEMU guest agent; a stop asks the agent "
 			"first, if it answers." },
+	{ SECTION_VM, "balloon", KEY_BOOL, V(balloon), .def = "no", .reload = RELOAD_RESTART,
+		.help = "A balloon device, by which the guest can be made to give memory back." },
+	{ SECTION_VM, "tpm", KEY_BOOL, V(tpm), .def = "no", .reload = RELOAD_RESTART,
+		.help = "A TPM 2.0, whose state is kept until the machine is deleted. Needs the "
+			"program swtpm." },
+	{ SECTION_VM, "vsock", KEY_STRING, V(vsock), .def = "none", .reload = RELOAD_RESTART,
+		.help = "The guest's vsock address (CID): none, auto (one of its own, kept) or a "
+			"number from 3. Needs /dev/vhost-vsock (kernel module vhost_vsock)." },
+	{ SECTION_VM, "display", KEY_ENUM, V(display), .def = "none", .words = display_words,
+		.reload = RELOAD_RESTART,
+		.help = "none, or vnc: a screen whose VNC server listens on the socket vnc.sock in "
+			"the machine's folder below run_dir." },
+	{ SECTION_VM, "hotplug_slots", KEY_INT, V(hotplug_slots), .def = "0", .max = 16,
+		.reload = RELOAD_RESTART,
+		.help = "How many disks and nics can be added while the machine runs; each slot "
+			"makes its boot a little longer. Not for microvm and pc." },
 	{ SECTION_VM, "memory_limit", KEY_ENUM, V(memory_limit), .def = "auto",
 		.words = memory_limit_words, .reload = RELOAD_LIVE,
 		.help = "Whether the hypervisor may use no more than memory and memory_overhead; "

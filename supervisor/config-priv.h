@@ -117,6 +117,13 @@ void config_number_text(enum key_type type, uint64_t v, struct buf *out);
 
 /* config-check.c: what no single value can show. */
 void check_config(struct load *l);
+/* The position of a key if a file has it, else of the section. */
+struct config_pos config_key_pos(const struct config_section *s, const char *key);
+
+/* config-check-hardware.c; also gives a machine the type that is its architecture's. */
+void check_hardware(struct load *l, struct vm_config *vm, const struct raw_key *raws);
+void check_has_kernel(struct load *l, const struct vm_config *vm, const struct raw_key *raws);
+void check_vsocks(struct load *l);
 
 /* config-hypervisor.c: whether there is one of this name, and what it cannot do. */
 void check_hypervisor(struct load *l, const struct vm_config *vm);

@@ -158,6 +158,20 @@ enum memory_limit {
 	MEMORY_LIMIT_AUTO /* where it can be, and higher */
 };
 
+enum vm_board {
+	BOARD_Q35,
+	BOARD_PC,
+	BOARD_MICROVM,
+	BOARD_VIRT
+};
+enum vm_arch {
+	ARCH_X86_64,
+	ARCH_AARCH64
+};
+enum vm_display {
+	DISPLAY_NONE,
+	DISPLAY_VNC
+};
 enum pull_policy {
 	PULL_MISSING,
 	PULL_ALWAYS,
@@ -169,16 +183,25 @@ struct vm_config {
 	char *template_name;
 	char *hypervisor; /* "qemu", "cloud-hypervisor" */
 	char *binary;     /* NULL: the hypervisor's usual name, by PATH */
-	int machine;      /* index into "q35", "pc", "microvm" */
+	int arch;         /* enum vm_arch */
+	int machine;      /* enum vm_board */
 	int accel;        /* enum hv_accel */
 	char *cpu;
 	uint64_t vcpus;
-	uint64_t memory; /* bytes */
+	uint64_t vcpus_max, sockets, cores, threads; /* 0: not given */
+	uint64_t memory;                             /* bytes */
+	uint64_t memory_max;                         /* bytes; 0: not given */
+	bool hugepages, memory_shared;
+	char *firmware; /* "bios", "uefi" or a path; NULL: the board's own */
+	char *boot;     /* as written: supervisor/hardware.h */
 	/* A path (begins with '/' or '.'; made absolute) or an OCI reference. */
 	char *kernel, *initrd, *rootfs;
 	char *cmdline;
 	int disk;             /* enum vm_disk_policy */
 	uint64_t disk_size;   /* 0: the image's */
+	struct strv volumes;  /* `volume`, as written: supervisor/hardware.h */
+	char *cdrom;          /* path; NULL: none */
+	struct strv shares;   /* `share`, as written: supervisor/hardware.h */
 	struct strv networks; /* `network`: names; one nic for each */
 	struct strv ssh_keys; /* `ssh_key`: names */
 	char *ssh_user;
@@ -202,7 +225,11 @@ struct vm_config {
 	int memory_limit;    /* enum memory_limit; of the others 0 is none */
 	uint64_t memory_overhead, memory_high, cpu_limit, cpu_weight, io_weight, pids_limit;
 	uint64_t io_read_limit, io_write_limit, io_read_ops, io_write_ops; /* a second */
-	bool qmp_write; /* clients of qmp.sock may change something */
+	bool balloon, tpm;
+	char *vsock;            /* "none", "auto" or a CID */
+	int display;            /* enum vm_display */
+	uint64_t hotplug_slots; /* ports for devices that are added while it runs */
+	bool qmp_write;         /* clients of qmp.sock may change something */
 	struct strv qemu_args;
 	int64_t guest_id; /* filled by the supervisor, -1: none yet; not a key */
 };

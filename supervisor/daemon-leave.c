@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "hv/qemu-probe.h"
 #include "lib/log.h"
 #include "supervisor/daemon.h"
 #include "supervisor/image-job.h"
@@ -29,6 +30,8 @@ static void server_closed(void *arg)
 	pulse_destroy(d->pulse);
 	d->pulse = NULL;
 	machines_release(d);
+	qemu_prober_destroy(d->prober);
+	d->prober = NULL;
 	registries_release(d);
 	http_client_destroy(d->http, NULL, NULL);
 	firewall_destroy(d->firewall, NULL, NULL);

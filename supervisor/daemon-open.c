@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "hv/qemu-probe.h"
 #include "lib/clock.h"
 #include "lib/file.h"
 #include "lib/log.h"
@@ -77,8 +78,9 @@ static int open_parts(struct drover *d, struct err *err)
 	const struct drover_config *c = drover_config(d)->drover;
 	char *events = path_join(c->state_dir, "events.jsonl");
 	char *ledger = path_join(c->run_dir, "ledger");
+	char *probes = path_join(c->state_dir, "qemu-probe.json");
 	struct group *gr = c->group != NULL ? getgrnam(c->group) : NULL;
-	int r = events == NULL || ledger == NULL ? err_nomem(err) : 0;
+	int r = events == NULL || ledger == NULL || probes == NULL ? err_nomem(err) : 0;
 
 	d->group = gr != NULL ? gr->gr_gid : (gid_t)-1;
 	if (r == 0)
@@ -97,8 +99,11 @@ static int open_parts(struct drover *d, struct err *err)
 		r = link_deleter_create(&d->linkdel, d->loop, err);
 	if (r == 0)
 		r = netlink_create(&d->nl, err);
+	if (r == 0)
+		r = qemu_prober_create(&d->prober, d->loop, probes, err);
 	free(events);
 	free(ledger);
+	free(probes);
 	return r;
 }
 

@@ -9,6 +9,7 @@
 #include "lib/json.h"
 #include "lib/log.h"
 #include "netcfg/sysctl.h"
+#include "supervisor/machine-steps.h"
 #include "supervisor/network.h"
 #include "supervisor/service.h"
 #include "supervisor/faults.h"
@@ -300,7 +301,7 @@ static struct service **find_service(struct release *r)
 		if (m->nics[i].dnsmasq != NULL && strcmp(name, r->name) == 0)
 			return &m->nics[i].dnsmasq;
 	}
-	return NULL;
+	return m != NULL ? machine_helper_find(m, r->name) : NULL;
 }
 
 static void release_process(struct release *r, struct object *o)

@@ -7,6 +7,7 @@
 #include "lib/json.h"
 #include "lib/log.h"
 #include "supervisor/machine-space.h"
+#include "supervisor/machine-steps.h"
 #include "supervisor/network.h"
 #include "supervisor/network-tap.h"
 #include "supervisor/faults.h"
@@ -90,6 +91,7 @@ static void adopted(void *arg, const struct err *err)
 	events_emit(m->d->events, "vm", m->name, "adopted", NULL);
 	network_adopt(m);
 	machine_space_status(m);
+	machine_helpers_adopt(m);
 	switch (hv_status(m->hv)) {
 	case HV_STATUS_RUNNING:
 		machine_event(m, EV_UP);

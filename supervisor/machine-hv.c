@@ -3,7 +3,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/utsname.h>
 
 #include "lib/file.h"
 #include "lib/json.h"
@@ -319,7 +318,6 @@ struct hv_callbacks machine_hv_callbacks(struct machine *m)
 /* Without root= the root disk and the console are added (DESIGN, "Start parameters"). */
 static int set_cmdline(struct machine *m, struct spec_hold *hold, struct err *err)
 {
-	struct utsname u;
 	struct buf b = { 0 };
 	char *text = NULL;
 	const char *given = m->run_cfg->cmdline != NULL ? m->run_cfg->cmdline : "";
@@ -331,35 +329,43 @@ static int set_cmdline(struct machine *m, struct spec_hold *hold, struct err *er
 	root = str_starts(text, "root=") || strstr(text, " root=") != NULL;
 	buf_adds(&b, text);
 	free(text);
-	if (!root) {
-		uname(&u);
+	/* A unified kernel image brings its own, unless somebody gives another one. */
+	if (!root && !(m->is_uki && b.len == 0)) {
 		buf_printf(&b, "%s%sconsole=%s", b.len > 0 ? " " : "",
 			m->disk_path != NULL ? "root=/dev/vda rw " : "",
-			strcmp(u.machine, "aarch64") == 0 ? "ttyAMA0" : "ttyS0");
+			m->run_cfg->arch == ARCH_AARCH64 ? "ttyAMA0" : "ttyS0");
 	}
 	hold->cmdline = buf_steal(&b);
 	return hold->cmdline == NULL ? err_nomem(err) : 0;
 }
 
-static int set_binary(struct machine *m, struct spec_hold *hold, struct err *err)
+int machine_binary(const struct machine *m, char **out, struct err *err)
 {
 	bool qemu = str_eq(m->run_cfg->hypervisor, "qemu");
+	bool arm = m->run_cfg->arch == ARCH_AARCH64;
 	const char *given = m->run_cfg->binary;
-	struct utsname u;
-	char name[64];
+	const char *name = !qemu ? "cloud-hypervisor"
+			   : arm ? "qemu-system-aarch64"
+				 : "qemu-system-x86_64";
 
-	uname(&u);
-	snprintf(name, sizeof(name), qemu ? "qemu-system-%s" : "%.0scloud-hypervisor", u.machine);
-	hold->binary = find_program(given != NULL ? given : name);
+	*out = find_program(given != NULL ? given : name);
 	/* What runs already needs it no more. */
-	if (hold->binary == NULL && m->left.pid == 0)
-		return err_set(err, -ENOENT, "%s is not there or not executable%s",
-			quote(given != NULL ? given : name),
-			given != NULL ? ""
-			: qemu        ? " (Debian package qemu-system-x86)"
-				      : " (see https://www.cloudhypervisor.org)");
-	if (!m->run_cfg->jail)
+	if (*out != NULL || m->left.pid != 0)
 		return 0;
+	return err_set(err, -ENOENT, "%s is not there or not executable%s",
+		quote(given != NULL ? given : name),
+		given != NULL ? ""
+		: !qemu       ? " (see https://www.cloudhypervisor.org)"
+		: arm         ? " (Debian package qemu-system-arm)"
+			      : " (Debian package qemu-system-x86)");
+}
+
+static int set_binary(struct machine *m, struct spec_hold *hold, struct err *err)
+{
+	int r = machine_binary(m, &hold->binary, err);
+
+	if (r < 0 || !m->run_cfg->jail)
+		return r;
 	hold->jail = path_join(m->d->libexec, "drover-jail");
 	return hold->jail == NULL ? err_nomem(err) : 0;
 }
@@ -378,9 +384,15 @@ static int set_extra(struct machine *m, struct spec_hold *hold, struct err *err)
 	return hold->extra.bad ? err_nomem(err) : 0;
 }
 
+const char *machine_board_name(const struct vm_config *cfg)
+{
+	static const char *const names[] = { "q35", "pc", "microvm", "virt" };
+
+	return names[cfg->machine];
+}
+
 int machine_spec(struct machine *m, struct hv_spec *spec, struct spec_hold *hold, struct err *err)
 {
-	static const char *const machines[] = { "q35", "pc", "microvm" };
 	static const char *const watchdogs[] = { NULL, "i6300esb", "ib700" };
 	static const char *const watchdog_actions[] = { "reset", "poweroff", "pause", "none" };
 	const struct vm_config *cfg = m->run_cfg;
@@ -397,7 +409,6 @@ int machine_spec(struct machine *m, struct hv_spec *spec, struct spec_hold *hold
 	}
 	if (r < 0)
 		return r;
-	hold->disk = (struct hv_disk){ .path = m->disk_path, .format = HV_DISK_RAW };
 	for (unsigned i = 0; i < m->nnics; i++) {
 		snprintf(hold->nic_ids[i], sizeof(hold->nic_ids[i]), "nic%u", i);
 		hold->nics[i] = (struct hv_nic){ .id = hold->nic_ids[i],
@@ -409,7 +420,7 @@ int machine_spec(struct machine *m, struct hv_spec *spec, struct spec_hold *hold
 		.name = m->name,
 		.run_dir = m->run_dir,
 		.binary = hold->binary,
-		.machine = machines[cfg->machine],
+		.machine = machine_board_name(cfg),
 		.accel = (enum hv_accel)cfg->accel,
 		.cpu = cfg->cpu,
 		.vcpus = (unsigned)cfg->vcpus,
@@ -417,8 +428,6 @@ int machine_spec(struct machine *m, struct hv_spec *spec, struct spec_hold *hold
 		.kernel = m->kernel_path,
 		.initrd = m->initrd_path,
 		.cmdline = m->kernel_path != NULL ? hold->cmdline : NULL,
-		.disks = &hold->disk,
-		.ndisks = m->disk_path != NULL ? 1 : 0,
 		.nics = hold->nics,
 		.nnics = m->nnics,
 		.extra_args = (const char *const *)hold->extra.v,
@@ -436,7 +445,7 @@ int machine_spec(struct machine *m, struct hv_spec *spec, struct spec_hold *hold
 		.log_path = hold->log_path,
 		.ready_timeout_ms = cfg->start_timeout,
 	};
-	return 0;
+	return machine_spec_hardware(m, spec, hold, err);
 }
 
 void spec_hold_finish(struct spec_hold *hold)
@@ -447,4 +456,7 @@ void spec_hold_finish(struct spec_hold *hold)
 	free(hold->log_path);
 	free(hold->marker);
 	strv_finish(&hold->extra);
+	spec_hold_finish_helpers(hold);
+	for (size_t i = 0; i < hold->nvolumes; i++)
+		volume_finish(&hold->volumes[i]);
 }

@@ -87,6 +87,8 @@ static bool is_degraded(const struct machine *m)
 {
 	if (m->state != MACHINE_RUNNING && m->state != MACHINE_PAUSED)
 		return false;
+	if (m->degraded != NULL)
+		return true;
 	for (unsigned i = 0; i < m->nnics; i++) {
 		const struct nic *nic = &m->nics[i];
 
@@ -338,6 +340,13 @@ json_t *machine_detail(const struct machine *m)
 	json_put_int(j, "reboots", m->reboots);
 	json_put_str(j, "error", m->error.code < 0 ? m->error.msg : NULL);
 	json_object_set_new(j, "ssh", ssh_json(m));
+	json_put_str(j, "degraded", m->process ? m->degraded : NULL);
+	put_path(
+		j, "vnc", m->process && m->run_cfg->display == DISPLAY_VNC, m->run_dir, "vnc.sock");
+	if (m->process && m->vsock_cid != 0)
+		json_put_int(j, "vsock_cid", m->vsock_cid);
+	else
+		put_null(j, "vsock_cid");
 	put_path(j, "console", m->console != NULL, m->run_dir, "console.sock");
 	put_path(j, "monitor", m->process, m->run_dir, has_qmp(m) ? "mon.sock" : "ch.sock");
 	put_path(j, "qmp", has_qmp(m), m->run_dir, "qmp.sock");

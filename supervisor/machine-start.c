@@ -26,10 +26,14 @@ static const struct {
 	{ "kernel", machine_step_kernel },
 	{ "rootfs", machine_step_rootfs },
 	{ "disk", machine_step_disk },
+	{ "volumes", machine_step_volumes },
+	{ "firmware", machine_step_firmware },
 	{ "network", attach_nics },
 	{ "cgroup", machine_step_cgroup },
 	{ "order", await_others },
 	{ "slot", take_slot },
+	{ "probe", machine_step_probe },
+	{ "helpers", machine_step_helpers },
 };
 
 /* What comes after the steps, for the tests that break it. */

@@ -93,6 +93,7 @@ json_t *machine_state_json(const struct machine *m)
 	json_put_str(j, "quit_by", m->quit_by);
 	json_object_set_new(j, "nics", nics_json(m));
 	json_put_str(j, "cgroup", m->cgroup);
+	json_put_int(j, "vsock_cid", m->vsock_cid);
 	json_put_int(j, "run_memory", (int64_t)m->run_memory);
 	json_put_int(j, "run_vcpus", m->run_vcpus);
 	if (m->added != NULL)
@@ -200,6 +201,7 @@ int machine_load(struct machine *m, struct saved_process *out, struct err *err)
 	m->ready = json_flag(j, "ready", false);
 	set_string(&m->unhealthy, j, "unhealthy");
 	set_string(&m->cgroup, j, "cgroup");
+	m->vsock_cid = (uint32_t)json_int(j, "vsock_cid", 0);
 	m->run_memory = (uint64_t)json_int(j, "run_memory", 0);
 	m->run_vcpus = (unsigned)json_int(j, "run_vcpus", 0);
 	json_decref(m->added);

@@ -1,5 +1,5 @@
 /* What is asked of one machine, and the door for all that happens: supervisor/machine.h. */
-#include "supervisor/machine.h"
+#include "supervisor/machine-steps.h"
 #include "supervisor/machine-space.h"
 
 #include <errno.h>
@@ -477,6 +477,10 @@ int machine_rm(struct machine *m, bool disks, struct operation **op, struct err 
 		return err_set(err, -EBUSY,
 			"vm %s: it still has its disk %s; `drover rm %s --disks` deletes that too",
 			m->name, quote(m->disk_path), m->name);
+	if (!disks && machine_has_volumes(m))
+		return err_set(err, -EBUSY,
+			"vm %s: it still has volumes in %s; `drover rm %s --disks` deletes those too",
+			m->name, quote(m->dir), m->name);
 	rm = calloc(1, sizeof(*rm));
 	if (rm == NULL)
 		return err_nomem(err);

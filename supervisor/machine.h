@@ -13,6 +13,7 @@
 #include "supervisor/cgroup.h"
 #include "supervisor/console.h"
 #include "supervisor/drover.h"
+#include "supervisor/hardware.h"
 #include "supervisor/image-job.h"
 #include "supervisor/operation.h"
 #include "supervisor/restart.h"
@@ -70,6 +71,8 @@ enum intent {
 
 enum {
 	NICS_MAX = 8,
+	/* The first disk, the volumes, the CD-ROM. */
+	MACHINE_DISKS_MAX = VOLUMES_MAX + 2,
 	/* After a kernel panic: for the rest of its words, if the guest does not reboot before. */
 	MACHINE_PANIC_SILENCE_MS = 3000
 };
@@ -85,6 +88,13 @@ struct nic {
 	bool lost;   /* somebody deleted that TAP, and it could not be put back */
 	bool lost_told;
 	struct tap_mend *mend; /* supervisor/network-tap.c's */
+};
+
+/* A program that works for one machine beside its hypervisor. */
+struct machine_helper {
+	char *name; /* as in the ledger: "swtpm-web-1" */
+	struct service *service;
+	bool told; /* its death */
 };
 
 struct machine {
@@ -124,7 +134,11 @@ struct machine {
 	struct space *space;   /* supervisor/machine-space.c's; NULL: no I/O error yet */
 	struct nic nics[NICS_MAX];
 	unsigned nnics;
-	bool has_slot; /* counted in d->starting */
+	struct machine_helper helpers[SHARES_MAX + 1];
+	unsigned nhelpers;
+	char *degraded;     /* why, if it is not a nic's dnsmasq; or NULL */
+	uint32_t vsock_cid; /* of the run, and kept for the next one; 0: none */
+	bool has_slot;      /* counted in d->starting */
 
 	/* Start (machine-start.c). */
 	unsigned step;
@@ -134,6 +148,9 @@ struct machine {
 	char *kernel_path, *initrd_path; /* found by the start */
 	char *rootfs_path;               /* the built image that the disk is cloned from */
 	char *disk_path;                 /* NULL: the machine has none */
+	char *firmware_path;             /* found by the start; NULL: the board's own */
+	char *vars_path;                 /* the firmware's variables; NULL: none */
+	bool is_uki;                     /* the kernel has its own command line */
 	char *kernel_ref, *rootfs_ref;   /* what those were made from */
 
 	/* The present or last run. */
@@ -167,7 +184,8 @@ struct machine {
 	struct deadline panic_timer;
 	bool panicked;                 /* or broken: the run is to be ended */
 	bool disk_stale;               /* disk = run: made anew at the next start */
-	bool tearing_down, attaching;  /* the network releases, or makes, what the run needs */
+	bool tearing_down;             /* the network releases what the run needed */
+	bool attaching;                /* a step's work is under way, whose callback has m */
 	bool removing;                 /* by machine_rm() */
 	struct deadline save_timer;    /* armed for the loop's next turn when there is to do: */
 	bool unsaved;                  /* the state file is to be written */
@@ -348,7 +366,12 @@ int machine_passthrough_open(struct machine *m, struct err *err);
 void machine_passthrough_reload(struct machine *m);
 /* The spec for m's run, whose strings live in *hold until hold is finished. */
 struct spec_hold {
-	struct hv_disk disk;
+	struct hv_disk disks[MACHINE_DISKS_MAX];
+	struct hv_share shares[SHARES_MAX];
+	struct volume volumes[VOLUMES_MAX];
+	size_t nvolumes;
+	struct share parsed[SHARES_MAX];
+	char *sockets[SHARES_MAX], *tpm, *vnc;
 	struct hv_nic nics[NICS_MAX];
 	char nic_ids[NICS_MAX][8];
 	char *binary, *jail, *cmdline, *log_path, *marker;

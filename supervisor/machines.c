@@ -3,10 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hv/qemu-probe.h"
 #include "lib/file.h"
 #include "supervisor/health.h"
 #include "supervisor/machine.h"
 #include "supervisor/machine-space.h"
+#include "supervisor/machine-steps.h"
 #include "supervisor/network.h"
 
 static struct list *bucket(struct drover *d, const char *name)
@@ -40,6 +42,8 @@ static void machine_free(struct machine *m)
 	free(m->initrd_path);
 	free(m->rootfs_path);
 	free(m->disk_path);
+	free(m->firmware_path);
+	free(m->vars_path);
 	free(m->kernel_ref);
 	free(m->rootfs_ref);
 	free(m->hint_text);
@@ -116,6 +120,9 @@ static void machine_release(struct machine *m)
 	m->op = NULL;
 	m->op_ending = false;
 	network_release(m);
+	machine_helpers_release(m);
+	if (m->d->prober != NULL && qemu_prober_forget(m->d->prober, m))
+		m->attaching = false;
 	health_destroy(m->health);
 	console_destroy(m->console);
 	/* It has the process that is to be written down. */

@@ -110,6 +110,8 @@ static void service_exited(void *arg, const struct child_status *status)
 		deadline_set(&s->timer, 0);
 		return;
 	}
+	if (s->cb.ended != NULL && s->cb.ended(s->cb.arg, status))
+		return;
 	tell_death(s, child_status_text(status));
 	if (s->cb.died != NULL && !s->cb.died(s->cb.arg, status))
 		return;

@@ -27,6 +27,11 @@ struct service_callbacks {
 	 * way); true starts it again after the backoff. May be NULL: true.
 	 */
 	bool (*died)(void *arg, const struct child_status *status);
+	/*
+	 * True: it was to end like this, so that nothing is told and nothing started again. May be
+	 * NULL: false.
+	 */
+	bool (*ended)(void *arg, const struct child_status *status);
 	void *arg;
 };
 

@@ -363,7 +363,14 @@ crash_matrix() { # crash_matrix TABLE...
 		n=0 fails=0
 		while read -r _ point how; do
 			extra=''
-			[ "$table/$point" != stop/agent ] || extra='agent = yes'
+			case $table/$point in
+			stop/agent) extra='agent = yes' ;;
+			start/volumes | start/firmware) extra='volume = v size=1M' ;;
+			# A helper has something to leave behind from its step on.
+			start/probe | start/helpers | start/spec | start/spawn | run/* | adopt/* | release/process)
+				extra='tpm = yes'
+				;;
+			esac
 			reset_world
 			n=$((n + 1))
 			case $table in

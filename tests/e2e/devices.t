@@ -11,18 +11,24 @@ cidr = 172.16.0.0/16
 kernel = $kernel
 memory = 16M
 accel = tcg
+stop_timeout = 3
 network = taps
 [vm roomy]
 template = nano
 machine = pc
 qemu_args = -device VGA
+[vm slots]
+template = nano
+hotplug_slots = 1
+[vm none]
+template = nano
 [vm micro]
 template = nano
 machine = microvm
 END
 baseline
 start_droverd
-for m in roomy micro; do
+for m in roomy slots none micro; do
 	ok "$m runs" vm_wait $m running
 	wait_for 60 console_has $m NANO-READY
 done
@@ -37,7 +43,7 @@ ok 'the story tells' says 'reset.*asked for by a person' drover why roomy
 ok 'an NMI' drover nmi roomy
 
 # Disks
-truncate -s 1M "$W/extra" "$W/other"
+truncate -s 1M "$W/extra" "$W/other" "$W/third"
 ok 'a disk is added' drover disk add roomy "$W/extra"
 is "$(drover disk list roomy -o json | jq -c '[.[] | [.id, .path, .format]]')" \
 	"[[\"added0\",\"$W/extra\",\"raw\"]]" 'it is listed'
@@ -78,6 +84,11 @@ is "$(vm_pid roomy),$(vm roomy '[.added[].id] | join(",")')" "$pid,added0" 'the 
 ok 'and chooses another name' drover disk add roomy "$W/other"
 is "$(vm roomy '[.added[].id] | join(",")')" added0,added1 'for the next one'
 
+ok 'a q35 takes a disk in its slot' drover disk add slots "$W/third"
+like "$(drover disk add none "$W/third" 2>&1)" \
+	'vm none: QEMU [0-9.]+ cannot do add-disk here: it has no slots for devices: hotplug_slots is 0' \
+	'without slots it says so'
+
 # What it cannot do it says, with its name and the reason.
 text=$(drover disk add micro "$W/other" 2>&1)
 like "$text" '^drover: vm micro: QEMU [0-9.]+ cannot do add-disk here: a microvm has no bus' 'a microvm takes no disk'
@@ -101,7 +112,8 @@ ok 'its file did not' test -e "$W/extra"
 text=$(drover disk add roomy "$W/extra" 2>&1)
 is "$?" 4 'a machine that does not run takes no disk'
 
-rm -f "$W/extra" "$W/other"
+ok 'stop the others' drover stop slots none micro --timeout 100
+rm -f "$W/extra" "$W/other" "$W/third"
 stop_droverd
-audit_clean
+audit_clean devices
 done_testing

@@ -298,7 +298,7 @@ ssh_key() { [ -f "$W/key" ] || ssh-keygen -q -t ed25519 -N '' -C test -f "$W/key
 
 # What legitimately stays: below state_dir images, built disks, logs, the event log, and for
 # machines their folder; below run_dir folders. A test of a failure looks closer by AUDIT_SKIP=.
-audit_skip='^/(events\.jsonl.*|oci(/.*)?|log(/.*)?|registry(/.*)?|keys(/.*)?|vm(/.*)?|guest_ids.*|(droverd\.)?lock)$'
+audit_skip='^/(events\.jsonl.*|oci(/.*)?|log(/.*)?|registry(/.*)?|keys(/.*)?|vm(/.*)?|guest_ids.*|qemu-probe\.json|(droverd\.)?lock)$'
 audit_folders='^/drover(/(vm|ledger|registry|droverd\.lock))?$'
 
 audit_take() { # audit_take FILE [ARGUMENT...]
@@ -330,6 +330,12 @@ audit_clean() {
 nano() {
 	mkdir -p "$B/e2e"
 	flock "$B/e2e/.lock" "$here/nano/build" "$B/e2e/nano.elf" >&2 && echo "$B/e2e/nano.elf"
+}
+
+# A folder with what BIOS and UEFI can boot: disk.raw, cd.iso, esp.raw, nano.efi.
+firmware_guests() {
+	mkdir -p "$B/e2e"
+	flock "$B/e2e/.lock" "$here/nano/boot/build" "$B/e2e/boot" >&2 && echo "$B/e2e/boot"
 }
 
 # A disk for it: 4 MiB of ext4, because a name and keys are written into every clone.

@@ -125,7 +125,9 @@ static void counts_what_is_wrong(void **state)
 	struct err err;
 
 	assert_int_equal(config_load(&c, &opts, NULL, &err), -EINVAL);
-	assert_true(str_ends(err.msg, "test.ini:1: [vm a] needs 'kernel' (and 2 more)"));
+	assert_true(str_ends(err.msg,
+		"test.ini:1: [vm a] needs 'kernel', or what it is to boot from: a rootfs that is a file, "
+		"volume, cdrom (and 2 more)"));
 	free(path);
 }
 

@@ -189,13 +189,11 @@ static void test_disk(void **state)
 /* q35 takes devices at its root ports only; without any it says so. */
 static void test_ports(void **state)
 {
-	static const char *const two[] = { "-device", "pcie-root-port,id=hp0,chassis=1", "-device",
-		"pcie-root-port,id=hp1,chassis=2", NULL };
 	struct hv_rig r;
 	char *images[3];
 
 	init(&r, "q35");
-	r.spec.extra_args = two;
+	r.spec.hotplug_slots = 2;
 	hv_rig_up(&r);
 	hv_rig_until_console(&r, "NANO-READY");
 	for (int i = 0; i < 3; i++) {
@@ -208,6 +206,12 @@ static void test_ports(void **state)
 		free(images[i]);
 	}
 	assert_false(has_node(&r, "more2"));
+	end(&r);
+
+	init(&r, "q35");
+	hv_rig_up(&r);
+	assert_int_equal(hv_can(r.hv, HV_CAP_ADD_DISK, &r.err), -ENOTSUP);
+	assert_non_null(strstr(r.err.msg, "it has no slots for devices: hotplug_slots is 0"));
 	end(&r);
 }
 
