@@ -285,7 +285,7 @@ static json_t *cannot(const struct machine *m)
 
 static bool has_qmp(const struct machine *m)
 {
-	return m->process && m->hv != NULL && hv_can(m->hv, HV_CAP_PASSTHROUGH, NULL) == 0;
+	return m->process && (m->hv == NULL || hv_can(m->hv, HV_CAP_PASSTHROUGH, NULL) == 0);
 }
 
 static bool wanted(const struct machine *m)
