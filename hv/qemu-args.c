@@ -106,8 +106,10 @@ static void add_machine(struct builder *b, bool use_kvm)
 		strv_add(argv, "-action");
 		strv_addf(argv, "panic=%s", s->panic_is_pause ? "pause" : "none");
 	}
-	if (s->start_paused)
+	if (s->start_paused || s->restore_dir != NULL)
 		strv_add(argv, "-S");
+	if (s->restore_dir != NULL)
+		add2(b, "-incoming", "defer");
 }
 
 static void add_kernel(struct builder *b, bool use_kvm)

@@ -7,6 +7,7 @@
  *   r  resets by a triple fault
  *   c  prints NANO-HANG and hangs with interrupts off, as after a crash
  *   p  tells the pvpanic device, if there is one, of a panic
+ *   n  counts one up in memory and prints NANO-COUNT NNNN
  *   w  arms the i6300esb watchdog, if there is one, and never tends it: it expires after 0.5 s
  * On q35 and pc it powers off when the ACPI power button is pressed. An interrupt 50 times a
  * second wakes it to look at both.
@@ -161,6 +162,8 @@ serial:
 	je	watchdog
 	cmp	$'p', %al
 	je	panic
+	cmp	$'n', %al
+	je	count
 	out	%al, %dx
 	jmp	serial
 
@@ -191,6 +194,19 @@ panic:
 	mov	$PVPANIC, %dx
 	mov	$PVPANIC_PANICKED, %al
 	out	%al, %dx
+	jmp	serial
+
+count:
+	mov	$digits + 3, %esi
+1:	incb	(%esi)
+	cmpb	$'9', (%esi)
+	jbe	2f
+	movb	$'0', (%esi)
+	dec	%esi
+	cmp	$digits, %esi
+	jae	1b
+2:	mov	$counted, %esi
+	call	print
 	jmp	serial
 
 hang:
@@ -269,6 +285,8 @@ no_idt:	.word	0
 	.long	0
 ready:	.asciz	"NANO-READY\r\n"
 panicked: .asciz "NANO-PANIC\r\n"
+counted: .ascii	"NANO-COUNT "
+digits:	.asciz	"0000\r\n"
 bye:	.asciz	"NANO-BYE\r\n"
 hung:	.asciz	"NANO-HANG\r\n"
 
