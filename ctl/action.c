@@ -1,4 +1,4 @@
-/* drover start, stop, kill, restart, pause, resume, reset, nmi, rm: operations on machines. */
+/* drover start, stop, kill, restart, pause, resume, suspend, reset, nmi, rm: operations on machines. */
 #include <stdio.h>
 #include <stdlib.h>
 #include "ctl/api.h"
@@ -14,6 +14,7 @@ struct action {
 	const char *past; /* "started" */
 	bool disks;
 	bool stops; /* --timeout is the guest's, and the wait has an option of its own */
+	bool disks, discard;
 };
 
 static void prepare(const struct ctl *c, const struct action *a, struct api_call *call,
@@ -27,6 +28,8 @@ static void prepare(const struct ctl *c, const struct action *a, struct api_call
 		api_query(call, "disks", "1");
 	if (guest_s != NO_TIME)
 		api_query_int(call, "timeout", (int64_t)guest_s);
+	if (a->discard)
+		api_query(call, "discard", "1");
 	if (wait_s > 0)
 		api_query_int(call, "wait", (int64_t)wait_s);
 	call->timeout_ms = wait_s * 1000 + ANSWER_MS;
@@ -116,11 +119,13 @@ static int act(struct ctl *c, const struct action *a)
 int verb_start(struct ctl *c)
 {
 	return act(c, &(struct action){ "start", "started", false, false });
+	return act(c, &(struct action){ "start", "started", false, ctl_flag(c, "discard") });
 }
 
 int verb_stop(struct ctl *c)
 {
 	return act(c, &(struct action){ "stop", "stopped", false, true });
+	return act(c, &(struct action){ "stop", "stopped", false, false });
 }
 
 int verb_kill(struct ctl *c)
@@ -141,6 +146,11 @@ int verb_pause(struct ctl *c)
 int verb_resume(struct ctl *c)
 {
 	return act(c, &(struct action){ "resume", "resumed", false, false });
+}
+
+int verb_suspend(struct ctl *c)
+{
+	return act(c, &(struct action){ "suspend", "suspended", false, false });
 }
 
 int verb_reset(struct ctl *c)

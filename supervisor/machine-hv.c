@@ -338,13 +338,15 @@ static int set_cmdline(struct machine *m, struct spec_hold *hold, struct err *er
 	return hold->cmdline == NULL ? err_nomem(err) : 0;
 }
 
-static int set_binary(struct machine *m, struct spec_hold *hold, struct err *err)
+static const char *program_name(const struct vm_config *cfg)
 {
 	bool qemu = str_eq(m->run_cfg->hypervisor, "qemu");
 	const char *given = m->run_cfg->binary;
+	static char name[80];
 	struct utsname u;
-	char name[64];
 
+	if (cfg->binary != NULL)
+		return cfg->binary;
 	uname(&u);
 	snprintf(name, sizeof(name), qemu ? "qemu-system-%s" : "%.0scloud-hypervisor", u.machine);
 	hold->binary = find_program(given != NULL ? given : name);
@@ -355,6 +357,22 @@ static int set_binary(struct machine *m, struct spec_hold *hold, struct err *err
 			given != NULL ? ""
 			: qemu        ? " (Debian package qemu-system-x86)"
 				      : " (see https://www.cloudhypervisor.org)");
+	snprintf(name, sizeof(name), "qemu-system-%s", u.machine);
+	return name;
+}
+
+char *machine_binary(const struct vm_config *cfg)
+{
+	return find_program(program_name(cfg));
+}
+
+static int set_binary(struct machine *m, struct spec_hold *hold, struct err *err)
+{
+	hold->binary = machine_binary(m->run_cfg);
+	if (hold->binary == NULL)
+		return err_set(err, -ENOENT, "%s is not there or not executable%s",
+			quote(program_name(m->run_cfg)),
+			m->run_cfg->binary != NULL ? "" : " (Debian package qemu-system-x86)");
 	if (!m->run_cfg->jail)
 		return 0;
 	hold->jail = path_join(m->d->libexec, "drover-jail");
@@ -420,6 +438,7 @@ int machine_spec(struct machine *m, struct hv_spec *spec, struct spec_hold *hold
 		.nnics = m->nnics,
 		.extra_args = (const char *const *)hold->extra.v,
 		.start_paused = cfg->start_paused,
+		.restore_dir = m->load_dir,
 		.reboot_is_exit = !cfg->reboot,
 		.sandbox = true,
 		.agent = cfg->agent,
