@@ -342,10 +342,14 @@ static void resumed(void *arg, const struct err *err)
 {
 	struct machine_job *j = arg;
 
-	if (err == NULL) {
-		j->m->hold = false;
-		machine_save_soon(j->m);
-	}
+	struct machine *m = j->m;
+
+	if (err == NULL)
+		m->hold = false;
+	/* The hypervisor's own event has told, unless the guest was never stopped, or will not go on. */
+	if (m->state == MACHINE_SAVING)
+		machine_event(m, err == NULL ? EV_RESUMED : EV_SAVED);
+	machine_save_soon(m);
 	j->resumed = true;
 	job_next(j, err);
 }

@@ -7,6 +7,15 @@
 #include "lib/json.h"
 #include "supervisor/snapshot.h"
 
+/* What was not found is the snapshot, whatever state the machine is in. */
+static void refuse(struct request *rq, const struct machine *m, const struct err *err)
+{
+	if (err->code == -ENOENT)
+		reply_err(rq, err, m->name, NULL);
+	else
+		route_machine_err(rq, m, err);
+}
+
 void route_snapshots(void *arg, struct request *rq)
 {
 	struct machine *m = route_machine(arg, rq);
@@ -26,7 +35,7 @@ void route_snapshot(void *arg, struct request *rq)
 	if (m == NULL)
 		return;
 	if (machine_snapshot_read(m, request_param(rq, "snapshot"), &manifest, &err) < 0)
-		route_machine_err(rq, m, &err);
+		refuse(rq, m, &err);
 	else
 		reply_json(rq, 200, manifest);
 }
@@ -78,7 +87,7 @@ void route_snapshot_create(void *arg, struct request *rq)
 		r = machine_snapshot(m, &o, &op, &err);
 	json_decref(body);
 	if (r < 0)
-		route_machine_err(rq, m, &err);
+		refuse(rq, m, &err);
 	else
 		route_operation(arg, rq, op, false);
 }
@@ -96,7 +105,7 @@ static void act(struct drover *d, struct request *rq, named_fn *fn)
 		return;
 	if (request_query_int(rq, "wait", 0, &wait, &err) < 0 ||
 		fn(m, request_param(rq, "snapshot"), &op, &err) < 0)
-		route_machine_err(rq, m, &err);
+		refuse(rq, m, &err);
 	else
 		route_operation(d, rq, op, false);
 }

@@ -371,6 +371,7 @@ crash_matrix() { # crash_matrix TABLE...
 			stop | teardown | release) round_stop "$table/$point" ;;
 			reload) round_reload "$table/$point" ;;
 			boot | adopt) round_boot "$table/$point" ;;
+			snapshot | suspend | restore) "round_$table" "$table/$point" ;;
 			*) fail "table $table has no round: write one" ;;
 			esac
 			[ "$how" = 'kill fail' ] || continue
@@ -385,6 +386,13 @@ crash_matrix() { # crash_matrix TABLE...
 				stop/* | teardown/*) round_stop_fail "$table/$point" $code ;;
 				reload/*) round_reload_fail "$table/$point" $code ;;
 				adopt/*) round_adopt_fail "$table/$point" $code ;;
+			for code in ${codes:-ENOSPC EMFILE ENOMEM EPERM}; do
+				reset_world
+				case $table in
+				stop | teardown) round_stop_fail "$table/$point" $code ;;
+				reload) round_reload_fail "$table/$point" $code ;;
+				adopt) round_adopt_fail "$table/$point" $code ;;
+				snapshot | suspend | restore) "round_${table}_fail" "$table/$point" $code ;;
 				*) round_fail "$table/$point" $code ;;
 				esac
 			done
@@ -396,5 +404,8 @@ crash_matrix() { # crash_matrix TABLE...
 	"$W/bin/faulty" --fault-points | cut -d' ' -f1 | sort -u >"$W/tables"
 	is "$(sed -n 's/^crash_matrix //p' "$(dirname "$0")"/crash-*.t | tr ' ' '\n' | sort)" \
 		"$(cat "$W/tables")" 'every table is in one of the tests'
+	is "$(cat "$W/tables")" "$(printf '%s\n' adopt attach boot release reload restore run service \
+		snapshot start stop suspend teardown)" \
+		'every table is in some test'
 	done_testing
 }
