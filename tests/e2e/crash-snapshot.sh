@@ -155,3 +155,63 @@ round_restore_fail() {
 	fi
 	as_before "$1 $2" 0003 two && is_whole "$1 $2" && clean_up "$1 $2"
 }
+
+# ---- the hypervisor is killed there ----
+
+cat >"$W/bin/kill-hypervisor" <<'END'
+#!/bin/sh
+pid=$(pgrep -f '^[^ ]*qemu-system-[^ ]* .*guest=m,') || exit 0
+kill -9 $pid
+while [ -d /proc/$pid ] && ! grep -q '^State:.[ZX]' /proc/$pid/status 2>/dev/null; do sleep 0.01; done
+END
+chmod +x "$W/bin/kill-hypervisor"
+export DROVER_FAULT_RUN=$W/bin/kill-hypervisor
+
+ended() { [ -n "$(vm m 'select(.operation == null and .pid == null and (.state == "failed" or .state == "suspended")) | .state')" ]; }
+
+# starts_again NAME MARK: it boots, from the disk that it has, and what was to be done can be done.
+starts_again() {
+	if ! wait_for "$patience" ended || ! tidy || ! marked "$2"; then
+		fail "$1: has ended, its disk is $2, nothing is unfinished" "$(api GET /vms/m) $(unfinished)"
+		return 1
+	fi
+	[ "$(vm m .state)" = suspended ] && { comes_back "$1"; return; }
+	if [ -e "$W/state/vm/m/suspend" ]; then
+		fail "$1: is not suspended" "$(api GET /vms/m)"
+		return 1
+	fi
+	rm -f "$W"/state/log/m/*
+	api POST '/vms/m/start?wait=60' >/dev/null
+	vm_wait m running && count 0001 && return
+	fail "$1: starts again" "$(api GET /vms/m)"
+	return 1
+}
+
+round_snapshot_hv() {
+	at_count "$1=run"
+	snapshot one >"$W/output"
+	wait_for "$patience" reached "$1=run" || { fail "$1 hypervisor killed: was not reached"; return; }
+	starts_again "$1 hypervisor killed" one && is_whole "$1 hypervisor killed" &&
+		clean_up "$1 hypervisor killed"
+}
+
+round_suspend_hv() {
+	at_count "$1=run"
+	api POST '/vms/m/suspend?wait=60' >"$W/output"
+	wait_for "$patience" reached "$1=run" || { fail "$1 hypervisor killed: was not reached"; return; }
+	starts_again "$1 hypervisor killed" one && clean_up "$1 hypervisor killed"
+}
+
+round_restore_hv() {
+	to_restore "$1=run"
+	api POST '/vms/m/snapshots/one/restore?wait=60' >"$W/output"
+	wait_for "$patience" reached "$1=run" || { fail "$1 hypervisor killed: was not reached"; return; }
+	if vm_is m running; then
+		count 0002 && marked one && tidy && clean_up "$1 hypervisor killed" ||
+			fail "$1 hypervisor killed: all is restored" "$(api GET /vms/m)"
+		return
+	fi
+	# The new run may be the one that was killed: then its disk is the restored one.
+	starts_again "$1 hypervisor killed" "$([ "$1" = restore/loaded ] && echo one || echo two)" &&
+		clean_up "$1 hypervisor killed"
+}

@@ -374,6 +374,12 @@ crash_matrix() { # crash_matrix TABLE...
 			snapshot | suspend | restore) "round_$table" "$table/$point" ;;
 			*) fail "table $table has no round: write one" ;;
 			esac
+			case $table in
+			snapshot | suspend | restore)
+				reset_world
+				"round_${table}_hv" "$table/$point"
+				;;
+			esac
 			[ "$how" = 'kill fail' ] || continue
 			fails=$((fails + 1))
 			for code in ENOSPC EMFILE ENOMEM EPERM; do
