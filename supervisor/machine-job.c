@@ -78,7 +78,8 @@ static const struct err *trouble(struct machine_job *j, const struct err *err, s
 	}
 	if (atomic_load(&j->cancelled))
 		err_set(mine, -ECANCELED, "vm %s: %s was cancelled", j->m->name, j->kind->verb);
-	else if (j->lost)
+	/* Once its memory is on disk it has no need of the process. */
+	else if (j->lost && !j->m->suspended)
 		err_set(mine, -ESRCH, "vm %s: %s: the run has ended meanwhile", j->m->name,
 			j->kind->verb);
 	else
