@@ -15,13 +15,10 @@
 
 #define MEMORY_FILE "memory"
 
-/* A save under way: first QEMU writes, then a thread of the pool sees it onto the disk. */
+/* A save under way. */
 struct qemu_save {
 	struct qemu *q; /* NULL: nobody waits any more */
-	uv_work_t work;
-	int fd, dir_fd;
-	int synced; /* -errno */
-	bool syncing, cancelled;
+	int fd;
 	hv_progress_fn *progress;
 	hv_done_fn *done;
 	void *arg;
@@ -40,9 +37,7 @@ static void save_free(struct qemu_save *s)
 		s->q->save = NULL;
 	if (s->fd >= 0)
 		close(s->fd);
-	if (s->dir_fd >= 0)
-		close(s->dir_fd);
-	s->fd = s->dir_fd = -1;
+	s->fd = -1;
 	s->q = NULL;
 	deadline_close(&s->later, save_closed);
 }
@@ -57,40 +52,9 @@ static void save_done(struct qemu_save *s, const struct err *err)
 		done(arg, err);
 }
 
-static void sync_file(uv_work_t *work)
-{
-	struct qemu_save *s = container_of(work, struct qemu_save, work);
-
-	s->synced = fsync(s->fd) < 0 || fsync(s->dir_fd) < 0 ? -errno : 0;
-}
-
-static void file_synced(uv_work_t *work, int status)
-{
-	struct qemu_save *s = container_of(work, struct qemu_save, work);
-	struct err err = { 0 };
-
-	s->syncing = false;
-	if (s->cancelled)
-		err_set(&err, -ECANCELED, "it was cancelled");
-	else if (s->synced < 0)
-		err_errno(&err, s->synced, "write out the memory");
-	save_done(s, err.code < 0 ? &err : NULL);
-}
-
 static void written(void *arg, const struct err *err)
 {
-	struct qemu_save *s = arg;
-	struct err mine;
-
-	if (err == NULL && uv_queue_work(s->q->hv.loop, &s->work, sync_file, file_synced) == 0) {
-		s->syncing = true;
-		return;
-	}
-	if (err == NULL) {
-		err_nomem(&mine);
-		err = &mine;
-	}
-	save_done(s, err);
+	save_done(arg, err);
 }
 
 static void save_progress(void *arg, const struct hv_progress *p)
@@ -111,13 +75,15 @@ static void tell_refused(void *arg)
 
 static int open_memory(struct qemu_save *s, const char *dir, struct err *err)
 {
-	s->dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (s->dir_fd >= 0)
-		s->fd = openat(
-			s->dir_fd, MEMORY_FILE, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	char *path = path_join(dir, MEMORY_FILE);
+
+	if (path == NULL)
+		return err_nomem(err);
+	s->fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (s->fd < 0)
-		return err_errno(err, -errno, "create %s in %s", MEMORY_FILE, quote(dir));
-	return 0;
+		err_errno(err, -errno, "create %s", quote(path));
+	free(path);
+	return s->fd < 0 ? err->code : 0;
 }
 
 static int save_begin(struct qemu_save *s, const char *dir, struct err *err)
@@ -154,7 +120,7 @@ void qemu_save(
 		return;
 	}
 	s->q = q;
-	s->fd = s->dir_fd = -1;
+	s->fd = -1;
 	s->progress = progress;
 	s->done = done;
 	s->arg = arg;
@@ -168,8 +134,6 @@ void qemu_job_cancel(struct hv *hv)
 {
 	struct qemu *q = qemu_of(hv);
 
-	if (q->save != NULL)
-		q->save->cancelled = true;
 	qemu_stream_cancel(q);
 }
 
@@ -183,15 +147,11 @@ void qemu_save_drop(struct qemu *q)
 	q->restore_fd = -1;
 	if (s == NULL)
 		return;
-	q->save = NULL;
-	s->q = NULL;
-	if (!s->syncing)
-		save_free(s);
+	save_free(s);
 }
 
 void qemu_save_lost(struct qemu *q)
 {
-	/* What the pool has left to do does not need the process. */
 	qemu_stream_fail(q);
 }
 

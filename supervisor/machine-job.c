@@ -168,6 +168,22 @@ void job_hv_progress(void *arg, const struct hv_progress *p)
 		operation_progress(j->op, p->done, p->total);
 }
 
+int job_check_run(const struct machine *m, struct err *err)
+{
+	if (!m->process)
+		return 0;
+	if (m->added != NULL && json_array_size(m->added) > 0)
+		return err_set(err, -EBADFD,
+			"vm %s: it has disks that were added to this run, which the next would not "
+			"have: remove them first",
+			m->name);
+	if (m->run_vcpus != 0)
+		return err_set(err, -EBADFD,
+			"vm %s: it was resized in this run, and the next would be as configured",
+			m->name);
+	return 0;
+}
+
 /* ---- from outside ---- */
 
 static int cancel(void *arg, struct err *err)
@@ -306,17 +322,14 @@ void job_folder(struct machine_job *j)
 void job_hold(struct machine_job *j)
 {
 	struct machine *m = j->m;
-	struct err err;
-	int r;
 
-	if (!m->process) {
-		job_next(j, NULL);
-		return;
+	if (m->process) {
+		m->hold = j->was_running;
+		machine_event(m, EV_SAVE);
+		/* The next daemon reads it; should the host crash, no guest is left waiting. */
+		machine_flush(m);
 	}
-	m->hold = j->was_running;
-	machine_event(m, EV_SAVE);
-	r = machine_save(m, &err);
-	job_next(j, r < 0 ? &err : NULL);
+	job_next(j, NULL);
 }
 
 void job_pause(struct machine_job *j)

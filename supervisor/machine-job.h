@@ -65,6 +65,8 @@ void job_pool(struct machine_job *j, pool_work_fn *fn);
 /* The done of a step's hv call. */
 void job_hv_done(void *arg, const struct err *err);
 void job_hv_progress(void *arg, const struct hv_progress *p);
+/* Whether the next run would be like this one: nothing was added to it. */
+int job_check_run(const struct machine *m, struct err *err);
 /* Its disks and the beginning of its manifest. */
 int job_manifest(struct machine_job *j, const char *kind, const char *consistency, struct err *err);
 

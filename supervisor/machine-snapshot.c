@@ -234,6 +234,8 @@ static int check_new(struct machine *m, const struct snapshot_opts *o, struct er
 		return err_set(err, -EINVAL, "vm %s: it has no disk", m->name);
 	if (m->process && !o->disks_only && hv_can(m->hv, HV_CAP_SNAPSHOT, err) < 0)
 		return err_wrap(err, "vm %s", m->name);
+	if (job_check_run(m, err) < 0)
+		return err->code;
 	dir = machine_snapshot_dir(m, o->name);
 	if (dir == NULL)
 		return err_nomem(err);

@@ -144,6 +144,8 @@ int machine_suspend(struct machine *m, struct operation **op, struct err *err)
 			m->job->kind->verb);
 	if (hv_can(m->hv, HV_CAP_SNAPSHOT, err) < 0)
 		return err_wrap(err, "vm %s", m->name);
+	if (job_check_run(m, err) < 0)
+		return err->code;
 	j = job_create(m, &kind);
 	if (j == NULL)
 		return err_nomem(err);

@@ -282,8 +282,10 @@ int snapshot_seal(
 		text = json_dumps(manifest, JSON_INDENT(2));
 		r = text == NULL || path == NULL
 			    ? err_nomem(err)
-			    : file_write_atomic(path, text, strlen(text), 0600, true, err);
+			    : file_write_atomic(path, text, strlen(text), 0600, false, err);
 	}
+	if (r == 0)
+		r = snapshot_sync(path, err);
 	free(text);
 	free(path);
 	return r == 0 ? snapshot_sync(dir, err) : r;
