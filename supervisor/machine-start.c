@@ -171,8 +171,7 @@ void machine_begin_prepare(struct machine *m)
 	machine_adopt_finished(m);
 	if (m->story == NULL || json_array_size(m->story) == 0)
 		machine_tell(m, "start", "started again");
-	if (machine_set_nics(m, &err) < 0 || machine_save(m, &err) < 0) {
-	if (set_nics(m, &err) < 0 || machine_find_memory(m, &err) < 0 ||
+	if (machine_set_nics(m, &err) < 0 || machine_find_memory(m, &err) < 0 ||
 		machine_save(m, &err) < 0) {
 		start_failed(m, &err);
 		return;
