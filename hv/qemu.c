@@ -226,10 +226,9 @@ static int start_now(struct qemu *q, const struct hv_spec *spec, struct err *err
 	int r = set_paths(q, spec, err);
 
 	if (r == 0)
-		r = hv_log_open(q->log_path, &log_fd, &q->log_offset, err);
 		r = qemu_restore_open(q, spec, err);
 	if (r == 0)
-		r = open_log(q, &log_fd, err);
+		r = hv_log_open(q->log_path, &log_fd, &q->log_offset, err);
 	if (r == 0)
 		r = make_socket(q->mon_path, &listeners[0], &clients[0], err);
 	if (r == 0)

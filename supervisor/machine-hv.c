@@ -340,8 +340,7 @@ static int set_cmdline(struct machine *m, struct spec_hold *hold, struct err *er
 
 static const char *program_name(const struct vm_config *cfg)
 {
-	bool qemu = str_eq(m->run_cfg->hypervisor, "qemu");
-	const char *given = m->run_cfg->binary;
+	bool qemu = str_eq(cfg->hypervisor, "qemu");
 	static char name[80];
 	struct utsname u;
 
@@ -349,15 +348,6 @@ static const char *program_name(const struct vm_config *cfg)
 		return cfg->binary;
 	uname(&u);
 	snprintf(name, sizeof(name), qemu ? "qemu-system-%s" : "%.0scloud-hypervisor", u.machine);
-	hold->binary = find_program(given != NULL ? given : name);
-	/* What runs already needs it no more. */
-	if (hold->binary == NULL && m->left.pid == 0)
-		return err_set(err, -ENOENT, "%s is not there or not executable%s",
-			quote(given != NULL ? given : name),
-			given != NULL ? ""
-			: qemu        ? " (Debian package qemu-system-x86)"
-				      : " (see https://www.cloudhypervisor.org)");
-	snprintf(name, sizeof(name), "qemu-system-%s", u.machine);
 	return name;
 }
 
@@ -368,11 +358,16 @@ char *machine_binary(const struct vm_config *cfg)
 
 static int set_binary(struct machine *m, struct spec_hold *hold, struct err *err)
 {
+	bool qemu = str_eq(m->run_cfg->hypervisor, "qemu");
+
 	hold->binary = machine_binary(m->run_cfg);
-	if (hold->binary == NULL)
+	/* What runs already needs it no more. */
+	if (hold->binary == NULL && m->left.pid == 0)
 		return err_set(err, -ENOENT, "%s is not there or not executable%s",
 			quote(program_name(m->run_cfg)),
-			m->run_cfg->binary != NULL ? "" : " (Debian package qemu-system-x86)");
+			m->run_cfg->binary != NULL ? ""
+			: qemu                     ? " (Debian package qemu-system-x86)"
+						   : " (see https://www.cloudhypervisor.org)");
 	if (!m->run_cfg->jail)
 		return 0;
 	hold->jail = path_join(m->d->libexec, "drover-jail");

@@ -299,7 +299,6 @@ int machine_stop(struct machine *m, enum intent how, const char *by, bool want,
 		m->op = NULL;
 		m->op_ending = false;
 		operation_end(old, overruled.code < 0 ? &overruled : NULL);
-		operation_end(old, &overruled);
 		machine_job_overruled(m);
 	}
 	r = begin_op(m, how == INTENT_KILL ? "kill" : "stop", false, op, err);

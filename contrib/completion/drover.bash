@@ -13,8 +13,7 @@ _drover()
 	done
 	COMPREPLY=()
 	if [ ${#words[@]} = 0 ]; then
-		COMPREPLY=($(compgen -W 'list show start stop kill restart pause resume reset nmi resize disk rm cancel ssh console log qmp hmp screendump dump stats ch why events doctor check plan reload config pull image registry version help --socket --output --help --version' -- "$cur"))
-		COMPREPLY=($(compgen -W 'list show start stop kill restart pause resume suspend reset nmi resize disk rm cancel snapshot ssh console log qmp hmp screendump dump stats why events doctor check plan reload config pull image registry version help --socket --output --help --version' -- "$cur"))
+		COMPREPLY=($(compgen -W 'list show start stop kill restart pause resume suspend reset nmi resize disk rm cancel snapshot ssh console log qmp hmp screendump dump stats ch why events doctor check plan reload config pull image registry version help --socket --output --help --version' -- "$cur"))
 		return
 	fi
 	verb=${words[0]}
@@ -51,10 +50,8 @@ _drover()
 	case $verb in
 	'list') opts='--all --help' ;;
 	'show') opts='--help' names=1 ;;
-	'start') opts='--wait --no-wait --timeout --help' names=1 ;;
-	'stop') opts='--timeout --wait --no-wait --wait-limit --help' names=1 ;;
 	'start') opts='--discard --wait --no-wait --timeout --help' names=1 ;;
-	'stop') opts='--wait --no-wait --timeout --help' names=1 ;;
+	'stop') opts='--timeout --wait --no-wait --wait-limit --help' names=1 ;;
 	'kill') opts='--wait --no-wait --timeout --help' names=1 ;;
 	'restart') opts='--wait --no-wait --timeout --help' names=1 ;;
 	'pause') opts='--wait --no-wait --timeout --help' names=1 ;;

@@ -382,7 +382,7 @@ crash_matrix() { # crash_matrix TABLE...
 			esac
 			[ "$how" = 'kill fail' ] || continue
 			fails=$((fails + 1))
-			for code in ENOSPC EMFILE ENOMEM EPERM; do
+			for code in ${codes:-ENOSPC EMFILE ENOMEM EPERM}; do
 				reset_world
 				case $table/$point in
 				run/record) round_record_fail "$table/$point" $code ;;
@@ -392,13 +392,7 @@ crash_matrix() { # crash_matrix TABLE...
 				stop/* | teardown/*) round_stop_fail "$table/$point" $code ;;
 				reload/*) round_reload_fail "$table/$point" $code ;;
 				adopt/*) round_adopt_fail "$table/$point" $code ;;
-			for code in ${codes:-ENOSPC EMFILE ENOMEM EPERM}; do
-				reset_world
-				case $table in
-				stop | teardown) round_stop_fail "$table/$point" $code ;;
-				reload) round_reload_fail "$table/$point" $code ;;
-				adopt) round_adopt_fail "$table/$point" $code ;;
-				snapshot | suspend | restore) "round_${table}_fail" "$table/$point" $code ;;
+				snapshot/* | suspend/* | restore/*) "round_${table}_fail" "$table/$point" $code ;;
 				*) round_fail "$table/$point" $code ;;
 				esac
 			done
@@ -410,8 +404,5 @@ crash_matrix() { # crash_matrix TABLE...
 	"$W/bin/faulty" --fault-points | cut -d' ' -f1 | sort -u >"$W/tables"
 	is "$(sed -n 's/^crash_matrix //p' "$(dirname "$0")"/crash-*.t | tr ' ' '\n' | sort)" \
 		"$(cat "$W/tables")" 'every table is in one of the tests'
-	is "$(cat "$W/tables")" "$(printf '%s\n' adopt attach boot release reload restore run service \
-		snapshot start stop suspend teardown)" \
-		'every table is in some test'
 	done_testing
 }
