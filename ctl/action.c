@@ -1,4 +1,4 @@
-/* drover start, stop, kill, restart, pause, resume, reset, nmi, rm: operations on machines. */
+/* drover start, stop, kill, restart, pause, resume, suspend, reset, nmi, rm: operations on machines. */
 #include <stdio.h>
 #include <stdlib.h>
 #include "ctl/api.h"
@@ -14,6 +14,7 @@ struct action {
 	const char *past; /* "started" */
 	bool disks;
 	bool stops; /* --timeout is the guest's, and the wait has an option of its own */
+	bool discard;
 };
 
 static void prepare(const struct ctl *c, const struct action *a, struct api_call *call,
@@ -27,6 +28,8 @@ static void prepare(const struct ctl *c, const struct action *a, struct api_call
 		api_query(call, "disks", "1");
 	if (guest_s != NO_TIME)
 		api_query_int(call, "timeout", (int64_t)guest_s);
+	if (a->discard)
+		api_query(call, "discard", "1");
 	if (wait_s > 0)
 		api_query_int(call, "wait", (int64_t)wait_s);
 	call->timeout_ms = wait_s * 1000 + ANSWER_MS;
@@ -115,45 +118,50 @@ static int act(struct ctl *c, const struct action *a)
 
 int verb_start(struct ctl *c)
 {
-	return act(c, &(struct action){ "start", "started", false, false });
+	return act(c, &(struct action){ "start", "started", .discard = ctl_flag(c, "discard") });
 }
 
 int verb_stop(struct ctl *c)
 {
-	return act(c, &(struct action){ "stop", "stopped", false, true });
+	return act(c, &(struct action){ "stop", "stopped", .stops = true });
 }
 
 int verb_kill(struct ctl *c)
 {
-	return act(c, &(struct action){ "kill", "killed", false, false });
+	return act(c, &(struct action){ "kill", "killed", .disks = false });
 }
 
 int verb_restart(struct ctl *c)
 {
-	return act(c, &(struct action){ "restart", "restarted", false, false });
+	return act(c, &(struct action){ "restart", "restarted", .disks = false });
 }
 
 int verb_pause(struct ctl *c)
 {
-	return act(c, &(struct action){ "pause", "paused", false, false });
+	return act(c, &(struct action){ "pause", "paused", .disks = false });
 }
 
 int verb_resume(struct ctl *c)
 {
-	return act(c, &(struct action){ "resume", "resumed", false, false });
+	return act(c, &(struct action){ "resume", "resumed", .disks = false });
+}
+
+int verb_suspend(struct ctl *c)
+{
+	return act(c, &(struct action){ "suspend", "suspended", .disks = false });
 }
 
 int verb_reset(struct ctl *c)
 {
-	return act(c, &(struct action){ "reset", "reset", false, false });
+	return act(c, &(struct action){ "reset", "reset", .disks = false });
 }
 
 int verb_nmi(struct ctl *c)
 {
-	return act(c, &(struct action){ "nmi", "interrupted", false, false });
+	return act(c, &(struct action){ "nmi", "interrupted", .disks = false });
 }
 
 int verb_rm(struct ctl *c)
 {
-	return act(c, &(struct action){ NULL, "removed", ctl_flag(c, "disks"), false });
+	return act(c, &(struct action){ NULL, "removed", .disks = ctl_flag(c, "disks") });
 }

@@ -20,8 +20,10 @@ const struct verb verbs[] = {
 	{ "Machines", "show", "NAME...", 1, -1u, false, "Show all that is known of a machine", NULL,
 		{ { 0 } }, verb_show },
 	{ "Machines", "start", "NAME...", 1, -1u, false, "Start machines",
-		"Waits until the monitor says that the machine runs; images are pulled first.",
-		{ WAITING }, verb_start },
+		"Waits until the monitor says that the machine runs; images are pulled first. A machine\n"
+		"that is suspended goes on where it was.",
+		{ { "discard", 0, NULL, "boot a suspended machine afresh" }, WAITING },
+		verb_start },
 	{ "Machines", "stop", "NAME...", 1, -1u, false, "Stop machines by their power button",
 		"A guest that does not shut down in its stop_timeout, or in the time that --timeout\n"
 		"gives it, is stopped harder. A stop that finds one under way joins it, and can only\n"
@@ -38,8 +40,12 @@ const struct verb verbs[] = {
 		{ WAITING }, verb_restart },
 	{ "Machines", "pause", "NAME...", 1, -1u, false, "Pause running machines", NULL,
 		{ WAITING }, verb_pause },
-	{ "Machines", "resume", "NAME...", 1, -1u, false, "Resume paused machines", NULL,
-		{ WAITING }, verb_resume },
+	{ "Machines", "resume", "NAME...", 1, -1u, false, "Resume paused or suspended machines",
+		NULL, { WAITING }, verb_resume },
+	{ "Machines", "suspend", "NAME...", 1, -1u, false, "Put machines down on disk",
+		"Memory and devices are written to disk and the hypervisor ends; `drover start` or\n"
+		"`drover resume` lets the guest go on, also after a reboot of the host.",
+		{ WAITING }, verb_suspend },
 	{ "Machines", "reset", "NAME...", 1, -1u, false, "Reset machines, as by their button", NULL,
 		{ WAITING }, verb_reset },
 	{ "Machines", "nmi", "NAME...", 1, -1u, false, "Send guests a non-maskable interrupt", NULL,
@@ -72,6 +78,28 @@ const struct verb verbs[] = {
 		"stops, pauses, resumes or removes a machine cannot be cancelled.",
 		{ { "id", 'i', NULL, "the arguments are numbers of operations" }, WAITING },
 		verb_cancel },
+	{ "Snapshots", "snapshot create", "NAME [SNAP]", 1, 2, false, "Take a snapshot",
+		"Of a running or paused machine: its memory, its devices and its disks, as they are at\n"
+		"one moment, for which the guest stands still. Without a name it is named after the\n"
+		"time. With --disks the guest's agent freezes the filesystems; where there is none\n"
+		"that is refused, unless --crash-consistent says that the disks may be as after a\n"
+		"power cut.",
+		{ { "description", 'd', "TEXT", "what it is for" },
+			{ "disks", 0, NULL, "only the disks" },
+			{ "crash-consistent", 0, NULL, "with --disks: without freezing" },
+			WAITING },
+		verb_snapshot_create },
+	{ "Snapshots", "snapshot list", "NAME", 1, 1, false, "List a machine's snapshots", NULL,
+		{ { 0 } }, verb_snapshot_list },
+	{ "Snapshots", "snapshot show", "NAME SNAP", 2, 2, false, "Show a snapshot's manifest",
+		NULL, { { 0 } }, verb_snapshot_show },
+	{ "Snapshots", "snapshot restore", "NAME SNAP", 2, 2, false,
+		"Make a machine what it was in a snapshot",
+		"What does not match the machine or this host is said before anything is touched. What\n"
+		"the machine has become since is lost.",
+		{ WAITING }, verb_snapshot_restore },
+	{ "Snapshots", "snapshot delete", "NAME SNAP", 2, 2, false, "Delete a snapshot", NULL,
+		{ WAITING }, verb_snapshot_delete },
 	{ "Inside a machine", "ssh", "NAME [--] [COMMAND...]", 1, -1u, true,
 		"Log in, or run a command",
 		"Runs ssh with the machine's key, user and address. Its exit status is ssh's: that of\n"

@@ -455,8 +455,8 @@ void hv_dump(
 void hv_counters(struct hv *hv, hv_reply_fn *reply, void *arg);
 /*
  * Memory and device state into dir, an empty folder that is there. Only of a guest that stands still
- * (-EBUSY else), which it does afterwards, too, whether it went well or not. After a failure or a
- * cancel there may be files in dir.
+ * (-EBUSY else), which it does afterwards, too, whether it went well or not. The caller sees to the
+ * fsync, for which the guest need not wait. After a failure or a cancel there may be files in dir.
  */
 void hv_save(struct hv *hv, const char *dir, hv_progress_fn *progress, hv_done_fn *done, void *arg);
 /*

@@ -150,8 +150,10 @@ static void add_actions(struct qemu_args *b)
 		strv_add(argv, "-action");
 		strv_addf(argv, "panic=%s", s->panic_is_pause ? "pause" : "none");
 	}
-	if (s->start_paused)
+	if (s->start_paused || s->restore_dir != NULL)
 		strv_add(argv, "-S");
+	if (s->restore_dir != NULL)
+		args_add(b, "-incoming", "defer");
 }
 
 void args_board(struct qemu_args *b, bool use_kvm)

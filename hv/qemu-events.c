@@ -26,7 +26,8 @@ static const struct {
 	{ "restore-vm", HV_STATUS_INCOMING },
 	{ "save-vm", HV_STATUS_SAVING },
 	{ "finish-migrate", HV_STATUS_SAVING },
-	{ "postmigrate", HV_STATUS_SAVING },
+	/* What was saved can run on. */
+	{ "postmigrate", HV_STATUS_PAUSED },
 	{ "colo", HV_STATUS_RUNNING },
 };
 
@@ -290,6 +291,11 @@ static void on_dumped(struct qemu *q, const json_t *data, const json_t *event)
 	qemu_dump_completed(q, data);
 }
 
+static void on_migration(struct qemu *q, const json_t *data, const json_t *event)
+{
+	qemu_stream_event(q, data);
+}
+
 static const struct {
 	const char *name;
 	void (*fn)(struct qemu *q, const json_t *data, const json_t *event);
@@ -304,6 +310,7 @@ static const struct {
 	{ "DEVICE_DELETED", on_deleted },
 	{ "DEVICE_UNPLUG_GUEST_ERROR", on_kept },
 	{ "DUMP_COMPLETED", on_dumped },
+	{ "MIGRATION", on_migration },
 };
 
 void qemu_event(void *arg, const char *name, const json_t *event)

@@ -2,9 +2,12 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "hv/qemu.h"
 #include "hv/qemu-row.h"
+
+#define CONT_TRIES 5000 /* a round trip each */
 
 /* An operation under way: what its owner asked for. */
 struct op {
@@ -16,6 +19,7 @@ struct op {
 	bool *intent;     /* to be taken back when the command fails */
 	bool ends_intent; /* also when it succeeds: the events have come before the reply */
 	int fail;         /* not sent; told by `later` */
+	unsigned tries;   /* more of them, should a migration just come to its end */
 };
 
 static void op_free(struct op *op)
@@ -73,9 +77,26 @@ void qemu_fail_ops(struct qemu *q)
 	}
 }
 
+/*
+ * A migration has told that it is complete, or was cancelled, a moment before QEMU lets the guest go
+ * on: "Migration is not finalized yet" (QEMU, monitor/qmp-cmds.c, qmp_cont()).
+ */
+static bool is_not_finalized(const struct err *err)
+{
+	return err != NULL && strstr(err->msg, "not finalized") != NULL;
+}
+
 static void op_replied(void *arg, const json_t *reply, const struct err *err)
 {
-	op_complete(arg, reply, err);
+	struct op *op = arg;
+	struct qmp *qmp = op->q->qmp;
+
+	if (op->tries > 0 && is_not_finalized(err) && qmp != NULL) {
+		op->tries--;
+		if (qmp_command(qmp, "cont", NULL, NULL, op_replied, op) == 0)
+			return;
+	}
+	op_complete(op, reply, err);
 }
 
 /* Fills in the record of an operation; NULL (and its owner told) without memory. */
@@ -150,9 +171,11 @@ void qemu_pause(struct hv *hv, hv_done_fn *done, void *arg)
 void qemu_resume(struct hv *hv, hv_done_fn *done, void *arg)
 {
 	struct qemu *q = qemu_of(hv);
-	struct op op = {
-		.done = done, .arg = arg, .intent = &q->intents.resume, .ends_intent = true
-	};
+	struct op op = { .done = done,
+		.arg = arg,
+		.intent = &q->intents.resume,
+		.ends_intent = true,
+		.tries = CONT_TRIES };
 
 	op_command(q, "cont", NULL, &op);
 }

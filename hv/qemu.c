@@ -61,7 +61,11 @@ static void fail_start(struct qemu *q)
 void qemu_answered(struct qemu *q)
 {
 	q->answered = true;
-	if (q->phase == QEMU_STARTING && q->is_spawned && !q->failing)
+	if (q->phase != QEMU_STARTING || q->failing)
+		return;
+	if (q->restore_fd >= 0)
+		qemu_restore(q);
+	else if (q->is_spawned)
 		finish_start(q, QEMU_UP, NULL);
 }
 
@@ -159,6 +163,8 @@ static void process_exited(void *arg, const struct child_status *status)
 		q->phase = QEMU_GONE;
 		qemu_fail_ops(q);
 	}
+	if (q->phase != QEMU_CLOSING)
+		qemu_save_lost(q);
 	if (q->phase != QEMU_CLOSING && q->hv.cb.exited != NULL)
 		q->hv.cb.exited(q->hv.cb.arg, &st);
 }
@@ -219,6 +225,8 @@ static int start_now(struct qemu *q, const struct hv_spec *spec, struct err *err
 	int listeners[3] = { -1, -1, -1 }, clients[3] = { -1, -1, -1 }, log_fd = -1;
 	int r = set_paths(q, spec, err);
 
+	if (r == 0)
+		r = qemu_restore_open(q, spec, err);
 	if (r == 0)
 		r = hv_log_open(q->log_path, &log_fd, &q->log_offset, err);
 	if (r == 0)
@@ -364,18 +372,19 @@ static void qemu_destroy(struct hv *hv, void (*closed)(void *arg), void *arg)
 	q->closed_arg = arg;
 	qemu_forget_ops(q);
 	qemu_forget_taps(q);
+	qemu_save_drop(q);
 	let_go(q);
 	qemu_drop_agent(q);
 	deadline_close(&q->ready, qemu_part_closed);
 	deadline_close(&q->later, qemu_part_closed);
 	deadline_close(&q->retry, qemu_part_closed);
 	deadline_close(&q->settle, qemu_part_closed);
+	deadline_close(&q->stream.poll, qemu_part_closed);
 	qmp_mux_destroy(q->mux, qemu_part_closed, q);
 }
 
 /* What drover does not do with QEMU. */
 static const char *const not_yet[HV_NCAPS] = {
-	[HV_CAP_SNAPSHOT] = "drover does not do that with QEMU yet",
 	[HV_CAP_COPY_DISKS] = "drover does not do that with QEMU yet",
 	[HV_CAP_MIGRATE] = "drover does not do that with QEMU yet",
 	[HV_CAP_MEMORY_CLONE] = "drover does not do that with QEMU yet",
@@ -403,12 +412,14 @@ static int qemu_create(
 		free(q);
 		return -ENOMEM;
 	}
-	q->handles = 5;
+	q->handles = 6;
+	q->restore_fd = q->stream.fd = -1;
 	/* uv_timer_init() cannot fail. */
 	deadline_init(&q->ready, loop, ready_timeout, q);
 	deadline_init(&q->later, loop, tell_later, q);
 	deadline_init(&q->retry, loop, qemu_retry, q);
 	deadline_init(&q->settle, loop, qemu_reset_settled, q);
+	deadline_init(&q->stream.poll, loop, qemu_stream_poll, q);
 	*out = &q->hv;
 	return 0;
 }
@@ -443,5 +454,7 @@ const struct hv_ops hv_qemu = {
 	.remove_device = qemu_remove_device,
 	.resize = qemu_resize,
 	.tap = qemu_tap,
+	.save = qemu_save,
+	.job_cancel = qemu_job_cancel,
 	.destroy = qemu_destroy,
 };

@@ -1,8 +1,9 @@
 /*
  * hv/qemu.h - the parts of the QEMU backend: qemu-args.h (the command line), qemu.c (start,
  * adoption, end of a run), qemu-ops.c (pause, reset and their like), qemu-monitor.c (connections,
- * slow and lost ones), qemu-agent.c (the guest agent), qemu-tap.c (its end of a TAP), qemu-events.c (what the monitor's events and
- * status words mean). Private to hv/.
+ * slow and lost ones), qemu-agent.c (the guest agent), qemu-tap.c (its end of a TAP),
+ * qemu-events.c (what the monitor's events and status words mean), qemu-stream.c (migration
+ * streams), qemu-save.c (into a file and back). Private to hv/.
  */
 #ifndef DROVER_HV_QEMU_H
 #define DROVER_HV_QEMU_H
@@ -49,6 +50,34 @@ struct qemu_by {
 	uint64_t at; /* in the loop's time */
 };
 
+/* A migration stream under way; the file or socket at its other end is the giver's. */
+struct qemu_stream_opts {
+	bool incoming;   /* migrate-incoming of a QEMU that was started with -incoming defer */
+	const char *uri; /* copied; NULL: fd */
+	int fd;          /* passed; stays the caller's */
+	/* Beside `events` and the bandwidth; objects of names and values, borrowed; may be NULL. */
+	const json_t *capabilities, *parameters;
+	uint64_t max_bandwidth; /* bytes a second; 0: no limit */
+	hv_progress_fn *progress;
+	hv_done_fn *done;
+	void *arg;
+};
+
+struct qemu_stream {
+	unsigned step; /* of the commands; 0: there is none under way */
+	bool incoming, cancelled;
+	char *uri;
+	int fd;
+	json_t *capabilities, *parameters;
+	hv_progress_fn *progress;
+	hv_done_fn *done;
+	void *arg;
+	struct deadline poll;
+	uint64_t moved, moved_at; /* bytes, and when there were more for the last time */
+};
+
+struct qemu_save;
+
 struct qemu {
 	struct hv hv; /* first */
 	enum qemu_phase phase;
@@ -87,6 +116,11 @@ struct qemu {
 	const char *const *buses; /* where devices can be added; NULL: QEMU's own choice */
 	uint64_t base_mib;        /* the memory it was started with */
 	struct list taps;         /* qemu-tap.c */
+
+	struct qemu_stream stream;
+	struct qemu_save *save; /* under way */
+	int restore_fd;         /* of a start from a file, until that is loaded; else -1 */
+	bool restoring;
 
 	unsigned handles; /* whose close callback has not come */
 	void (*closed)(void *arg);
@@ -200,6 +234,37 @@ const char *qemu_take_by(struct qemu *q, enum qmp_effect effect, char out[48]);
 
 int qemu_tap(struct hv *hv, const char *nic_id, hv_tap_fn *done, void *arg, struct err *err);
 void qemu_forget_taps(struct qemu *q);
+
+/* qemu-stream.c */
+
+/*
+ * done fires exactly once, never before this returns, unless qemu_stream_drop() comes first.
+ * -EBUSY, -ENOMEM, -EHOSTUNREACH (no monitor) are returned; then it does not fire. Codes of done:
+ * -ECANCELED, -ETIMEDOUT when nothing moved for a minute, -EIO with QEMU's words.
+ */
+int qemu_stream_start(struct qemu *q, const struct qemu_stream_opts *opts, struct err *err);
+bool qemu_stream_active(const struct qemu *q);
+/* Also of a stream that an earlier daemon has begun. */
+void qemu_stream_cancel(struct qemu *q);
+/* The process is gone: done fires. */
+void qemu_stream_fail(struct qemu *q);
+void qemu_stream_drop(struct qemu *q);
+/* QEMU's MIGRATION event. */
+void qemu_stream_event(struct qemu *q, const json_t *data);
+deadline_fn qemu_stream_poll;
+
+/* qemu-save.c: the first two as in hv.h */
+
+void qemu_save(
+	struct hv *hv, const char *dir, hv_progress_fn *progress, hv_done_fn *done, void *arg);
+void qemu_job_cancel(struct hv *hv);
+/* Of a start: the file to load. */
+int qemu_restore_open(struct qemu *q, const struct hv_spec *spec, struct err *err);
+/* Loads it, and asks for the status again. */
+void qemu_restore(struct qemu *q);
+/* The process is gone, or hv_destroy(). */
+void qemu_save_lost(struct qemu *q);
+void qemu_save_drop(struct qemu *q);
 
 /* qemu-events.c */
 

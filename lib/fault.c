@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "lib/log.h"
@@ -46,6 +47,23 @@ bool fault_stalls(const char *table, const char *point)
 	return true;
 }
 
+/* The loop stands still meanwhile, so that the point is where it happens. */
+static void run_program(void)
+{
+	const char *program = getenv("DROVER_FAULT_RUN");
+	siginfo_t info;
+	pid_t pid = program != NULL ? fork() : -1;
+
+	if (pid == 0) {
+		execl(program, program, (char *)NULL);
+		_exit(127);
+	}
+	if (pid < 0 || waitid(P_PID, (id_t)pid, &info, WEXITED) < 0 || info.si_status != 0) {
+		log_error("DROVER_FAULT_RUN: it failed");
+		abort();
+	}
+}
+
 int fault_at(const char *table, const char *point, struct err *err)
 {
 	const char *what = wanted_at(table, point);
@@ -56,6 +74,10 @@ int fault_at(const char *table, const char *point, struct err *err)
 	log_info("fault %s/%s=%s", table, point, what);
 	if (strcmp(what, "kill") == 0)
 		kill(getpid(), SIGKILL);
+	if (strcmp(what, "run") == 0) {
+		run_program();
+		return 0;
+	}
 	for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
 		if (strcmp(what, codes[i].name) == 0)
 			return err_errno(err, -codes[i].code, "injected at %s/%s", table, point);

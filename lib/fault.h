@@ -4,6 +4,8 @@
  *
  * DROVER_FAULT=TABLE/POINT=kill     SIGKILL to ourselves at the point, the first time
  * DROVER_FAULT=TABLE/POINT=ENOSPC   the step fails so, once (also EMFILE, ENOMEM, EPERM)
+ * DROVER_FAULT=TABLE/POINT=run     the program that DROVER_FAULT_RUN names is run there, once, to its
+ *                                  end: what else may happen at this moment
  * DROVER_FAULT=TABLE/POINT=stall    the step is under way until it is cancelled, once
  */
 #ifndef DROVER_LIB_FAULT_H

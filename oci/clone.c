@@ -21,8 +21,16 @@ const char *clone_method_name(enum clone_method m)
 	return m == CLONE_REFLINK ? "reflink" : "copy";
 }
 
+/* What a copy is to keep to. */
+struct copy_opts {
+	uint64_t size;
+	bool reflink_only;
+	const atomic_bool *cancel; /* NULL: nobody will */
+};
+
 /* Within the kernel where the two filesystems allow it, else through a buffer. */
-static int copy_range(int from, int to, off_t start, off_t end, struct err *err)
+static int copy_range(
+	int from, int to, off_t start, off_t end, const atomic_bool *cancel, struct err *err)
 {
 	size_t size = 1 << 20;
 	bool buffered = false;
@@ -32,6 +40,10 @@ static int copy_range(int from, int to, off_t start, off_t end, struct err *err)
 	int r = 0;
 
 	while (start < end) {
+		if (cancel != NULL && atomic_load(cancel)) {
+			r = err_set(err, -ECANCELED, "it was cancelled");
+			break;
+		}
 		in = out = start;
 		if (!buffered) {
 			n = copy_file_range(
@@ -66,7 +78,7 @@ static int copy_range(int from, int to, off_t start, off_t end, struct err *err)
 }
 
 /* Copies what holds data; the holes of `to` are there by its size. */
-static int copy_sparse(int from, int to, off_t size, struct err *err)
+static int copy_sparse(int from, int to, off_t size, const atomic_bool *cancel, struct err *err)
 {
 	off_t data = 0, hole;
 	int r = 0;
@@ -80,14 +92,16 @@ static int copy_sparse(int from, int to, off_t size, struct err *err)
 		hole = lseek(from, data, SEEK_HOLE);
 		if (hole < 0)
 			return err_errno(err, -errno, "look for holes");
-		r = copy_range(from, to, data, MIN(hole, size), err);
+		r = copy_range(from, to, data, MIN(hole, size), cancel, err);
 		data = hole;
 	}
 	return r;
 }
 
-static int copy(int from, int to, uint64_t size, enum clone_method *out, struct err *err)
+static int copy(
+	int from, int to, const struct copy_opts *opts, enum clone_method *out, struct err *err)
 {
+	uint64_t size = opts->size;
 	struct stat st;
 	int r;
 
@@ -101,8 +115,10 @@ static int copy(int from, int to, uint64_t size, enum clone_method *out, struct 
 			format_size(size), format_size(st.st_size));
 	*out = CLONE_REFLINK;
 	if (ioctl(to, FICLONE, from) < 0) {
+		if (opts->reflink_only)
+			return err_set(err, -EOPNOTSUPP, "the filesystem cannot share blocks");
 		*out = CLONE_COPY;
-		r = copy_sparse(from, to, st.st_size, err);
+		r = copy_sparse(from, to, st.st_size, opts->cancel, err);
 		if (r < 0)
 			return r;
 	}
@@ -111,8 +127,8 @@ static int copy(int from, int to, uint64_t size, enum clone_method *out, struct 
 	return 0;
 }
 
-int clone_file(
-	const char *from, const char *to, uint64_t size, enum clone_method *out, struct err *err)
+static int clone(const char *from, const char *to, const struct copy_opts *opts,
+	enum clone_method *out, struct err *err)
 {
 	enum clone_method method = CLONE_COPY;
 	int in, fd, r;
@@ -126,18 +142,32 @@ int clone_file(
 		close(in);
 		return r;
 	}
-	r = copy(in, fd, size, &method, err);
+	r = copy(in, fd, opts, &method, err);
 	close(in);
 	if (close(fd) < 0 && r == 0)
 		r = err_errno(err, -errno, "close");
-	if (r == 0 && size != 0)
-		r = clone_grow(to, size, err);
+	if (r == 0 && opts->size != 0)
+		r = clone_grow(to, opts->size, err);
 	if (r < 0) {
 		unlink(to);
 		return err_wrap(err, "clone %s to %s", quote(from), quote(to));
 	}
 	*out = method;
 	return 0;
+}
+
+int clone_file(
+	const char *from, const char *to, uint64_t size, enum clone_method *out, struct err *err)
+{
+	return clone(from, to, &(struct copy_opts){ .size = size }, out, err);
+}
+
+int clone_file_until(const char *from, const char *to, bool reflink_only, const atomic_bool *cancel,
+	enum clone_method *out, struct err *err)
+{
+	struct copy_opts opts = { .reflink_only = reflink_only, .cancel = cancel };
+
+	return clone(from, to, &opts, out, err);
 }
 
 /* Size of the ext2, 3 or 4 that fills the file from its beginning; 0 when there is none. */

@@ -5,6 +5,8 @@
 #ifndef DROVER_OCI_CLONE_H
 #define DROVER_OCI_CLONE_H
 
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include "lib/err.h"
 
@@ -22,6 +24,13 @@ const char *clone_method_name(enum clone_method m); /* "reflink", "copy" */
  */
 int clone_file(
 	const char *from, const char *to, uint64_t size, enum clone_method *out, struct err *err);
+
+/*
+ * The same without a size. With reflink_only it is -EOPNOTSUPP where blocks cannot be shared;
+ * -ECANCELED once *cancel is true. In both cases `to` is not there afterwards.
+ */
+int clone_file_until(const char *from, const char *to, bool reflink_only, const atomic_bool *cancel,
+	enum clone_method *out, struct err *err);
 
 /* Grows the ext4 in the file to size, or to the file's size when 0; does nothing to others. */
 int clone_grow(const char *path, uint64_t size, struct err *err);

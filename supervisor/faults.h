@@ -5,6 +5,7 @@
 #include "lib/fault.h"
 
 extern const struct fault_table start_faults, run_faults, attach_faults, service_faults,
-	stop_faults, teardown_faults, release_faults, reload_faults, boot_faults, adopt_faults;
+	stop_faults, teardown_faults, release_faults, reload_faults, boot_faults, adopt_faults,
+	snapshot_faults, restore_faults, suspend_faults;
 
 #endif

@@ -112,9 +112,14 @@ static void adopted(void *arg, const struct err *err)
 	}
 	if (m->panicked && !deadline_armed(&m->panic_timer))
 		deadline_set(&m->panic_timer, MACHINE_PANIC_SILENCE_MS);
+	/* It had not come to where its memory is given up: it is loaded once more. */
+	if (m->intent == INTENT_NONE && (m->restore != NULL || m->suspended))
+		m->intent = m->restore != NULL ? INTENT_RESTORE : INTENT_RESTART;
 	/* A stop or a restart that was begun goes on. */
 	if (m->intent != INTENT_NONE)
 		machine_event(m, EV_STOP);
+	else if (m->hold || m->frozen)
+		machine_unhold(m);
 	machine_adopt_finished(m);
 }
 
@@ -187,6 +192,11 @@ void machine_adopt(
 
 	m->adopted = done;
 	m->adopted_arg = arg;
+	if (!had_run && m->restore != NULL) {
+		m->intent = INTENT_RESTORE;
+		run_is_over(m, "droverd ended before the restore was done");
+		return;
+	}
 	if (!had_run) {
 		m->state = saved->state;
 		if (m->state == MACHINE_BACKOFF)

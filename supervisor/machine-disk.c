@@ -358,6 +358,11 @@ void machine_step_disk(struct machine *m)
 		machine_start_next(m, NULL);
 		return;
 	}
+	/* A guest that goes on knows its disk as it is. */
+	if (m->load_dir != NULL && is_file(m->disk_path)) {
+		machine_start_next(m, NULL);
+		return;
+	}
 	if (disk_is_there(m)) {
 		refresh_disk(m);
 		return;
@@ -402,6 +407,8 @@ void machine_cancel_image(struct machine *m)
 
 int machine_forget_disk(struct machine *m, struct err *err)
 {
+	if (m->suspended)
+		machine_drop_suspended(m);
 	if (m->disk_path == NULL)
 		return 0;
 	if (unlink(m->disk_path) < 0 && errno != ENOENT)

@@ -339,25 +339,34 @@ static int set_cmdline(struct machine *m, struct spec_hold *hold, struct err *er
 	return hold->cmdline == NULL ? err_nomem(err) : 0;
 }
 
+static const char *program_name(const struct vm_config *cfg)
+{
+	if (cfg->binary != NULL)
+		return cfg->binary;
+	if (!str_eq(cfg->hypervisor, "qemu"))
+		return "cloud-hypervisor";
+	return cfg->arch == ARCH_AARCH64 ? "qemu-system-aarch64" : "qemu-system-x86_64";
+}
+
+char *machine_program(const struct vm_config *cfg)
+{
+	return find_program(program_name(cfg));
+}
+
 int machine_binary(const struct machine *m, char **out, struct err *err)
 {
-	bool qemu = str_eq(m->run_cfg->hypervisor, "qemu");
-	bool arm = m->run_cfg->arch == ARCH_AARCH64;
-	const char *given = m->run_cfg->binary;
-	const char *name = !qemu ? "cloud-hypervisor"
-			   : arm ? "qemu-system-aarch64"
-				 : "qemu-system-x86_64";
+	const struct vm_config *cfg = m->run_cfg;
 
-	*out = find_program(given != NULL ? given : name);
+	*out = machine_program(cfg);
 	/* What runs already needs it no more. */
 	if (*out != NULL || m->left.pid != 0)
 		return 0;
 	return err_set(err, -ENOENT, "%s is not there or not executable%s",
-		quote(given != NULL ? given : name),
-		given != NULL ? ""
-		: !qemu       ? " (see https://www.cloudhypervisor.org)"
-		: arm         ? " (Debian package qemu-system-arm)"
-			      : " (Debian package qemu-system-x86)");
+		quote(program_name(cfg)),
+		cfg->binary != NULL                ? ""
+		: !str_eq(cfg->hypervisor, "qemu") ? " (see https://www.cloudhypervisor.org)"
+		: cfg->arch == ARCH_AARCH64        ? " (Debian package qemu-system-arm)"
+						   : " (Debian package qemu-system-x86)");
 }
 
 static int set_binary(struct machine *m, struct spec_hold *hold, struct err *err)
@@ -432,6 +441,7 @@ int machine_spec(struct machine *m, struct hv_spec *spec, struct spec_hold *hold
 		.nnics = m->nnics,
 		.extra_args = (const char *const *)hold->extra.v,
 		.start_paused = cfg->start_paused,
+		.restore_dir = m->load_dir,
 		.reboot_is_exit = !cfg->reboot,
 		.sandbox = true,
 		.agent = cfg->agent,

@@ -66,7 +66,10 @@ static void put_key(json_t *j, const struct machine *m, const char *name)
 
 static const char *shown_state(const struct machine *m)
 {
-	return m->cfg == NULL && !machine_active(m) ? "removed" : machine_state_name(m->state);
+	if (m->cfg == NULL && !machine_active(m))
+		return "removed";
+	return m->suspended && m->state == MACHINE_STOPPED ? "suspended"
+							   : machine_state_name(m->state);
 }
 
 static bool is_up(const struct machine *m)

@@ -92,7 +92,7 @@ void machine_start_next(struct machine *m, const struct err *err)
 		return;
 	}
 	if (m->step == ARRAY_LEN(steps)) {
-		machine_event(m, EV_PREPARED);
+		machine_event(m, m->load_dir != NULL ? EV_LOAD : EV_PREPARED);
 		return;
 	}
 	operation_step(m->op, steps[m->step].what);
@@ -175,7 +175,8 @@ void machine_begin_prepare(struct machine *m)
 	machine_adopt_finished(m);
 	if (m->story == NULL || json_array_size(m->story) == 0)
 		machine_tell(m, "start", "started again");
-	if (machine_set_nics(m, &err) < 0 || machine_save(m, &err) < 0) {
+	if (machine_set_nics(m, &err) < 0 || machine_find_memory(m, &err) < 0 ||
+		machine_save(m, &err) < 0) {
 		start_failed(m, &err);
 		return;
 	}

@@ -72,6 +72,18 @@ static void put_run(const struct machine *m, json_t *j)
 		json_object_set(j, "console", m->last_console);
 }
 
+/* What a snapshot, a suspend or a restore has come to. */
+static void put_saved(const struct machine *m, json_t *j)
+{
+	json_put_bool(j, "hold", m->hold);
+	json_put_bool(j, "frozen", m->frozen);
+	json_put_bool(j, "suspended", m->suspended);
+	json_put_str(j, "restore", m->restore);
+	json_put_bool(j, "restore_back", m->restore_back);
+	json_put_bool(j, "restore_memory", m->restore_memory);
+	json_put_bool(j, "restore_run", m->restore_run);
+}
+
 json_t *machine_state_json(const struct machine *m)
 {
 	json_t *j = json_object();
@@ -105,6 +117,7 @@ json_t *machine_state_json(const struct machine *m)
 	json_put_str(j, "kernel_ref", m->kernel_ref);
 	json_put_str(j, "rootfs_ref", m->rootfs_ref);
 	json_put_bool(j, "disk_stale", m->disk_stale);
+	put_saved(m, j);
 	if (m->applied != NULL)
 		json_object_set(j, "applied", m->applied);
 	if (m->deferred != NULL)
@@ -171,6 +184,17 @@ static void load_run(struct machine *m, const json_t *j)
 	m->last_console = json_incref(json_object_get(j, "console"));
 }
 
+static void load_saved(struct machine *m, const json_t *j)
+{
+	m->hold = json_flag(j, "hold", false);
+	m->frozen = json_flag(j, "frozen", false);
+	m->suspended = json_flag(j, "suspended", false);
+	set_string(&m->restore, j, "restore");
+	m->restore_back = json_flag(j, "restore_back", false);
+	m->restore_memory = json_flag(j, "restore_memory", false);
+	m->restore_run = json_flag(j, "restore_run", false);
+}
+
 static enum machine_state state_from_name(const char *name)
 {
 	for (int s = 0; name != NULL && s < MACHINE_STATES; s++) {
@@ -214,6 +238,7 @@ int machine_load(struct machine *m, struct saved_process *out, struct err *err)
 	set_string(&m->kernel_ref, j, "kernel_ref");
 	set_string(&m->rootfs_ref, j, "rootfs_ref");
 	m->disk_stale = json_flag(j, "disk_stale", false);
+	load_saved(m, j);
 	json_decref(m->applied);
 	m->applied = json_incref(json_object_get(j, "applied"));
 	json_decref(m->deferred);
@@ -232,6 +257,7 @@ int machine_load(struct machine *m, struct saved_process *out, struct err *err)
 		.state = state_from_name(json_str(j, "state")),
 	};
 	json_decref(j);
+	machine_sweep(m);
 	/* Until it is adopted, whoever saves it must not say that it is stopped. */
 	m->state = out->state;
 	if (out->this_boot)

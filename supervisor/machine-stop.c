@@ -217,7 +217,9 @@ void machine_begin_shutdown(struct machine *m)
 	if (m->intent == INTENT_KILL)
 		m->shutdown_step = STEP_KILL;
 	else if (status == HV_STATUS_CREATED || status == HV_STATUS_PANICKED ||
-		 status == HV_STATUS_BROKEN || status == HV_STATUS_SHUTDOWN)
+		 status == HV_STATUS_BROKEN || status == HV_STATUS_SHUTDOWN ||
+		 status == HV_STATUS_INCOMING || m->intent == INTENT_SUSPEND ||
+		 m->intent == INTENT_RESTORE)
 		m->shutdown_step = STEP_QUIT; /* there is no guest that could shut down */
 	else
 		m->shutdown_step = hv_caps(m->hv)->agent ? STEP_AGENT : STEP_GUEST;
@@ -234,10 +236,31 @@ static void set_cause(struct machine *m, enum cause cause, char *sentence)
 	m->sentence = sentence;
 }
 
+static const char *intent_text(enum intent intent)
+{
+	switch (intent) {
+	case INTENT_KILL:
+		return "killed on request";
+	case INTENT_STOP:
+		return "stopped on request";
+	case INTENT_SUSPEND:
+		return "suspended to disk";
+	case INTENT_RESTORE:
+		return "ended for a restore";
+	default:
+		return "restarted on request";
+	}
+}
+
+static bool stays_down(const struct machine *m)
+{
+	return m->intent == INTENT_STOP || m->intent == INTENT_KILL || m->intent == INTENT_SUSPEND;
+}
+
 static void find_cause(struct machine *m)
 {
 	const char *status = child_status_text(&m->exit_status);
-	bool to_stop = m->intent == INTENT_STOP || m->intent == INTENT_KILL;
+	bool to_stop = stays_down(m);
 
 	/* A panicked guest's hypervisor is killed by us. */
 	if (machine_oom_killed(m) && m->intent == INTENT_NONE && !m->panicked) {
@@ -253,10 +276,7 @@ static void find_cause(struct machine *m)
 				step_names[m->shutdown_step]));
 	} else if (m->intent != INTENT_NONE) {
 		set_cause(m, CAUSE_REQUESTED,
-			str_printf("%s; the hypervisor %s after: %s",
-				m->intent == INTENT_KILL   ? "killed on request"
-				: m->intent == INTENT_STOP ? "stopped on request"
-							   : "restarted on request",
+			str_printf("%s; the hypervisor %s after: %s", intent_text(m->intent),
 				status, step_names[m->shutdown_step]));
 	} else if (m->quit_by != NULL && m->hint == CAUSE_NONE &&
 		   (!m->exit_status.known ||
@@ -352,6 +372,7 @@ static void save_end(struct machine *m)
 
 static void let_go(struct machine *m)
 {
+	machine_job_lost(m);
 	console_destroy(m->console);
 	m->console = NULL;
 	hv_destroy(m->hv, NULL, NULL);
@@ -415,7 +436,7 @@ static enum restart_verdict decide(struct machine *m, uint64_t *delay_ms)
 	uint32_t random = 20;
 	uint64_t ran = 0;
 
-	if (cfg == NULL || m->d->stopping || m->intent == INTENT_STOP || m->intent == INTENT_KILL)
+	if (cfg == NULL || m->d->stopping || stays_down(m))
 		return RESTART_STAY;
 	/* By a client of the passthrough: as much a person's wish as a stop. */
 	if (m->last_cause == CAUSE_REQUESTED && m->want_known && !m->want_running)
@@ -439,7 +460,7 @@ static const struct err *op_result(struct machine *m, struct err *err)
 		err_set(err, -ECANCELED, "vm %s: %s was cancelled", m->name, operation_verb(m->op));
 		return err;
 	}
-	if (m->op == NULL || m->intent == INTENT_STOP || m->intent == INTENT_KILL)
+	if (m->op == NULL || stays_down(m))
 		return NULL;
 	if (m->error.code < 0)
 		return &m->error;
@@ -454,8 +475,8 @@ void machine_settle(struct machine *m)
 	struct err err;
 	uint64_t delay_ms = 0;
 
-	if ((intent == INTENT_RESTART || intent == INTENT_RECREATE) && m->cfg != NULL &&
-		!m->d->stopping) {
+	if (m->restore == NULL && (intent == INTENT_RESTART || intent == INTENT_RECREATE) &&
+		m->cfg != NULL && !m->d->stopping) {
 		if (intent == INTENT_RECREATE && machine_forget_disk(m, &err) < 0)
 			log_error("%s (ignoring: the old disk stays)", err.msg);
 		/* The story that follows is the new run's. */
@@ -466,9 +487,11 @@ void machine_settle(struct machine *m)
 		machine_event(m, EV_AGAIN);
 		return;
 	}
+	if (m->restore != NULL && !m->d->stopping && machine_restore_settle(m))
+		return;
 	switch (decide(m, &delay_ms)) {
 	case RESTART_STAY:
-		m->disk_stale = true;
+		m->disk_stale = !m->suspended;
 		machine_event(m, EV_REST);
 		break;
 	case RESTART_AGAIN:

@@ -33,6 +33,7 @@ static const struct transition table[MACHINE_STATES][MACHINE_EVENTS] = {
 	},
 	[MACHINE_PREPARING] = {
 		[EV_PREPARED]	  = TO(STARTING, machine_begin_spawn),
+		[EV_LOAD]	  = TO(RESTORING, machine_begin_spawn),
 		[EV_START_FAILED] = TO(STOPPING, machine_begin_teardown),
 		[EV_STOP]	  = TO(STOPPING, machine_cancel_start),
 	},
@@ -42,12 +43,26 @@ static const struct transition table[MACHINE_STATES][MACHINE_EVENTS] = {
 		[EV_EXITED]	  = TO(STOPPING, machine_begin_teardown),
 		[EV_STOP]	  = TO(STOPPING, machine_cancel_start),
 	},
+	[MACHINE_RESTORING] = {
+		[EV_UP]		  = TO(PAUSED, machine_now_loaded),
+		[EV_START_FAILED] = TO(STOPPING, machine_begin_teardown),
+		[EV_EXITED]	  = TO(STOPPING, machine_begin_teardown),
+		[EV_STOP]	  = TO(STOPPING, machine_cancel_start),
+	},
+	[MACHINE_SAVING] = {
+		[EV_RESUMED]	  = TO(RUNNING, NULL),
+		[EV_SAVED]	  = TO(PAUSED, NULL),
+		[EV_STOP]	  = TO(STOPPING, machine_begin_shutdown),
+		[EV_EXITED]	  = TO(STOPPING, machine_begin_teardown),
+	},
 	[MACHINE_RUNNING] = {
 		[EV_PAUSED]	  = TO(PAUSED, NULL),
+		[EV_SAVE]	  = TO(SAVING, NULL),
 		[EV_STOP]	  = TO(STOPPING, machine_begin_shutdown),
 		[EV_EXITED]	  = TO(STOPPING, machine_begin_teardown),
 	},
 	[MACHINE_PAUSED] = {
+		[EV_SAVE]	  = TO(SAVING, NULL),
 		[EV_RESUMED]	  = TO(RUNNING, NULL),
 		[EV_STOP]	  = TO(STOPPING, machine_begin_shutdown),
 		[EV_EXITED]	  = TO(STOPPING, machine_begin_teardown),

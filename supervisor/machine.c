@@ -20,6 +20,9 @@ static const char *event_name(enum machine_event ev)
 		[EV_UP] = "up",
 		[EV_PAUSED] = "paused",
 		[EV_RESUMED] = "resumed",
+		[EV_LOAD] = "load",
+		[EV_SAVE] = "save",
+		[EV_SAVED] = "saved",
 		[EV_STOP] = "stop",
 		[EV_EXITED] = "exited",
 		[EV_CLEAN] = "clean",
@@ -210,6 +213,8 @@ int machine_start(
 	/* What is refused changes nothing: a stop that is under way stays wanted. */
 	if (m->op != NULL)
 		return machine_busy(m, err);
+	if (m->suspended && !machine_active(m) && machine_check_suspended(m, err) < 0)
+		return err->code;
 	if (want)
 		set_want(m, true);
 	/* A start that begins at once saves that as its first step. */
@@ -299,6 +304,7 @@ int machine_stop(struct machine *m, enum intent how, const char *by, bool want,
 		m->op = NULL;
 		m->op_ending = false;
 		operation_end(old, overruled.code < 0 ? &overruled : NULL);
+		machine_job_overruled(m);
 	}
 	r = begin_op(m, how == INTENT_KILL ? "kill" : "stop", false, op, err);
 	if (r < 0) {
@@ -401,6 +407,8 @@ int machine_resume(struct machine *m, struct operation **op, struct err *err)
 		return machine_busy(m, err);
 	if (m->state == MACHINE_RUNNING)
 		return 0;
+	if (m->suspended && !machine_active(m))
+		return machine_start(m, "a person", true, op, err);
 	if (m->state != MACHINE_PAUSED)
 		return machine_wrong_state(m, "resume", err);
 	r = begin_op(m, "resume", false, op, err);
@@ -453,6 +461,7 @@ static void files_removed(uv_work_t *work, int status)
 		events_emit(m->d->events, "vm", m->name, "removed", NULL);
 		free(m->disk_path);
 		m->disk_path = NULL;
+		m->suspended = false;
 		/* One that is in the configuration stays, without its past. */
 		if (m->cfg == NULL)
 			machine_destroy(m);
@@ -471,6 +480,9 @@ int machine_rm(struct machine *m, bool disks, struct operation **op, struct err 
 	*op = NULL;
 	if (m->op != NULL)
 		return machine_busy(m, err);
+	if (m->job != NULL)
+		return err_set(err, -EBUSY, "vm %s: what is left of its last operation is removed",
+			m->name);
 	if (machine_active(m) || m->state == MACHINE_BACKOFF)
 		return machine_wrong_state(m, "remove", err);
 	if (m->disk_path != NULL && !disks)

@@ -39,10 +39,13 @@ const char *machine_state_name(enum machine_state s);
 enum machine_event {
 	EV_START,        /* somebody, the plan or the backoff wants it to run */
 	EV_PREPARED,     /* disk and network are there */
+	EV_LOAD,         /* the same, and a saved memory is to be loaded */
 	EV_START_FAILED, /* a step of the start failed or was cancelled; m->error says why */
 	EV_UP,           /* the monitor has answered; of an adopted one: the guest runs */
 	EV_PAUSED,
 	EV_RESUMED,
+	EV_SAVE,    /* its memory or its disks are about to be copied */
+	EV_SAVED,   /* that is over, and the guest stands still as before */
 	EV_STOP,    /* stop or kill, by m->intent */
 	EV_EXITED,  /* the hypervisor is gone and reaped */
 	EV_CLEAN,   /* teardown has released everything */
@@ -66,7 +69,9 @@ enum intent {
 	INTENT_STOP,
 	INTENT_KILL,
 	INTENT_RESTART,
-	INTENT_RECREATE
+	INTENT_RECREATE,
+	INTENT_SUSPEND, /* its memory is on disk */
+	INTENT_RESTORE  /* it becomes what it was in m->restore */
 };
 
 enum {
@@ -117,6 +122,15 @@ struct machine {
 	enum intent intent;
 	struct operation *op; /* what is being done; NULL: nothing */
 	const char *asked;    /* the verb of the operation that the hypervisor was asked for last */
+
+	struct machine_job *job; /* snapshot, suspend, restore; it may outlive its operation */
+	bool hold;               /* the guest stands still for our sake, and is to go on */
+	bool frozen;             /* its filesystems likewise */
+	bool suspended;          /* what is in the folder `suspend` is its memory */
+	char *restore;           /* the snapshot that it is about to become; NULL: none */
+	bool restore_back;       /* no: the old disks are to come back */
+	bool restore_memory, restore_run;
+	char *load_dir; /* of the start: its memory; NULL: the guest boots */
 
 	struct hv *hv;
 	char *cgroup;           /* of the run; NULL: none */
@@ -255,6 +269,46 @@ int machine_remove_disk(struct machine *m, const char *id, struct operation **op
 /* The run has ended: what was added to it is no more. */
 void machine_forget_devices(struct machine *m);
 
+/* ---- machine-snapshot.c, machine-suspend.c, machine-restore.c ---- */
+struct snapshot_opts {
+	const char *name, *description; /* the latter may be NULL */
+	bool disks_only;
+	bool crash_consistent; /* disks of a running guest that cannot be frozen */
+};
+int machine_snapshot(
+	struct machine *m, const struct snapshot_opts *o, struct operation **op, struct err *err);
+int machine_snapshot_delete(
+	struct machine *m, const char *name, struct operation **op, struct err *err);
+/* Its manifest. -ENOENT names what is not there. */
+int machine_snapshot_read(struct machine *m, const char *name, json_t **out, struct err *err);
+/* Of one snapshot, or the folder of all (name NULL); malloc'd. */
+char *machine_snapshot_dir(const struct machine *m, const char *name);
+int machine_restore(struct machine *m, const char *name, struct operation **op, struct err *err);
+int machine_suspend(struct machine *m, struct operation **op, struct err *err);
+
+/* Between the runs, with m->restore set: whether it has caused the next event. */
+bool machine_restore_settle(struct machine *m);
+void machine_forget_restore(struct machine *m);
+/* The disks are in their places, and the run is up if there is to be one. */
+void machine_restore_done(struct machine *m);
+bool machine_restored_disks(struct machine *m);
+/* Of a machine that is suspended: it is not any more; the guest would boot. */
+void machine_drop_suspended(struct machine *m);
+/* Before the start of such a one: whether what is on disk fits. */
+int machine_check_suspended(struct machine *m, struct err *err);
+/* Sets m->load_dir for the start that begins. */
+int machine_find_memory(struct machine *m, struct err *err);
+/* An adopted guest that an earlier daemon had stand still goes on. */
+void machine_unhold(struct machine *m);
+/* Removes what a daemon that was killed has left unfinished. */
+void machine_sweep(struct machine *m);
+void machine_restore_sweep(struct machine *m);
+/* The job's run has ended; its operation was ended by somebody else. */
+void machine_job_lost(struct machine *m);
+void machine_job_overruled(struct machine *m);
+/* m is being released: how many callbacks are to come. */
+unsigned machine_job_release(struct machine *m);
+
 /* ---- machine.c: for those ---- */
 int machine_busy(const struct machine *m, struct err *err);
 int machine_wrong_state(const struct machine *m, const char *verb, struct err *err);
@@ -297,6 +351,7 @@ void machine_begin_prepare(struct machine *m);  /* machine-start.c */
 void machine_begin_spawn(struct machine *m);    /* machine-start.c */
 void machine_cancel_start(struct machine *m);   /* machine-start.c */
 void machine_now_up(struct machine *m);         /* machine.c */
+void machine_now_loaded(struct machine *m);     /* machine-suspend.c */
 void machine_begin_shutdown(struct machine *m); /* machine-stop.c */
 void machine_begin_teardown(struct machine *m); /* machine-stop.c */
 void machine_settle(struct machine *m);         /* machine-stop.c */
@@ -379,6 +434,8 @@ struct spec_hold {
 };
 int machine_spec(struct machine *m, struct hv_spec *spec, struct spec_hold *hold, struct err *err);
 void spec_hold_finish(struct spec_hold *hold);
+/* The hypervisor's program, malloc'd; NULL: it is not there. */
+char *machine_program(const struct vm_config *cfg);
 
 /* ---- machine-panic.c: a guest whose kernel has panicked, or with which KVM cannot go on ---- */
 /* A line of its console. */

@@ -38,6 +38,8 @@ static void machine_free(struct machine *m)
 	json_decref(m->story);
 	json_decref(m->last_console);
 	free(m->cgroup);
+	free(m->restore);
+	free(m->load_dir);
 	free(m->kernel_path);
 	free(m->initrd_path);
 	free(m->rootfs_path);
@@ -131,7 +133,7 @@ static void machine_release(struct machine *m)
 	hv_destroy(m->hv, NULL, NULL);
 	/* And what is under way, whose callback has m. */
 	m->closing = 3u + (m->syncing != SAVE_NOTHING) + m->tearing_down + m->attaching +
-		     m->removing;
+		     m->removing + machine_job_release(m);
 	deadline_close(&m->timer, timer_closed);
 	deadline_close(&m->panic_timer, timer_closed);
 	deadline_close(&m->save_timer, timer_closed);

@@ -16,6 +16,7 @@ struct operation {
 	uint64_t id;
 	char *verb, *vm;
 	const char *step;
+	uint64_t progress, total; /* of the step */
 	enum operation_state state;
 	struct err *err;
 	uint64_t started, ended, started_mono;
@@ -93,8 +94,16 @@ struct operation *operation_begin(struct operations *ops, const char *verb, cons
 
 void operation_step(struct operation *op, const char *step)
 {
-	if (op != NULL)
-		op->step = step;
+	if (op == NULL)
+		return;
+	op->step = step;
+	op->progress = op->total = 0;
+}
+
+void operation_progress(struct operation *op, uint64_t done, uint64_t total)
+{
+	op->progress = done;
+	op->total = total;
 }
 
 /* Those who are told of one end may cause many others. */
@@ -200,6 +209,10 @@ json_t *operation_json(const struct operation *op)
 	json_put_str(j, "vm", op->vm[0] != '\0' ? op->vm : NULL);
 	json_put_str(j, "state", states[op->state]);
 	json_put_str(j, "step", op->step);
+	if (op->state == OPERATION_RUNNING && op->progress > 0)
+		json_object_set_new(j, "progress",
+			json_pack("{s:I,s:I}", "done", (json_int_t)op->progress, "total",
+				(json_int_t)op->total));
 	json_put_str(j, "error", op->err != NULL ? op->err->msg : NULL);
 	format_time(time, op->started);
 	json_put_str(j, "started", time);

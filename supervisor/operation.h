@@ -32,6 +32,8 @@ struct operation *operation_begin(struct operations *ops, const char *verb, cons
 	operation_cancel_fn *cancel, void *arg);
 /* step: a static string, "pulling the kernel image" */
 void operation_step(struct operation *op, const char *step);
+/* How far the step is; total 0: not known. */
+void operation_progress(struct operation *op, uint64_t done, uint64_t total);
 /* err NULL: done; -ECANCELED: cancelled; else failed. The operation may be gone afterwards. */
 void operation_end(struct operation *op, const struct err *err);
 /* -EBADFD when it has ended, -ENOTSUP when it cannot be cancelled, or what cancel says. */

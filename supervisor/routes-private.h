@@ -26,7 +26,11 @@ route_fn route_operations, route_operation_show, route_operation_cancel;
 /* routes-vm.c */
 route_fn route_vms, route_vm, route_vm_why, route_vm_rm, route_vm_qmp, route_vm_ch;
 route_fn route_vm_start, route_vm_stop, route_vm_kill, route_vm_restart, route_vm_pause,
-	route_vm_resume;
+	route_vm_resume, route_vm_suspend;
+
+/* routes-snapshot.c */
+route_fn route_snapshots, route_snapshot, route_snapshot_create, route_snapshot_restore,
+	route_snapshot_rm;
 
 /* routes-device.c */
 route_fn route_vm_reset, route_vm_nmi, route_vm_dump, route_vm_resize, route_vm_disk_add,

@@ -97,6 +97,14 @@ static int start(struct machine *m, struct operation **op, struct err *err)
 	return machine_start(m, "a person", true, op, err);
 }
 
+/* Boots afresh, whatever was saved of it. */
+static int start_discard(struct machine *m, struct operation **op, struct err *err)
+{
+	if (m->op == NULL && m->suspended && !machine_active(m))
+		machine_drop_suspended(m);
+	return start(m, op, err);
+}
+
 static int stop(struct machine *m, struct operation **op, struct err *err)
 {
 	return machine_stop(m, INTENT_STOP, "a person", true, op, err);
@@ -154,7 +162,10 @@ static int rm_disks(struct machine *m, struct operation **op, struct err *err)
 
 void route_vm_start(void *arg, struct request *rq)
 {
-	act(arg, rq, "start", start);
+	bool discard;
+
+	if (route_flag(rq, "discard", &discard))
+		act(arg, rq, "start", discard ? start_discard : start);
 }
 
 void route_vm_kill(void *arg, struct request *rq)
@@ -175,6 +186,11 @@ void route_vm_pause(void *arg, struct request *rq)
 void route_vm_resume(void *arg, struct request *rq)
 {
 	act(arg, rq, "resume", machine_resume);
+}
+
+void route_vm_suspend(void *arg, struct request *rq)
+{
+	act(arg, rq, "suspend", machine_suspend);
 }
 
 void route_vm_rm(void *arg, struct request *rq)

@@ -11,7 +11,16 @@
  *   GET    /health                        {status: "ok", machines, uptime_s}
  *   GET    /vms[?all=1]                   array of summaries; all: removed ones with disks too
  *   GET    /vms/NAME                      summary and more, see below
- *   POST   /vms/NAME/ACTION[?wait=S]      start stop kill restart pause resume; an operation
+ *   POST   /vms/NAME/ACTION[?wait=S]      start stop kill restart pause resume suspend; an operation;
+ *                                         start?discard=1 boots a suspended machine afresh
+ *   GET    /vms/NAME/snapshots            array of {name, created, kind, consistency,
+ *                                         description|null, hypervisor_version|null, size,
+ *                                         allocated}, oldest first
+ *   POST   /vms/NAME/snapshots[?wait=S]   body {"name", "description", "disks": bool,
+ *                                         "crash_consistent": bool}; an operation
+ *   GET    /vms/NAME/snapshots/SNAP       its manifest (supervisor/snapshot.h)
+ *   DELETE /vms/NAME/snapshots/SNAP[?wait=S]          an operation
+ *   POST   /vms/NAME/snapshots/SNAP/restore[?wait=S]  an operation
  *   DELETE /vms/NAME[?disks=1][&wait=S]   an operation; only a stopped or removed machine
  *   GET    /vms/NAME/why                  the last run, below
  *   GET    /vms/NAME/log[?boot=N][&follow=1]  text/plain; boot 0: the current or last, -1 before
@@ -52,7 +61,7 @@
  * conditions: unresponsive, degraded (a dnsmasq is down), restart-pending (on_change = defer),
  *   not-ready, unhealthy
  * state: stopped preparing starting running paused saving restoring migrating stopping backoff
- *   failed unknown removed
+ *   failed unknown removed suspended
  * GET /vms/NAME adds: wanted ("running"|"stopped"), nics:[{name, network, mac, tap,
  *   addresses:[]}], accel, machine, memory, vcpus, kernel, rootfs, disk, boot (number of this
  *   boot), restart, error|null (why the last start failed), operation|null, ssh:{user, identity|null,
@@ -62,7 +71,7 @@
  *   health|null (of a machine that is up and has checks):
  *   {state: "starting"|"healthy"|"unhealthy", ready, checks:[{check, ok|null, error|null, last|null}]}
  * operation: {id, verb, vm, state: "running"|"done"|"failed"|"cancelled", error|null, step,
- *   started, ended|null}
+ *   started, ended|null}; of a running one that copies memory: progress {done, total} in bytes
  * why: {name, state, boot, cause, sentence, started, ended, status, console:[last 20 lines],
  *   story:[{time, event, text}]}; of the present run, with cause null, while there is one
  * event: {seq, time, kind: "vm"|"network"|"registry"|"image"|"drover", name, event, ...}
@@ -71,6 +80,8 @@
  *     {reason, by_us}, ready, healthy, unhealthy {check, reason}, health-action {action, check,
  *     reason}, adopted, removed, qmp {command, line (of the human monitor), uid, pid, write (it
  *     may change something), refused}; state and reset have by: who at the passthrough caused it
+ *     snapshot-begun, snapshot-done, snapshot-failed, snapshot-deleting, snapshot-deleted,
+ *     suspend-begun, suspend-failed, restore-begun, restore-failed, restored {snapshot, reason}
  *   network, registry: started {pid}, died {reason}, ready {mode}
  *   drover: started, reloaded, re-executing, stopping, log-begun-anew (the event log was gone)
  */

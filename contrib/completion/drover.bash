@@ -13,7 +13,7 @@ _drover()
 	done
 	COMPREPLY=()
 	if [ ${#words[@]} = 0 ]; then
-		COMPREPLY=($(compgen -W 'list show start stop kill restart pause resume reset nmi resize disk rm cancel ssh console log qmp hmp screendump dump stats ch why events doctor check plan reload config pull image registry version help --socket --output --help --version' -- "$cur"))
+		COMPREPLY=($(compgen -W 'list show start stop kill restart pause resume suspend reset nmi resize disk rm cancel snapshot ssh console log qmp hmp screendump dump stats ch why events doctor check plan reload config pull image registry version help --socket --output --help --version' -- "$cur"))
 		return
 	fi
 	verb=${words[0]}
@@ -21,6 +21,13 @@ _drover()
 	disk)
 		if [ ${#words[@]} = 1 ]; then
 			COMPREPLY=($(compgen -W 'list add remove' -- "$cur"))
+			return
+		fi
+		verb="$verb ${words[1]}"
+		;;
+	snapshot)
+		if [ ${#words[@]} = 1 ]; then
+			COMPREPLY=($(compgen -W 'create list show restore delete' -- "$cur"))
 			return
 		fi
 		verb="$verb ${words[1]}"
@@ -43,12 +50,13 @@ _drover()
 	case $verb in
 	'list') opts='--all --help' ;;
 	'show') opts='--help' names=1 ;;
-	'start') opts='--wait --no-wait --timeout --help' names=1 ;;
+	'start') opts='--discard --wait --no-wait --timeout --help' names=1 ;;
 	'stop') opts='--timeout --wait --no-wait --wait-limit --help' names=1 ;;
 	'kill') opts='--wait --no-wait --timeout --help' names=1 ;;
 	'restart') opts='--wait --no-wait --timeout --help' names=1 ;;
 	'pause') opts='--wait --no-wait --timeout --help' names=1 ;;
 	'resume') opts='--wait --no-wait --timeout --help' names=1 ;;
+	'suspend') opts='--wait --no-wait --timeout --help' names=1 ;;
 	'reset') opts='--wait --no-wait --timeout --help' names=1 ;;
 	'nmi') opts='--wait --no-wait --timeout --help' names=1 ;;
 	'resize') opts='--vcpus --memory --help' names=1 ;;
@@ -57,6 +65,11 @@ _drover()
 	'disk remove') opts='--help' names=1 ;;
 	'rm') opts='--disks --wait --no-wait --timeout --help' names=1 ;;
 	'cancel') opts='--id --wait --no-wait --timeout --help' names=1 ;;
+	'snapshot create') opts='--description --disks --crash-consistent --wait --no-wait --timeout --help' names=1 ;;
+	'snapshot list') opts='--help' names=1 ;;
+	'snapshot show') opts='--help' names=1 ;;
+	'snapshot restore') opts='--wait --no-wait --timeout --help' names=1 ;;
+	'snapshot delete') opts='--wait --no-wait --timeout --help' names=1 ;;
 	'ssh') opts='--wait --help' names=1 ;;
 	'console') opts='--once --help' names=1 ;;
 	'log') opts='--boot --follow --help' names=1 ;;

@@ -6,6 +6,9 @@
  *                         answered qmp_capabilities; prints the time to the last answer, then the
  *                         time from `quit` to the last one reaped
  *   floor kill FILE       prints the time from kill -9 to the pidfd's becoming readable
+ *   floor save FILE COUNT prints COUNT times, a line each: how long `stop` and `cont` took, and the
+ *                         commands that write the guest's memory into a file, from `stop` to `cont`,
+ *                         with an fsync of it
  *
  * FILE holds a command line as /proc/PID/cmdline does. Descriptors named in it ("fd=7") are made
  * here: listening Unix sockets for chardevs, TAPs of our own for netdevs. Times are milliseconds.
@@ -47,7 +50,7 @@ struct machine {
 	pid_t pid;
 	int qmp, pidfd;
 	int answers; /* lines with "return" that have come */
-	bool greeted, reaped;
+	bool greeted, reaped, saved;
 	char line[65536];
 	size_t len;
 };
@@ -221,6 +224,11 @@ static void take_line(struct machine *m, char *line)
 		say(m, "{\"execute\":\"qmp_capabilities\"}\n");
 	} else if (strstr(line, "\"return\"")) {
 		m->answers++;
+	} else if (strstr(line, "\"MIGRATION\"") && strstr(line, "\"completed\"")) {
+		m->saved = true;
+	} else if (strstr(line, "\"error\"")) {
+		fprintf(stderr, "floor: %s\n", line);
+		exit(1);
 	}
 }
 
@@ -303,14 +311,86 @@ static double kill_one(struct machine *m)
 	return ms;
 }
 
+/* One command and its answer; fd (-1: none) goes with it. */
+static double command(struct machine *m, const char *text, int fd)
+{
+	char space[CMSG_SPACE(sizeof(int))] = { 0 };
+	struct iovec iov = { (void *)text, strlen(text) };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	double begin = now_ms();
+	int before = m->answers;
+
+	if (fd >= 0) {
+		msg.msg_control = space;
+		msg.msg_controllen = sizeof space;
+		*CMSG_FIRSTHDR(
+			&msg) = (struct cmsghdr){ CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS };
+		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&msg)), &fd, sizeof fd);
+	}
+	if (sendmsg(m->qmp, &msg, 0) < 0)
+		die("QMP write");
+	while (m->answers == before)
+		take_input(m);
+	return now_ms() - begin;
+}
+
+static void save_once(struct machine *m)
+{
+	char path[64];
+	double begin, stop, save, cont;
+	int fd;
+
+	snprintf(path, sizeof path, "%s/memory", dir);
+	begin = now_ms();
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0)
+		die(path);
+	stop = command(m, "{\"execute\":\"stop\"}\n", -1);
+	m->saved = false;
+	command(m, "{\"execute\":\"getfd\",\"arguments\":{\"fdname\":\"f\"}}\n", fd);
+	command(m, "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"fd:f\"}}\n", -1);
+	while (!m->saved)
+		take_input(m);
+	if (fsync(fd) < 0)
+		die("fsync");
+	cont = command(m, "{\"execute\":\"cont\"}\n", -1);
+	save = now_ms() - begin;
+	close(fd);
+	unlink(path);
+	/* The same without a save between them. */
+	stop = command(m, "{\"execute\":\"stop\"}\n", -1);
+	cont = command(m, "{\"execute\":\"cont\"}\n", -1);
+	printf("%.3f %.3f %.3f\n", stop, cont, save);
+}
+
+static void save_all(struct machine *m, int count)
+{
+	start_all(m, 1);
+	command(m,
+		"{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":"
+		"[{\"capability\":\"events\",\"state\":true}]}}\n",
+		-1);
+	command(m,
+		"{\"execute\":\"migrate-set-parameters\",\"arguments\":{\"max-bandwidth\":"
+		"1099511627776}}\n",
+		-1);
+	command(m, "{\"execute\":\"cont\"}\n", -1);
+	for (int i = 0; i < count; i++)
+		save_once(m);
+	quit_all(m, 1);
+}
+
 int main(int argc, char **argv)
 {
 	size_t n = argc > 2 ? (size_t)argc - 2 : 0;
 	struct machine *all = calloc(n + 1, sizeof *all);
 	bool start = n > 0 && strcmp(argv[1], "start") == 0;
+	bool save = n == 2 && strcmp(argv[1], "save") == 0;
 
-	if (!all || n == 0 || (!start && (strcmp(argv[1], "kill") != 0 || n != 1))) {
-		fprintf(stderr, "usage: floor start FILE... | floor kill FILE\n");
+	if (save)
+		n = 1;
+	if (!all || n == 0 || (!start && !save && (strcmp(argv[1], "kill") != 0 || n != 1))) {
+		fprintf(stderr, "usage: floor start FILE... | kill FILE | save FILE COUNT\n");
 		return 2;
 	}
 	if (!mkdtemp(dir))
@@ -323,6 +403,8 @@ int main(int argc, char **argv)
 		double ready = start_all(all, n);
 
 		printf("%.3f %.3f\n", ready, quit_all(all, n));
+	} else if (save) {
+		save_all(all, atoi(argv[3]));
 	} else {
 		start_all(all, 1);
 		printf("%.3f\n", kill_one(all));

@@ -378,11 +378,18 @@ crash_matrix() { # crash_matrix TABLE...
 			stop | teardown | release) round_stop "$table/$point" ;;
 			reload) round_reload "$table/$point" ;;
 			boot | adopt) round_boot "$table/$point" ;;
+			snapshot | suspend | restore) "round_$table" "$table/$point" ;;
 			*) fail "table $table has no round: write one" ;;
+			esac
+			case $table in
+			snapshot | suspend | restore)
+				reset_world
+				"round_${table}_hv" "$table/$point"
+				;;
 			esac
 			[ "$how" = 'kill fail' ] || continue
 			fails=$((fails + 1))
-			for code in ENOSPC EMFILE ENOMEM EPERM; do
+			for code in ${codes:-ENOSPC EMFILE ENOMEM EPERM}; do
 				reset_world
 				case $table/$point in
 				run/record) round_record_fail "$table/$point" $code ;;
@@ -392,6 +399,7 @@ crash_matrix() { # crash_matrix TABLE...
 				stop/* | teardown/*) round_stop_fail "$table/$point" $code ;;
 				reload/*) round_reload_fail "$table/$point" $code ;;
 				adopt/*) round_adopt_fail "$table/$point" $code ;;
+				snapshot/* | suspend/* | restore/*) "round_${table}_fail" "$table/$point" $code ;;
 				*) round_fail "$table/$point" $code ;;
 				esac
 			done

@@ -352,7 +352,7 @@ static void statuses_tell_programs_apart(void **state)
 	assert_int_equal(DROVER("start"), 2);
 	assert_string_equal(r.err,
 		"drover: start needs NAME...\n"
-		"usage: drover start [--wait] [--no-wait] [--timeout SECONDS] NAME...\n");
+		"usage: drover start [--discard] [--wait] [--no-wait] [--timeout SECONDS] NAME...\n");
 	assert_int_equal(DROVER("start", "--timeout", "soon", "web"), 2);
 	assert_int_equal(DROVER("start", "broken", "web", "missing"), 1);
 	assert_string_equal(r.out, "web started\n");

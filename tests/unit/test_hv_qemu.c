@@ -403,6 +403,115 @@ static void test_sigstop(void **state)
 	hv_rig_finish(&r);
 }
 
+static void save(struct hv *hv, hv_done_fn *done, void *arg)
+{
+	hv_save(hv, ((struct hv_rig *)arg)->dir, NULL, done, arg);
+}
+
+static void count(struct hv_rig *r, const char *to)
+{
+	hv_console_write(r->hv, "n", 1);
+	hv_rig_until_console(r, to);
+}
+
+/* A counter in the guest's memory goes on where it was when it was saved, there and in a new QEMU. */
+static void saved_and_restored(const char *machine, bool jailed)
+{
+	struct hv_rig r, copy;
+
+	init(&r, machine);
+	r.spec.jail = jailed ? jail : NULL;
+	r.spec.sandbox = true;
+	hv_rig_up(&r);
+	hv_rig_until_console(&r, "NANO-READY");
+	count(&r, "NANO-COUNT 0001");
+	/* Not while it runs. */
+	assert_int_equal(hv_rig_op(&r, save), -EBUSY);
+	assert_int_equal(hv_rig_op(&r, hv_pause), 0);
+	assert_int_equal(hv_rig_op(&r, save), 0);
+	assert_int_equal(hv_status(r.hv), HV_STATUS_PAUSED);
+	/* The file is there: it is not written over. */
+	assert_int_equal(hv_rig_op(&r, save), -EEXIST);
+	assert_int_equal(hv_rig_op(&r, hv_resume), 0);
+	assert_int_equal(hv_status(r.hv), HV_STATUS_RUNNING);
+	count(&r, "NANO-COUNT 0002");
+	count(&r, "NANO-COUNT 0003");
+
+	init(&copy, machine);
+	copy.spec.restore_dir = r.dir;
+	copy.spec.sandbox = true;
+	hv_rig_up(&copy);
+	assert_int_equal(hv_status(copy.hv), HV_STATUS_PAUSED);
+	assert_int_equal(hv_rig_op(&copy, hv_resume), 0);
+	count(&copy, "NANO-COUNT 0002");
+	assert_null(strstr(buf_str(&copy.console), "NANO-READY"));
+	hv_rig_finish(&copy);
+	hv_rig_finish(&r);
+}
+
+static void test_save(void **state)
+{
+	saved_and_restored("q35", false);
+	saved_and_restored("pc", true);
+	saved_and_restored("microvm", false);
+}
+
+/* A file that is no guest, or another one's: the start fails with QEMU's own words. */
+static void test_restore_bad(void **state)
+{
+	struct hv_rig r;
+	char *path;
+
+	init(&r, "q35");
+	path = path_join(r.dir, "memory");
+	assert_int_equal(file_write_atomic(path, "no guest", 8, 0600, false, NULL), 0);
+	r.spec.restore_dir = r.dir;
+	hv_rig_start(&r);
+	rig_run_until(r.loop, &r.done);
+	assert_true(r.err.code < 0);
+	if (strstr(r.err.msg, "Not a migration stream") == NULL)
+		fail_msg("%s", r.err.msg);
+	hv_rig_finish(&r);
+	free(path);
+
+	init(&r, "q35");
+	r.spec.restore_dir = "/nonexistent";
+	hv_rig_start(&r);
+	rig_run_until(r.loop, &r.done);
+	assert_int_equal(r.err.code, -ENOENT);
+	hv_rig_finish(&r);
+}
+
+/* Whatever a save has come to: cancelled, its process killed, its owner gone. */
+static void test_save_ends(void **state)
+{
+	struct hv_rig r;
+
+	up(&r, "q35");
+	assert_int_equal(hv_rig_op(&r, hv_pause), 0);
+	hv_rig_op_start(&r, save);
+	hv_job_cancel(r.hv);
+	rig_run_until(r.loop, &r.op_done);
+	assert_int_equal(r.err.code, -ECANCELED);
+	assert_int_equal(hv_rig_op(&r, hv_resume), 0);
+	hv_rig_finish(&r);
+
+	up(&r, "q35");
+	assert_int_equal(hv_rig_op(&r, hv_pause), 0);
+	hv_rig_op_start(&r, save);
+	kill(r.process.pid, SIGKILL);
+	rig_run_until(r.loop, &r.op_done);
+	assert_true(r.err.code < 0);
+	hv_rig_until_exit(&r);
+	hv_rig_finish(&r);
+
+	up(&r, "q35");
+	assert_int_equal(hv_rig_op(&r, hv_pause), 0);
+	hv_rig_op_start(&r, save);
+	hv_rig_finish(&r);
+	assert_false(r.op_done);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -424,6 +533,9 @@ int main(void)
 		cmocka_unit_test(test_adopt),
 		cmocka_unit_test(test_adopt_jailed),
 		cmocka_unit_test(test_sigstop),
+		cmocka_unit_test(test_save),
+		cmocka_unit_test(test_restore_bad),
+		cmocka_unit_test(test_save_ends),
 	};
 
 	return cmocka_run_group_tests_name("hv on real QEMU", tests, setup, teardown);

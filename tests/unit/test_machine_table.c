@@ -20,6 +20,7 @@ static const struct cell cells[] = {
 	ROW(STOPPED, START, PREPARING, machine_begin_prepare),
 
 	ROW(PREPARING, PREPARED, STARTING, machine_begin_spawn),
+	ROW(PREPARING, LOAD, RESTORING, machine_begin_spawn),
 	ROW(PREPARING, START_FAILED, STOPPING, machine_begin_teardown),
 	ROW(PREPARING, STOP, STOPPING, machine_cancel_start),
 
@@ -28,10 +29,22 @@ static const struct cell cells[] = {
 	ROW(STARTING, EXITED, STOPPING, machine_begin_teardown),
 	ROW(STARTING, STOP, STOPPING, machine_cancel_start),
 
+	ROW(RESTORING, UP, PAUSED, machine_now_loaded),
+	ROW(RESTORING, START_FAILED, STOPPING, machine_begin_teardown),
+	ROW(RESTORING, EXITED, STOPPING, machine_begin_teardown),
+	ROW(RESTORING, STOP, STOPPING, machine_cancel_start),
+
+	ROW(SAVING, RESUMED, RUNNING, NULL),
+	ROW(SAVING, SAVED, PAUSED, NULL),
+	ROW(SAVING, STOP, STOPPING, machine_begin_shutdown),
+	ROW(SAVING, EXITED, STOPPING, machine_begin_teardown),
+
+	ROW(RUNNING, SAVE, SAVING, NULL),
 	ROW(RUNNING, PAUSED, PAUSED, NULL),
 	ROW(RUNNING, STOP, STOPPING, machine_begin_shutdown),
 	ROW(RUNNING, EXITED, STOPPING, machine_begin_teardown),
 
+	ROW(PAUSED, SAVE, SAVING, NULL),
 	ROW(PAUSED, RESUMED, RUNNING, NULL),
 	ROW(PAUSED, STOP, STOPPING, machine_begin_shutdown),
 	ROW(PAUSED, EXITED, STOPPING, machine_begin_teardown),

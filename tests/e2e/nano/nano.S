@@ -10,6 +10,7 @@
  *   M  writes to every page of its memory, and prints NANO-TOUCHED
  *   X  prints NANO-ASTRAY and goes on where there is no memory: an internal error under KVM
  *   p  tells the pvpanic device, if there is one, of a panic
+ *   n  counts one up in memory and prints NANO-COUNT NNNN
  *   w  arms the i6300esb watchdog, if there is one, and never tends it: it expires after 0.5 s
  * On q35 and pc it powers off when the ACPI power button is pressed. An interrupt 50 times a
  * second wakes it to look at both.
@@ -176,6 +177,8 @@ serial:
 	je	watchdog
 	cmp	$'p', %al
 	je	panic
+	cmp	$'n', %al
+	je	count
 	out	%al, %dx
 	jmp	serial
 
@@ -241,6 +244,19 @@ panic:
 	mov	$PVPANIC, %dx
 	mov	$PVPANIC_PANICKED, %al
 	out	%al, %dx
+	jmp	serial
+
+count:
+	mov	$digits + 3, %esi
+1:	incb	(%esi)
+	cmpb	$'9', (%esi)
+	jbe	2f
+	movb	$'0', (%esi)
+	dec	%esi
+	cmp	$digits, %esi
+	jae	1b
+2:	mov	$counted, %esi
+	call	print
 	jmp	serial
 
 hang:
@@ -322,6 +338,8 @@ panicked: .asciz "NANO-PANIC\r\n"
 working: .asciz	"NANO-BUSY\r\n"
 touched: .asciz	"NANO-TOUCHED\r\n"
 strayed: .asciz	"NANO-ASTRAY\r\n"
+counted: .ascii	"NANO-COUNT "
+digits:	.asciz	"0000\r\n"
 bye:	.asciz	"NANO-BYE\r\n"
 hung:	.asciz	"NANO-HANG\r\n"
 

@@ -1,0 +1,288 @@
+/*
+ * hv/qemu-stream.c - one migration stream of a QEMU, out or in: its commands, its progress, its end
+ * (QEMU, qapi/migration.json).
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "hv/qemu.h"
+#include "lib/json.h"
+
+#define FD_NAME  "drover-stream"
+#define NO_LIMIT (INT64_C(1) << 40) /* bytes a second; 0 is not "none" in all versions */
+#define POLL_MS  200
+#define STALL_MS 60000 /* nothing has moved for so long: it hangs */
+
+static void send_capabilities(struct qemu *q);
+static void send_parameters(struct qemu *q);
+static void send_fd(struct qemu *q);
+static void send_stream(struct qemu *q);
+
+static void (*const steps[])(struct qemu *q) = {
+	send_capabilities,
+	send_parameters,
+	send_fd,
+	send_stream,
+};
+
+bool qemu_stream_active(const struct qemu *q)
+{
+	return q->stream.step > 0;
+}
+
+static void clear(struct qemu_stream *s)
+{
+	deadline_cancel(&s->poll);
+	free(s->uri);
+	json_decref(s->capabilities);
+	json_decref(s->parameters);
+	s->uri = NULL;
+	s->capabilities = s->parameters = NULL;
+	s->step = 0;
+	s->fd = -1;
+}
+
+/* The only exit. */
+static void finish(struct qemu *q, const struct err *err)
+{
+	struct qemu_stream *s = &q->stream;
+	struct err mine;
+
+	if (s->step == 0)
+		return;
+	if (s->cancelled) {
+		err_set(&mine, -ECANCELED, "it was cancelled");
+		err = &mine;
+	}
+	clear(s);
+	s->done(s->arg, err);
+}
+
+static void next(void *arg, const json_t *reply, const struct err *err)
+{
+	struct qemu *q = arg;
+	struct qemu_stream *s = &q->stream;
+
+	if (s->step == 0)
+		return;
+	if (err != NULL || (s->cancelled && s->step < ARRAY_LEN(steps))) {
+		finish(q, err);
+		return;
+	}
+	if (s->step < ARRAY_LEN(steps))
+		steps[s->step++](q);
+}
+
+static void command(struct qemu *q, const char *name, json_t *args, const struct qmp_opts *opts)
+{
+	struct err err;
+	int r = -ENOMEM;
+
+	if (args != NULL)
+		r = q->qmp == NULL ? -EHOSTUNREACH : qmp_command(q->qmp, name, args, opts, next, q);
+	json_decref(args);
+	if (r == 0)
+		return;
+	if (r == -ENOMEM)
+		err_nomem(&err);
+	else
+		err_set(&err, r, "there is no connection to the monitor");
+	finish(q, &err);
+}
+
+static void send_capabilities(struct qemu *q)
+{
+	json_t *array = json_array(), *value;
+	const char *name;
+
+	json_array_append_new(array, json_pack("{s:s,s:b}", "capability", "events", "state", 1));
+	json_object_foreach (q->stream.capabilities, name, value)
+		json_array_append_new(
+			array, json_pack("{s:s,s:O}", "capability", name, "state", value));
+	command(q, "migrate-set-capabilities", json_pack("{s:o}", "capabilities", array), NULL);
+}
+
+static void send_parameters(struct qemu *q)
+{
+	command(q, "migrate-set-parameters", json_incref(q->stream.parameters), NULL);
+}
+
+static void send_fd(struct qemu *q)
+{
+	struct qmp_opts opts = { .fd = q->stream.fd };
+
+	if (q->stream.uri != NULL)
+		next(q, NULL, NULL);
+	else
+		command(q, "getfd", json_pack("{s:s}", "fdname", FD_NAME), &opts);
+}
+
+static void send_stream(struct qemu *q)
+{
+	struct qemu_stream *s = &q->stream;
+	const char *uri = s->uri != NULL ? s->uri : "fd:" FD_NAME;
+
+	s->moved = 0;
+	s->moved_at = uv_now(q->hv.loop);
+	deadline_set(&s->poll, POLL_MS);
+	command(q, s->incoming ? "migrate-incoming" : "migrate", json_pack("{s:s}", "uri", uri),
+		NULL);
+}
+
+/* ---- how it goes ---- */
+
+/* word: MigrationStatus. Whether that was its end. */
+static bool at(struct qemu *q, const char *word, const char *why)
+{
+	struct err err;
+
+	if (str_eq(word, "completed")) {
+		finish(q, NULL);
+		return true;
+	}
+	if (str_eq(word, "failed")) {
+		err_set(&err, -EIO, "%s%s%s",
+			q->stream.incoming ? "QEMU could not load it" : "QEMU could not write it",
+			why != NULL ? ": " : "", why != NULL ? why : "");
+		hv_clean_text(err.msg);
+		finish(q, &err);
+		return true;
+	}
+	if (str_eq(word, "cancelled")) {
+		err_set(&err, -ECANCELED, "somebody cancelled it");
+		finish(q, &err);
+		return true;
+	}
+	return false;
+}
+
+static void queried(void *arg, const json_t *reply, const struct err *err)
+{
+	struct qemu *q = arg;
+	struct qemu_stream *s = &q->stream;
+	const json_t *ram = json_obj(reply, "ram");
+	struct hv_progress p = { .step = "memory" };
+	struct err late;
+
+	/* Of a stream that has ended; the monitor's being late is others' to see. */
+	if (s->step < ARRAY_LEN(steps))
+		return;
+	if (err != NULL && err->code != -ETIMEDOUT) {
+		finish(q, err);
+		return;
+	}
+	if (at(q, json_str(reply, "status"), json_str(reply, "error-desc")))
+		return;
+	p.done = (uint64_t)json_int(ram, "transferred", 0);
+	p.total = p.done + (uint64_t)json_int(ram, "remaining", 0);
+	if (p.done > s->moved) {
+		s->moved = p.done;
+		s->moved_at = uv_now(q->hv.loop);
+		if (s->progress != NULL)
+			s->progress(s->arg, &p);
+	} else if (!s->incoming && uv_now(q->hv.loop) - s->moved_at > STALL_MS) {
+		qemu_stream_cancel(q);
+		s->cancelled = false;
+		err_set(&late, -ETIMEDOUT, "nothing was written for %d s", STALL_MS / 1000);
+		finish(q, &late);
+		return;
+	}
+	if (s->step > 0)
+		deadline_set(&s->poll, POLL_MS);
+}
+
+/* The event tells the end at once; this is for the progress, and for an event that got lost. */
+void qemu_stream_poll(void *arg)
+{
+	struct qemu *q = arg;
+
+	if (q->stream.step == 0)
+		return;
+	if (q->qmp == NULL || qmp_command(q->qmp, "query-migrate", NULL, NULL, queried, q) < 0)
+		deadline_set(&q->stream.poll, POLL_MS);
+}
+
+static void why_failed(void *arg, const json_t *reply, const struct err *err)
+{
+	struct qemu *q = arg;
+
+	if (q->stream.step == ARRAY_LEN(steps))
+		at(q, "failed", err == NULL ? json_str(reply, "error-desc") : err->msg);
+}
+
+void qemu_stream_event(struct qemu *q, const json_t *data)
+{
+	const char *word = json_str(data, "status");
+
+	if (q->stream.step < ARRAY_LEN(steps))
+		return;
+	if (!str_eq(word, "failed"))
+		at(q, word, NULL);
+	else if (q->qmp == NULL ||
+		 qmp_command(q->qmp, "query-migrate", NULL, NULL, why_failed, q) < 0)
+		at(q, word, NULL);
+}
+
+/* ---- begin and end ---- */
+
+static json_t *parameters(const struct qemu_stream_opts *opts)
+{
+	json_t *j = opts->parameters != NULL ? json_copy((json_t *)(uintptr_t)opts->parameters)
+					     : json_object();
+
+	json_put_int(j, "max-bandwidth",
+		opts->max_bandwidth > 0 ? (int64_t)opts->max_bandwidth : NO_LIMIT);
+	return j;
+}
+
+int qemu_stream_start(struct qemu *q, const struct qemu_stream_opts *opts, struct err *err)
+{
+	struct qemu_stream *s = &q->stream;
+
+	if (s->step > 0)
+		return err_set(err, -EBUSY, "its memory is just being written or read");
+	if (q->qmp == NULL)
+		return err_set(err, -EHOSTUNREACH, "there is no connection to the monitor");
+	s->incoming = opts->incoming;
+	s->cancelled = false;
+	s->fd = opts->fd;
+	s->uri = opts->uri != NULL ? strdup(opts->uri) : NULL;
+	s->capabilities = opts->capabilities != NULL
+				  ? json_copy((json_t *)(uintptr_t)opts->capabilities)
+				  : json_object();
+	s->parameters = parameters(opts);
+	if ((opts->uri != NULL && s->uri == NULL) || s->capabilities == NULL ||
+		s->parameters == NULL) {
+		clear(s);
+		return err_nomem(err);
+	}
+	s->progress = opts->progress;
+	s->done = opts->done;
+	s->arg = opts->arg;
+	s->step = 1;
+	send_capabilities(q);
+	return 0;
+}
+
+void qemu_stream_cancel(struct qemu *q)
+{
+	if (q->stream.step > 0)
+		q->stream.cancelled = true;
+	/* Of an outgoing one; an incoming one ends with its process. */
+	if (q->qmp != NULL && !q->stream.incoming)
+		qmp_command(q->qmp, "migrate_cancel", NULL, NULL, NULL, NULL);
+}
+
+void qemu_stream_fail(struct qemu *q)
+{
+	struct err err;
+
+	err_set(&err, -ESRCH, "the hypervisor is gone");
+	finish(q, &err);
+}
+
+void qemu_stream_drop(struct qemu *q)
+{
+	clear(&q->stream);
+}
