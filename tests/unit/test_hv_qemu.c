@@ -410,7 +410,7 @@ static void save(struct hv *hv, hv_done_fn *done, void *arg)
 
 static void count(struct hv_rig *r, const char *to)
 {
-	hv_console_write(r->hv, "n", 1);
+	hv_console_write(r->hv, "N", 1);
 	hv_rig_until_console(r, to);
 }
 

@@ -10,7 +10,7 @@
  *   M  writes to every page of its memory, and prints NANO-TOUCHED
  *   X  prints NANO-ASTRAY and goes on where there is no memory: an internal error under KVM
  *   p  tells the pvpanic device, if there is one, of a panic
- *   n  counts one up in memory and prints NANO-COUNT NNNN
+ *   N  counts one up in memory and prints NANO-COUNT NNNN
  *   w  arms the i6300esb watchdog, if there is one, and never tends it: it expires after 0.5 s
  * On q35 and pc it powers off when the ACPI power button is pressed. An interrupt 50 times a
  * second wakes it to look at both.
@@ -177,7 +177,7 @@ serial:
 	je	watchdog
 	cmp	$'p', %al
 	je	panic
-	cmp	$'n', %al
+	cmp	$'N', %al
 	je	count
 	out	%al, %dx
 	jmp	serial
