@@ -98,6 +98,33 @@ static void on_console(void *arg, const char *data, size_t len)
 		r->found = true;
 }
 
+static bool is_there(pid_t pid, uint64_t starttime)
+{
+	return pid > 0 && proc_starttime(pid) == starttime;
+}
+
+/*
+ * A test that fails leaves its function at once: what it had started is ended when the program
+ * ends, or it would stay for ever.
+ */
+static struct hv_process started[256];
+static size_t nstarted;
+
+static void end_started(void)
+{
+	for (size_t i = 0; i < nstarted; i++)
+		if (is_there(started[i].pid, started[i].starttime))
+			kill(started[i].pid, SIGKILL);
+}
+
+static void remember(const struct hv_process *p)
+{
+	if (nstarted == 0)
+		atexit(end_started);
+	if (nstarted < ARRAY_LEN(started))
+		started[nstarted++] = *p;
+}
+
 static void on_spawned(void *arg, const struct hv_process *p)
 {
 	struct hv_rig *r = arg;
@@ -106,6 +133,7 @@ static void on_spawned(void *arg, const struct hv_process *p)
 	assert_false(r->done);
 	r->spawned = true;
 	r->process = *p;
+	remember(p);
 	write_down(r, "spawned");
 }
 
@@ -266,11 +294,6 @@ void hv_rig_execute(struct hv_rig *r, const char *command, uint64_t timeout_ms)
 	json_decref(cmd);
 	assert_false(r->op_done);
 	rig_run_until(r->loop, &r->op_done);
-}
-
-static bool is_there(pid_t pid, uint64_t starttime)
-{
-	return pid > 0 && proc_starttime(pid) == starttime;
 }
 
 void hv_rig_finish(struct hv_rig *r)
