@@ -48,7 +48,7 @@ write_config "$both"
 baseline
 start_droverd
 count() { # count VM NUMBER
-	printf n | timeout 20 socat - "UNIX-CONNECT:/run/drover/vm/$1/console.sock" >/dev/null
+	printf N | timeout 20 socat -u - "UNIX-CONNECT:/run/drover/vm/$1/console.sock" >/dev/null
 	wait_for "$patience" console_has "$1" "NANO-COUNT $2"
 }
 dir=$W/state/vm/wide
@@ -168,7 +168,7 @@ ok 'nothing unfinished lies about' wait_for "$patience" not left
 
 # A run that was changed.
 ok 'a machine that can grow' drover start grown
-ok 'grows, only in memory' drover resize grown --memory 128M
+ok 'grows, only in memory' drover resize grown --memory 192M
 like "$(drover snapshot create grown s 2>&1)" 'it was resized in this run' 'no snapshot of that'
 like "$(drover suspend grown 2>&1)" 'it was resized in this run' 'nor a suspend'
 ok 'killed' drover kill grown
