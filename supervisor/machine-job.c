@@ -177,7 +177,7 @@ int job_check_run(const struct machine *m, struct err *err)
 			"vm %s: it has disks that were added to this run, which the next would not "
 			"have: remove them first",
 			m->name);
-	if (m->run_vcpus != 0)
+	if (m->run_vcpus != 0 || (m->run_cfg != NULL && m->run_memory != m->run_cfg->memory))
 		return err_set(err, -EBADFD,
 			"vm %s: it was resized in this run, and the next would be as configured",
 			m->name);
@@ -256,16 +256,13 @@ unsigned machine_job_release(struct machine *m)
 
 static int add_disks(struct machine_job *j, struct err *err)
 {
-	struct snapshot_disk *d = &j->disks.v[0];
+	const struct machine *m = j->m;
+	const struct vm_config *cfg = m->run_cfg != NULL ? m->run_cfg : m->cfg;
 
-	if (j->m->disk_path == NULL)
-		return 0;
-	snprintf(d->id, sizeof(d->id), "disk0");
-	d->path = strdup(j->m->disk_path);
-	if (d->path == NULL)
-		return err_nomem(err);
-	j->disks.n = 1;
-	return 0;
+	/* The TPM's own is in the memory; its file is written to by a process that ends after this. */
+	if (j->stays)
+		return machine_own_disks(m, cfg, true, &j->disks, err);
+	return machine_own_files(m, cfg, &j->disks, err);
 }
 
 int job_manifest(struct machine_job *j, const char *kind, const char *consistency, struct err *err)

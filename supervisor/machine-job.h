@@ -49,6 +49,7 @@ struct machine_job {
 	json_t *manifest;
 	struct snapshot_disks disks;
 	bool disks_only, crash_consistent;
+	bool stays; /* its disks are not copied: suspend */
 	bool was_running;
 	bool resumed; /* while disks are still being copied */
 };
@@ -69,6 +70,23 @@ void job_hv_progress(void *arg, const struct hv_progress *p);
 int job_check_run(const struct machine *m, struct err *err);
 /* Its disks and the beginning of its manifest. */
 int job_manifest(struct machine_job *j, const char *kind, const char *consistency, struct err *err);
+
+/* ---- the files that are its state (machine-own.c) ---- */
+/*
+ * Its disks and the variables of its firmware, those that are there. With foreign also the volumes
+ * that are somebody's file; without, -EBADFD when it writes to one. out is to be empty, and is to be
+ * finished also after an error.
+ */
+int machine_own_disks(const struct machine *m, const struct vm_config *cfg, bool foreign,
+	struct snapshot_disks *out, struct err *err);
+/* The same, without foreign ones, and what its TPM keeps. */
+int machine_own_files(const struct machine *m, const struct vm_config *cfg,
+	struct snapshot_disks *out, struct err *err);
+bool machine_has_disks(const struct machine *m, const struct vm_config *cfg);
+/* Whether a snapshot has the machine's disks, as it is configured now, and no others. */
+int machine_check_disks(const struct machine *m, const json_t *manifest, struct err *err);
+/* Removes what lies beside them under the name with that suffix. */
+void machine_sweep_own(struct machine *m, const char *suffix);
 
 /* ---- steps that jobs share ---- */
 void job_folder(struct machine_job *j); /* makes j->tmp */

@@ -92,28 +92,6 @@ static int each_disk(
 
 /* ---- before anything is touched ---- */
 
-static int check_disks(const struct machine *m, const json_t *manifest, struct err *err)
-{
-	const json_t *files = json_arr(manifest, "files"), *f = snapshot_file_of(manifest, "disk0");
-	size_t i;
-
-	if (m->disk_path != NULL && f == NULL)
-		return err_set(err, -EINVAL, "it has no copy of the machine's disk");
-	json_array_foreach (files, i, f) {
-		const char *path = json_str(f, "path");
-
-		if (path == NULL)
-			continue;
-		if (m->cfg->rootfs == NULL)
-			return err_set(err, -EINVAL, "the machine has no disk any more");
-		if (!str_starts(path, m->dir) ||
-			(m->disk_path != NULL && strcmp(path, m->disk_path) != 0))
-			return err_set(
-				err, -EINVAL, "%s is no disk of the machine any more", quote(path));
-	}
-	return 0;
-}
-
 static int check(struct machine *m, const char *name, json_t **out, struct err *err)
 {
 	char *dir = machine_snapshot_dir(m, name);
@@ -130,7 +108,7 @@ static int check(struct machine *m, const char *name, json_t **out, struct err *
 	if (r == 0)
 		r = snapshot_check_config(manifest, m->cfg, err);
 	if (r == 0)
-		r = check_disks(m, manifest, err);
+		r = machine_check_disks(m, manifest, err);
 	if (r == 0)
 		r = snapshot_check_files(dir, manifest, err);
 	free(dir);
@@ -187,10 +165,15 @@ static int copy_all(void *arg, struct err *err)
 			r = clone_file_until(from, to, false, &j->cancelled, &method, err);
 		if (r == 0)
 			r = snapshot_sync(to, err);
+		/* One that is not there was moved already, the swap will think. */
+		if (r == 0) {
+			*strrchr(to, '/') = '\0';
+			r = snapshot_sync(to, err);
+		}
 		free(from);
 		free(to);
 	}
-	return r == 0 ? snapshot_sync(j->m->dir, err) : r;
+	return r;
 }
 
 static void copy_disks(struct machine_job *j)
@@ -375,15 +358,6 @@ static int forward(struct machine *m, struct err *err)
 	return r;
 }
 
-static void sweep_suffix(struct machine *m, const char *suffix)
-{
-	char *path = m->disk_path != NULL ? str_printf("%s%s", m->disk_path, suffix) : NULL;
-
-	if (path != NULL && access(path, F_OK) == 0)
-		pool_remove_tree(m->d->loop, path);
-	free(path);
-}
-
 /* The old disks come back; that it goes that way is on record before the first of them does. */
 static void backward(struct machine *m)
 {
@@ -470,13 +444,13 @@ void machine_restore_done(struct machine *m)
 	events_emit(m->d->events, "vm", m->name, "restored", more);
 	machine_forget_restore(m);
 	machine_save(m, NULL);
-	sweep_suffix(m, BEFORE_SUFFIX);
+	machine_sweep_own(m, BEFORE_SUFFIX);
 }
 
 void machine_restore_sweep(struct machine *m)
 {
 	if (m->restore != NULL)
 		return;
-	sweep_suffix(m, COPY_SUFFIX);
-	sweep_suffix(m, BEFORE_SUFFIX);
+	machine_sweep_own(m, COPY_SUFFIX);
+	machine_sweep_own(m, BEFORE_SUFFIX);
 }

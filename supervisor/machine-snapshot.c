@@ -212,6 +212,7 @@ const struct fault_table snapshot_faults = { "snapshot", point, FAULT_ALL };
 static int check_new(struct machine *m, const struct snapshot_opts *o, struct err *err)
 {
 	char *dir;
+	bool any;
 	int r = name_check(o->name, "snapshot", err);
 
 	if (r < 0)
@@ -227,10 +228,11 @@ static int check_new(struct machine *m, const struct snapshot_opts *o, struct er
 	if (m->suspended || (m->state != MACHINE_RUNNING && m->state != MACHINE_PAUSED &&
 				    m->state != MACHINE_STOPPED && m->state != MACHINE_FAILED))
 		return machine_wrong_state(m, "snapshot", err);
-	if (!m->process && m->disk_path == NULL)
+	any = machine_has_disks(m, m->run_cfg != NULL ? m->run_cfg : m->cfg);
+	if (!m->process && !any)
 		return err_set(err, -EBADFD,
 			"vm %s: it has no disk, and no memory while it does not run", m->name);
-	if (m->disk_path == NULL && o->disks_only)
+	if (!any && o->disks_only)
 		return err_set(err, -EINVAL, "vm %s: it has no disk", m->name);
 	if (m->process && !o->disks_only && hv_can(m->hv, HV_CAP_SNAPSHOT, err) < 0)
 		return err_wrap(err, "vm %s", m->name);

@@ -27,6 +27,9 @@ void machine_step_cgroup(struct machine *m); /* machine-cgroup.c */
 void machine_step_volumes(struct machine *m);
 /* Those of the run, all with a path; the caller finishes the first *n, also after an error. */
 int machine_volumes(const struct machine *m, struct volume *out, size_t *n, struct err *err);
+/* Where the volume of that name lies; malloc'd. */
+#define VOLUME_PREFIX "volume-"
+char *machine_volume_path(const struct machine *m, const char *name, enum hv_disk_format format);
 /* Whether there are volumes in its folder. */
 bool machine_has_volumes(const struct machine *m);
 /* machine-firmware.c: what it boots by, and the variables of its own. */

@@ -150,6 +150,7 @@ int machine_suspend(struct machine *m, struct operation **op, struct err *err)
 	if (j == NULL)
 		return err_nomem(err);
 	j->was_running = m->state == MACHINE_RUNNING;
+	j->stays = true;
 	j->dir = path_join(m->dir, SUSPEND_DIR);
 	j->tmp = str_printf(
 		"%s/%s.%llu.tmp", m->dir, SUSPEND_DIR, (unsigned long long)clock_mono_ms());

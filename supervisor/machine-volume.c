@@ -12,7 +12,6 @@
 #include "oci/clone.h"
 #include "supervisor/machine-steps.h"
 
-#define PREFIX    "volume-"
 #define CREATE_MS 60000
 
 /* ---- a file that is whole or not there ---- */
@@ -111,9 +110,9 @@ int machine_publish(struct machine *m, const char *from, const char *to,
 
 /* ---- volumes ---- */
 
-static char *volume_path(const struct machine *m, const char *name, enum hv_disk_format format)
+char *machine_volume_path(const struct machine *m, const char *name, enum hv_disk_format format)
 {
-	return str_printf("%s/" PREFIX "%s.%s", m->dir, name, disk_format_name(format));
+	return str_printf("%s/" VOLUME_PREFIX "%s.%s", m->dir, name, disk_format_name(format));
 }
 
 int machine_volumes(const struct machine *m, struct volume *out, size_t *n, struct err *err)
@@ -130,7 +129,7 @@ int machine_volumes(const struct machine *m, struct volume *out, size_t *n, stru
 		++*n;
 		if (v->name == NULL)
 			continue;
-		v->path = volume_path(m, v->name, v->format);
+		v->path = machine_volume_path(m, v->name, v->format);
 		if (v->path == NULL)
 			r = err_nomem(err);
 	}
@@ -144,7 +143,7 @@ bool machine_has_volumes(const struct machine *m)
 	bool any = false;
 
 	while (dir != NULL && !any && (e = readdir(dir)) != NULL)
-		any = str_starts(e->d_name, PREFIX);
+		any = str_starts(e->d_name, VOLUME_PREFIX);
 	if (dir != NULL)
 		closedir(dir);
 	return any;
@@ -218,7 +217,7 @@ static int make_volume(struct machine *m, const struct volume *v, struct err *er
 static int check_other_format(const struct machine *m, const struct volume *v, struct err *err)
 {
 	enum hv_disk_format other = v->format == HV_DISK_RAW ? HV_DISK_QCOW2 : HV_DISK_RAW;
-	char *path = volume_path(m, v->name, other);
+	char *path = machine_volume_path(m, v->name, other);
 	int r = 0;
 
 	if (path == NULL)

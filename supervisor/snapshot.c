@@ -166,7 +166,7 @@ int snapshot_copy_disks(struct snapshot_disks *disks, const char *dir, bool refl
 	return r;
 }
 
-static int digest_file(const char *path, char out[DIGEST_MAX], struct err *err)
+int snapshot_digest(const char *path, char *out, struct err *err)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC), r = 0;
 	struct digest *d = NULL;
@@ -195,100 +195,9 @@ static int digest_file(const char *path, char out[DIGEST_MAX], struct err *err)
 	return r;
 }
 
-static int64_t mtime_ns(const struct stat *st)
+int64_t snapshot_mtime_ns(const struct stat *st)
 {
 	return (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
-}
-
-/* name NULL: the machine's own file, which stays where it is. */
-static int describe(json_t *files, const char *path, const char *name,
-	const struct snapshot_disk *disk, struct err *err)
-{
-	json_t *j = json_object();
-	char digest[DIGEST_MAX];
-	struct stat st;
-	int r = stat(path, &st) < 0 ? err_errno(err, -errno, "%s", quote(path)) : 0;
-
-	if (r == 0) {
-		json_put_str(j, "name", name);
-		json_put_int(j, "size", st.st_size);
-		json_put_int(j, "allocated", (int64_t)st.st_blocks * 512);
-		json_put_int(j, "mtime_ns", mtime_ns(&st));
-		json_put_str(j, "sha256", NULL);
-	}
-	if (r == 0 && name != NULL && st.st_size <= (off_t)SNAPSHOT_DIGEST_MAX) {
-		r = digest_file(path, digest, err);
-		if (r == 0)
-			json_put_str(j, "sha256", digest + strlen("sha256:"));
-	}
-	if (r == 0 && disk != NULL) {
-		json_put_str(j, "disk", disk->id);
-		json_put_str(j, "path", disk->path);
-	}
-	json_array_append_new(files, j);
-	return r;
-}
-
-static int describe_all(
-	const char *dir, json_t *files, const struct snapshot_disks *disks, struct err *err)
-{
-	DIR *d = opendir(dir);
-	struct dirent *e;
-	int r = d == NULL ? err_errno(err, -errno, "open %s", quote(dir)) : 0;
-
-	for (size_t i = 0; r == 0 && i < disks->n; i++) {
-		const struct snapshot_disk *disk = &disks->v[i];
-		char *path = path_join(dir, disk->id);
-
-		if (path == NULL)
-			r = err_nomem(err);
-		else if (disk->cloned)
-			r = describe(files, path, disk->id, disk, err);
-		else
-			r = describe(files, disk->path, NULL, disk, err);
-		if (r == 0 && disk->cloned)
-			r = snapshot_sync(path, err);
-		free(path);
-	}
-	/* The rest is the hypervisor's. */
-	while (r == 0 && (e = readdir(d)) != NULL) {
-		bool known = e->d_name[0] == '.' || strcmp(e->d_name, SNAPSHOT_MANIFEST) == 0;
-		char *path;
-
-		for (size_t i = 0; i < disks->n; i++)
-			known = known || strcmp(e->d_name, disks->v[i].id) == 0;
-		if (known)
-			continue;
-		path = path_join(dir, e->d_name);
-		r = path == NULL ? err_nomem(err) : describe(files, path, e->d_name, NULL, err);
-		if (r == 0)
-			r = snapshot_sync(path, err);
-		free(path);
-	}
-	if (d != NULL)
-		closedir(d);
-	return r;
-}
-
-int snapshot_seal(
-	const char *dir, json_t *manifest, const struct snapshot_disks *disks, struct err *err)
-{
-	char *path = path_join(dir, SNAPSHOT_MANIFEST), *text = NULL;
-	json_t *files = json_array();
-	int r = describe_all(dir, files, disks, err);
-
-	json_object_set_new(manifest, "files", files);
-	if (r == 0) {
-		text = json_dumps(manifest, JSON_INDENT(2));
-		r = text == NULL || path == NULL
-			    ? err_nomem(err)
-			    : file_write_atomic(path, text, strlen(text), 0600, false, err);
-	}
-	if (r == 0)
-		r = snapshot_sync(path, err);
-	free(text);
-	free(path);
-	return r == 0 ? snapshot_sync(dir, err) : r;
 }
 
 int snapshot_commit(const char *tmp, const char *dir, struct err *err)
@@ -327,10 +236,10 @@ static int check_file(const char *dir, const json_t *f, bool digests, struct err
 	else if (st.st_size != json_int(f, "size", -1))
 		r = err_set(err, -EINVAL, "%s has %lld bytes, and had %lld", quote(path),
 			(long long)st.st_size, (long long)json_int(f, "size", -1));
-	else if (sha == NULL && mtime_ns(&st) != json_int(f, "mtime_ns", -1))
+	else if (sha == NULL && snapshot_mtime_ns(&st) != json_int(f, "mtime_ns", -1))
 		r = err_set(err, -EINVAL, "%s was changed since", quote(path));
 	if (r == 0 && digests && sha != NULL) {
-		r = digest_file(path, digest, err);
+		r = snapshot_digest(path, digest, err);
 		if (r == 0 && !str_eq(digest + strlen("sha256:"), sha))
 			r = err_set(err, -EINVAL, "%s was changed since: its digest is another one",
 				quote(path));

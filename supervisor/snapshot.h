@@ -24,16 +24,19 @@
 #include <stdint.h>
 #include "lib/err.h"
 
+struct stat;
 struct vm_config;
 
 #define SNAPSHOT_DISKS_MAX  32
+#define SNAPSHOT_ID_MAX     80
 #define SNAPSHOT_DIGEST_MAX (64ull << 20)
 #define SNAPSHOT_MANIFEST   "manifest.json"
 
-/* A disk of a machine that belongs to it and is written to. */
+/* A file of a machine that belongs to it and is written to. */
 struct snapshot_disk {
-	char id[32];
+	char id[SNAPSHOT_ID_MAX]; /* "disk0", "volume-data", "vars.fd", "tpm": its name in the folder */
 	char *path;
+	bool disk;   /* and not what the firmware or the TPM keeps */
 	bool cloned; /* in the snapshot already */
 };
 
@@ -78,6 +81,11 @@ int snapshot_seal(
 int snapshot_commit(const char *tmp, const char *dir, struct err *err);
 /* pool: fsync of a file or folder. */
 int snapshot_sync(const char *path, struct err *err);
+
+/* pool: "sha256:..." into out, of DIGEST_MAX bytes. */
+int snapshot_digest(const char *path, char *out, struct err *err);
+/* What a manifest tells of the time of modification. */
+int64_t snapshot_mtime_ns(const struct stat *st);
 
 /* The processor's name, for /proc/cpuinfo; "" where it has none. */
 const char *snapshot_host_cpu(void);

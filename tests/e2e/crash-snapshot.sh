@@ -9,7 +9,7 @@ codes=ENOSPC
 # The guest counts in its memory; its disk is written to from here, where it does not look.
 count() { # count NUMBER
 	wait_for "$patience" grep -qsr -e NANO-READY -e NANO-COUNT "$W/state/log/m" || return 1
-	printf N | timeout 20 socat - "UNIX-CONNECT:/run/drover/vm/m/console.sock" >/dev/null
+	printf N | timeout 20 socat -u - "UNIX-CONNECT:/run/drover/vm/m/console.sock" >/dev/null
 	wait_for "$patience" console_has m "NANO-COUNT $1"
 }
 mark() { printf '%s' "$1" | dd of="$W/state/vm/m/disk.raw" bs=1 seek=3000000 conv=notrunc status=none; }

@@ -30,7 +30,7 @@ start_droverd
 
 # The guest counts in its memory; its disk is written to from here, where it does not look.
 count() { # count VM NUMBER
-	printf N | timeout 20 socat - "UNIX-CONNECT:/run/drover/vm/$1/console.sock" >/dev/null
+	printf N | timeout 20 socat -u - "UNIX-CONNECT:/run/drover/vm/$1/console.sock" >/dev/null
 	wait_for "$patience" console_has "$1" "NANO-COUNT $2"
 }
 mark() { printf '%s' "$1" | dd of="$W/state/vm/web/disk.raw" bs=1 seek=3000000 conv=notrunc status=none; }

@@ -691,6 +691,17 @@ static void agent_send(json_t *v, bool sentinel)
 	free(text);
 }
 
+/* The number of filesystems, of those that were frozen in case of a thaw (qga/qapi-schema.json). */
+static void agent_freeze(bool freeze)
+{
+	static bool frozen;
+	int n = freeze || frozen;
+
+	print_console(freeze ? "FAKE-FROZEN\\r\\n" : "FAKE-THAWED\\r\\n");
+	frozen = freeze;
+	agent_send(json_pack("{s:i}", "return", n), false);
+}
+
 static void agent_command(const char *line)
 {
 	json_t *cmd = json_loads(line, 0, NULL);
@@ -708,6 +719,10 @@ static void agent_command(const char *line)
 		agent_send(json_pack("{s:O}", "return", id), true);
 	else if (strcmp(name, "guest-ping") == 0)
 		agent_send(json_pack("{s:{}}", "return"), false);
+	else if (strcmp(name, "guest-fsfreeze-freeze") == 0)
+		agent_freeze(true);
+	else if (strcmp(name, "guest-fsfreeze-thaw") == 0)
+		agent_freeze(false);
 	else if (strcmp(name, "guest-shutdown") == 0)
 		power_off();
 	else

@@ -170,6 +170,23 @@ static bool is_snapshot(const char *url, const char *dir)
 	return false;
 }
 
+/* As at a boot; the devices themselves are in the saved state. */
+static bool open_devices(const json_t *config)
+{
+	const json_t *one;
+	size_t i;
+
+	json_array_foreach (json_object_get(config, "disks"), i, one) {
+		if (!machine_open_device("disk", one, RESTORE))
+			return false;
+	}
+	json_array_foreach (json_object_get(config, "net"), i, one) {
+		if (!machine_open_device("net", one, RESTORE))
+			return false;
+	}
+	return true;
+}
+
 void state_restore(struct request *r)
 {
 	const char *dir = file_url(r->json, "source_url");
@@ -183,7 +200,7 @@ void state_restore(struct request *r)
 		answer_error(RESTORE, "Cannot restore VM",
 			"Failed to receive migratable component snapshot",
 			"Error opening VM state snapshot file", NULL);
-	} else if (take_up(config, state, vm.counter, RESTORE)) {
+	} else if (open_devices(config) && take_up(config, state, vm.counter, RESTORE)) {
 		if (json_is_true(json_object_get(r->json, "resume"))) {
 			event("vm", "resuming", NULL);
 			vm.state = VM_RUNNING;

@@ -1,0 +1,188 @@
+/* The manifest of a snapshot, and everything onto the disk: supervisor/snapshot.h. */
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <uv.h>
+
+#include "lib/file.h"
+#include "lib/json.h"
+#include "lib/str.h"
+#include "oci/digest.h"
+#include "supervisor/snapshot.h"
+
+#define FILES_MAX 16 /* of a hypervisor's saved state */
+
+/* ---- writing out, beside other work ---- */
+
+/* Files and folders whose fsync another thread sees to: a digest reads the same from the cache. */
+struct syncing {
+	uv_thread_t thread;
+	bool started;
+	char *paths[SNAPSHOT_DISKS_MAX + FILES_MAX];
+	size_t n;
+	int r;
+	struct err err;
+};
+
+static void sync_all(void *arg)
+{
+	struct syncing *s = arg;
+
+	for (size_t i = 0; i < s->n && s->r == 0; i++)
+		s->r = snapshot_sync(s->paths[i], &s->err);
+}
+
+/* Takes path over. */
+static int syncing_add(struct syncing *s, char *path, struct err *err)
+{
+	if (path == NULL)
+		return err_nomem(err);
+	if (s->n == ARRAY_LEN(s->paths)) {
+		free(path);
+		return err_set(err, -E2BIG, "the hypervisor has saved too many files");
+	}
+	s->paths[s->n++] = path;
+	return 0;
+}
+
+static void syncing_start(struct syncing *s)
+{
+	s->started = uv_thread_create(&s->thread, sync_all, s) == 0;
+}
+
+/* r: what the work beside it has come to. */
+static int syncing_end(struct syncing *s, int r, struct err *err)
+{
+	if (s->started)
+		uv_thread_join(&s->thread);
+	else if (r == 0)
+		sync_all(s);
+	while (s->n > 0)
+		free(s->paths[--s->n]);
+	if (r == 0 && s->r < 0) {
+		*err = s->err;
+		return s->r;
+	}
+	return r;
+}
+
+/* ---- the manifest ---- */
+
+/* name NULL: the machine's own file, which stays where it is. */
+static int describe(json_t *files, const char *path, const char *name,
+	const struct snapshot_disk *disk, struct err *err)
+{
+	json_t *j = json_object();
+	char digest[DIGEST_MAX];
+	struct stat st;
+	int r = stat(path, &st) < 0 ? err_errno(err, -errno, "%s", quote(path)) : 0;
+
+	if (r == 0) {
+		json_put_str(j, "name", name);
+		json_put_int(j, "size", st.st_size);
+		json_put_int(j, "allocated", (int64_t)st.st_blocks * 512);
+		json_put_int(j, "mtime_ns", snapshot_mtime_ns(&st));
+		json_put_str(j, "sha256", NULL);
+	}
+	if (r == 0 && name != NULL && st.st_size <= (off_t)SNAPSHOT_DIGEST_MAX) {
+		r = snapshot_digest(path, digest, err);
+		if (r == 0)
+			json_put_str(j, "sha256", digest + strlen("sha256:"));
+	}
+	if (r == 0 && disk != NULL) {
+		json_put_str(j, "disk", disk->id);
+		json_put_str(j, "path", disk->path);
+	}
+	json_array_append_new(files, j);
+	return r;
+}
+
+/* Everything in the folder but the manifest: copies of disks, and the hypervisor's. */
+static int list_folder(const char *dir, struct syncing *out, struct err *err)
+{
+	DIR *d = opendir(dir);
+	struct dirent *e;
+	int r = d == NULL ? err_errno(err, -errno, "open %s", quote(dir)) : 0;
+
+	while (r == 0 && (e = readdir(d)) != NULL) {
+		if (e->d_name[0] != '.' && strcmp(e->d_name, SNAPSHOT_MANIFEST) != 0)
+			r = syncing_add(out, path_join(dir, e->d_name), err);
+	}
+	if (d != NULL)
+		closedir(d);
+	return r;
+}
+
+static bool is_copy(const struct snapshot_disks *disks, const char *name)
+{
+	for (size_t i = 0; i < disks->n; i++) {
+		if (strcmp(disks->v[i].id, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* The disks in their order, then what the hypervisor has saved. */
+static int describe_all(const char *dir, const struct syncing *folder, json_t *files,
+	const struct snapshot_disks *disks, struct err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < disks->n; i++) {
+		const struct snapshot_disk *disk = &disks->v[i];
+		char *copy = disk->cloned ? path_join(dir, disk->id) : NULL;
+
+		if (disk->cloned && copy == NULL)
+			r = err_nomem(err);
+		else
+			r = describe(files, copy != NULL ? copy : disk->path,
+				copy != NULL ? disk->id : NULL, disk, err);
+		free(copy);
+	}
+	for (size_t i = 0; r == 0 && i < folder->n; i++) {
+		const char *name = strrchr(folder->paths[i], '/') + 1;
+
+		if (!is_copy(disks, name))
+			r = describe(files, folder->paths[i], name, NULL, err);
+	}
+	return r;
+}
+
+/* The name in the folder is there before the folder is on the disk: both at once. */
+static int write_manifest(const char *dir, const json_t *manifest, struct err *err)
+{
+	char *path = path_join(dir, SNAPSHOT_MANIFEST),
+	     *text = json_dumps(manifest, JSON_INDENT(2));
+	struct syncing sync = { .n = 0 };
+	int r = text == NULL || path == NULL
+			? err_nomem(err)
+			: file_write_atomic(path, text, strlen(text), 0600, false, err);
+
+	if (r == 0)
+		r = syncing_add(&sync, strdup(dir), err);
+	if (r == 0) {
+		syncing_start(&sync);
+		r = snapshot_sync(path, err);
+	}
+	r = syncing_end(&sync, r, err);
+	free(text);
+	free(path);
+	return r;
+}
+
+int snapshot_seal(
+	const char *dir, json_t *manifest, const struct snapshot_disks *disks, struct err *err)
+{
+	struct syncing folder = { .n = 0 };
+	json_t *files = json_array();
+	int r = list_folder(dir, &folder, err);
+
+	if (r == 0) {
+		syncing_start(&folder);
+		r = describe_all(dir, &folder, files, disks, err);
+	}
+	r = syncing_end(&folder, r, err);
+	json_object_set_new(manifest, "files", files);
+	return r == 0 ? write_manifest(dir, manifest, err) : r;
+}
