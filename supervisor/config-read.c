@@ -42,7 +42,7 @@ static struct raw_section *add_section(
 		l->raw[kind] = raw;
 		l->cap[kind] = cap;
 	}
-	l->raw[kind][a->n].keys = calloc(n, sizeof(struct raw_key));
+	l->raw[kind][a->n] = (struct raw_section){ .keys = calloc(n, sizeof(struct raw_key)) };
 	a->v[a->n] = section_new(kind, name, (struct config_pos){ file, line });
 	if (a->v[a->n] == NULL || l->raw[kind][a->n].keys == NULL) {
 		section_free(a->v[a->n]);
