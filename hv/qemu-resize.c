@@ -30,6 +30,7 @@ void qemu_resize_caps(struct qemu *q, const struct hv_spec *spec)
 			? NULL
 			: "its memory has no room to grow: memory_max is not above memory";
 	q->base_mib = spec->memory_mib;
+	q->max_mib = MAX(spec->memory_mib, spec->memory_max_mib);
 }
 
 /* "cpu7" of /machine/peripheral/cpu7: one that was added; NULL for one it was started with. */
@@ -152,6 +153,7 @@ static int remove_memory(
 static int set_memory(struct qemu_row *row, const json_t *reply, struct err *err)
 {
 	uint64_t want = qemu_row_values(row)[1], base = qemu_row_owner(row)->base_mib, now = base;
+	uint64_t max = qemu_row_owner(row)->max_mib;
 	const json_t *device;
 	size_t i;
 
@@ -161,6 +163,10 @@ static int set_memory(struct qemu_row *row, const json_t *reply, struct err *err
 		return err_set(err, -EINVAL,
 			"the machine was started with %llu MiB of memory: it cannot have less",
 			(unsigned long long)base);
+	if (want > max)
+		return err_set(err, -EINVAL,
+			"%llu MiB of memory are more than memory_max, which is %llu MiB",
+			(unsigned long long)want, (unsigned long long)max);
 	if (want < now)
 		return remove_memory(row, reply, now, want, err);
 	if ((want - now) % BLOCK_MIB != 0)

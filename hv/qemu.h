@@ -115,6 +115,7 @@ struct qemu {
 	struct qemu_dump *dump;   /* under way, or NULL */
 	const char *const *buses; /* where devices can be added; NULL: QEMU's own choice */
 	uint64_t base_mib;        /* the memory it was started with */
+	uint64_t max_mib;         /* memory_max */
 	struct list taps;         /* qemu-tap.c */
 
 	struct qemu_stream stream;

@@ -8,7 +8,7 @@
 
 #include "lib/file.h"
 #include "lib/json.h"
-#include "supervisor/machine.h"
+#include "supervisor/machine-steps.h"
 
 /* Whether the run can be asked for this now, and begins the operation. */
 static int begin(struct machine *m, const char *verb, enum hv_cap cap, struct operation **op,
@@ -181,34 +181,37 @@ static bool id_is_good(const char *id)
 	       !str_starts(id, "dimm") && !str_starts(id, "cpu");
 }
 
-/* What is not a plain file or a block device cannot be a disk; the rest is the hypervisor's. */
-static int check_file(const char *path, struct err *err)
+/* A value of another type must not be taken for none: the disk would be writable, or raw. */
+static int check_members(const json_t *disk, struct err *err)
 {
-	struct stat st;
+	static const char *const strings[] = { "id", "path", "format", "serial" };
+	const char *key;
+	json_t *value;
+	size_t i;
 
-	if (path == NULL || *path != '/')
-		return err_set(err, -EINVAL, "a disk needs an absolute \"path\"");
-	if (stat(path, &st) < 0)
-		return err_errno(err, -errno, "%s", quote(path));
-	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
-		return err_set(
-			err, -EINVAL, "%s is neither a file nor a block device", quote(path));
+	json_object_foreach ((json_t *)disk, key, value) {
+		for (i = 0; i < ARRAY_LEN(strings) && strcmp(key, strings[i]) != 0; i++)
+			;
+		if (i == ARRAY_LEN(strings) && strcmp(key, "readonly") != 0)
+			return err_set(err, -EINVAL, "a disk has no %s", quote(key));
+		if (json_is_null(value))
+			continue;
+		if (i < ARRAY_LEN(strings) && !json_is_string(value))
+			return err_set(err, -EINVAL, "\"%s\" is not a string", key);
+		if (i == ARRAY_LEN(strings) && !json_is_boolean(value))
+			return err_set(err, -EINVAL, "\"%s\" is neither true nor false", key);
+	}
 	return 0;
 }
 
 static int check_disk(const struct machine *m, const json_t *disk, struct err *err)
 {
-	const char *id = json_str(disk, "id"), *format = json_str(disk, "format"), *key;
-	static const char *const known[] = { "id", "path", "format", "readonly", "serial" };
-	json_t *value;
-	size_t i;
+	const char *id = json_str(disk, "id"), *format = json_str(disk, "format");
+	const char *serial = json_str(disk, "serial"), *path = json_str(disk, "path");
+	int r = check_members(disk, err);
 
-	json_object_foreach ((json_t *)disk, key, value) {
-		for (i = 0; i < ARRAY_LEN(known) && strcmp(key, known[i]) != 0; i++)
-			;
-		if (i == ARRAY_LEN(known))
-			return err_set(err, -EINVAL, "a disk has no %s", quote(key));
-	}
+	if (r < 0)
+		return r;
 	if (id != NULL && !id_is_good(id))
 		return err_set(err, -EINVAL,
 			"%s cannot be the id of a disk: lower-case letters, digits and - are, up to 31, and not what a device of the machine's own begins with",
@@ -217,7 +220,11 @@ static int check_disk(const struct machine *m, const json_t *disk, struct err *e
 		return err_set(err, -EEXIST, "there is a disk %s already", quote(id));
 	if (format != NULL && !str_eq(format, "raw") && !str_eq(format, "qcow2"))
 		return err_set(err, -EINVAL, "unknown format %s: raw or qcow2", quote(format));
-	return check_file(json_str(disk, "path"), err);
+	if (serial != NULL && (*serial == '\0' || strlen(serial) > SERIAL_MAX))
+		return err_set(err, -EINVAL, "a serial number has 1 to %d bytes", SERIAL_MAX);
+	if (path == NULL || *path != '/')
+		return err_set(err, -EINVAL, "a disk needs an absolute \"path\"");
+	return machine_check_file(path, err);
 }
 
 static void disk_added(void *arg, const struct err *err)

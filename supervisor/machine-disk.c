@@ -24,7 +24,7 @@ static bool is_file(const char *path)
 	return path != NULL && stat(path, &st) == 0;
 }
 
-static int check_file(const char *path, struct err *err)
+int machine_check_file(const char *path, struct err *err)
 {
 	struct stat st;
 
@@ -104,9 +104,9 @@ void machine_step_kernel(struct machine *m)
 		set(&m->kernel_path, NULL);
 		set(&m->initrd_path, NULL);
 	} else if (is_path(cfg->kernel)) {
-		r = check_file(cfg->kernel, &err);
+		r = machine_check_file(cfg->kernel, &err);
 		if (r == 0 && cfg->initrd != NULL)
-			r = check_file(cfg->initrd, &err);
+			r = machine_check_file(cfg->initrd, &err);
 		if (r == 0 && (set(&m->kernel_path, cfg->kernel) < 0 ||
 				      set(&m->initrd_path, cfg->initrd) < 0))
 			r = err_nomem(&err);
@@ -158,7 +158,7 @@ void machine_step_rootfs(struct machine *m)
 		return;
 	}
 	if (is_path(cfg->rootfs)) {
-		r = check_file(cfg->rootfs, &err);
+		r = machine_check_file(cfg->rootfs, &err);
 		if (r == 0 && set(&m->rootfs_path, cfg->rootfs) < 0)
 			r = err_nomem(&err);
 		set(&m->rootfs_ref, NULL);

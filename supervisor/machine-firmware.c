@@ -88,8 +88,8 @@ static int find_firmware(struct machine *m, char **template, struct err *err)
 		return 0;
 	if (strcmp(f, "uefi") == 0)
 		return find_uefi(m, template, err);
-	if (access(f, R_OK) < 0)
-		return err_errno(err, -errno, "%s", quote(f));
+	if (machine_check_file(f, err) < 0)
+		return err->code;
 	*template = vars_beside(f);
 	return set_string(&m->firmware_path, strdup(f), err);
 }

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/file.h"
@@ -203,10 +204,15 @@ static int start_share(struct machine *m, const struct share *s, size_t i, struc
 {
 	struct strv argv = { 0 };
 	char socket[32];
+	struct stat st;
 	int r = 0;
 
 	snprintf(socket, sizeof(socket), "share%zu.sock", i);
-	if (access(s->path, R_OK | X_OK) < 0)
+	if (stat(s->path, &st) < 0)
+		r = err_errno(err, -errno, "%s", quote(s->path));
+	else if (!S_ISDIR(st.st_mode))
+		r = err_errno(err, -ENOTDIR, "%s", quote(s->path));
+	else if (access(s->path, R_OK | X_OK) < 0)
 		r = err_errno(err, -errno, "%s", quote(s->path));
 	if (r == 0)
 		r = virtiofsd_argv(s, &argv, err);

@@ -327,6 +327,10 @@ int machine_snapshot_delete(
 	if (m->job != NULL)
 		return err_set(err, -EBUSY, "vm %s: its %s is coming to its end", m->name,
 			m->job->kind->verb);
+	/* An earlier daemon was killed at it: the disks come from there, or go back by its manifest. */
+	if (m->restore != NULL && str_eq(m->restore, name))
+		return err_set(
+			err, -EBUSY, "vm %s: snapshot %s is being restored", m->name, quote(name));
 	r = machine_snapshot_read(m, name, &manifest, err);
 	/* One whose manifest is broken can be deleted. */
 	if (r == -ENOENT || r == -ENOMEM)

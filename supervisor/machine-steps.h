@@ -19,6 +19,8 @@ void machine_step_keys(struct machine *m);   /* machine-keys.c */
 void machine_step_kernel(struct machine *m); /* machine-disk.c */
 void machine_step_rootfs(struct machine *m);
 void machine_step_disk(struct machine *m);
+/* What is no plain file or block device cannot be a disk, and a FIFO would be waited for for ever. */
+int machine_check_file(const char *path, struct err *err);
 /* The start is cancelled while m->image_busy. */
 void machine_cancel_image(struct machine *m);
 void machine_step_cgroup(struct machine *m); /* machine-cgroup.c */

@@ -236,7 +236,7 @@ static int need_volume(struct machine *m, const struct volume *v, struct err *er
 	int r;
 
 	if (access(v->path, v->readonly ? R_OK : R_OK | W_OK) == 0)
-		return 0;
+		return machine_check_file(v->path, err);
 	if (errno != ENOENT || v->name == NULL)
 		return err_errno(err, -errno, "%s", quote(v->path));
 	r = check_other_format(m, v, err);
@@ -254,6 +254,8 @@ void machine_step_volumes(struct machine *m)
 
 	for (size_t i = 0; i < n && r == 0; i++)
 		r = need_volume(m, &all[i], &err);
+	if (r == 0 && m->run_cfg->cdrom != NULL)
+		r = machine_check_file(m->run_cfg->cdrom, &err);
 	while (n > 0)
 		volume_finish(&all[--n]);
 	if (r <= 0)

@@ -91,6 +91,18 @@ static int positive(const json_t *body, const char *key, int64_t max, int64_t *o
 	return 0;
 }
 
+static int only_known(const json_t *body, struct err *err)
+{
+	const char *key;
+	json_t *value;
+
+	json_object_foreach ((json_t *)(uintptr_t)body, key, value) {
+		if (!str_eq(key, "vcpus") && !str_eq(key, "memory"))
+			return err_set(err, -EINVAL, "unknown member %s", quote(key));
+	}
+	return 0;
+}
+
 void route_vm_resize(void *arg, struct request *rq)
 {
 	struct machine *m = route_machine(arg, rq);
@@ -105,7 +117,9 @@ void route_vm_resize(void *arg, struct request *rq)
 	body = object_body(rq, m);
 	if (body == NULL)
 		return;
-	r = positive(body, "vcpus", 255, &vcpus, &err);
+	r = only_known(body, &err);
+	if (r == 0)
+		r = positive(body, "vcpus", 255, &vcpus, &err);
 	if (r == 0)
 		r = positive(body, "memory", INT64_MAX, &memory, &err);
 	if (r == 0)

@@ -28,13 +28,16 @@ void snapshot_disks_finish(struct snapshot_disks *d)
 int snapshot_read(const char *dir, json_t **out, struct err *err)
 {
 	char *path = path_join(dir, SNAPSHOT_MANIFEST);
+	const char *kind;
 	json_t *j = NULL;
 	int r = path == NULL ? err_nomem(err) : json_read_file(path, &j, err);
 
 	free(path);
 	if (r < 0)
 		return r;
-	if (json_int(j, "version", 0) != 1 || json_str(j, "kind") == NULL ||
+	kind = json_str(j, "kind");
+	if (json_int(j, "version", 0) != 1 ||
+		(!str_eq(kind, "full") && !str_eq(kind, "disks") && !str_eq(kind, "suspend")) ||
 		json_obj(j, "config") == NULL || json_arr(j, "files") == NULL) {
 		json_decref(j);
 		return err_set(err, -EINVAL,
@@ -224,11 +227,15 @@ static int check_file(const char *dir, const json_t *f, bool digests, struct err
 {
 	const char *name = json_str(f, "name"), *sha = json_str(f, "sha256");
 	const char *own = json_str(f, "path");
-	char *path = name != NULL ? path_join(dir, name) : own != NULL ? strdup(own) : NULL;
-	char digest[DIGEST_MAX];
+	char *path = NULL, digest[DIGEST_MAX];
 	struct stat st;
 	int r = 0;
 
+	if (name == NULL && own == NULL)
+		return err_set(err, -EINVAL, "a file of its manifest has no name");
+	if (name != NULL && (strchr(name, '/') != NULL || name[0] == '.'))
+		return err_set(err, -EINVAL, "%s is no name of a file in it", quote(name));
+	path = name != NULL ? path_join(dir, name) : strdup(own);
 	if (path == NULL)
 		return err_nomem(err);
 	if (stat(path, &st) < 0)
