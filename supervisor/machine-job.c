@@ -42,10 +42,11 @@ void job_destroy(struct machine_job *j)
 
 static void emit(const struct machine_job *j, const char *event, const char *reason)
 {
-	json_t *more = json_object();
+	json_t *more;
 
 	if (event == NULL)
 		return;
+	more = json_object();
 	json_put_str(more, "snapshot", j->name);
 	if (reason != NULL)
 		json_put_str(more, "reason", reason);
