@@ -150,9 +150,9 @@ static void add_actions(struct qemu_args *b)
 		strv_add(argv, "-action");
 		strv_addf(argv, "panic=%s", s->panic_is_pause ? "pause" : "none");
 	}
-	if (s->start_paused || s->restore_dir != NULL)
+	if (s->start_paused || s->restore_dir != NULL || s->incoming)
 		strv_add(argv, "-S");
-	if (s->restore_dir != NULL)
+	if (s->restore_dir != NULL || s->incoming)
 		args_add(b, "-incoming", "defer");
 }
 

@@ -43,6 +43,25 @@ static void clear(struct qemu_stream *s)
 	s->fd = -1;
 }
 
+/*
+ * What the end is called after a cancel. A file is not wanted then, even when it is whole; but a guest
+ * that has left has left, and of one whose process is gone nobody knows.
+ */
+static const struct err *end_of(
+	const struct qemu_stream *s, const struct err *err, struct err *mine)
+{
+	if (!s->cancelled)
+		return err;
+	if (s->live && !s->incoming &&
+		(err == NULL || (err->code != -EIO && err->code != -ECANCELED)))
+		return err;
+	if (s->stalled)
+		err_set(mine, -ETIMEDOUT, "nothing was written for %d s", STALL_MS / 1000);
+	else
+		err_set(mine, -ECANCELED, "it was cancelled");
+	return mine;
+}
+
 /* The only exit. */
 static void finish(struct qemu *q, const struct err *err)
 {
@@ -51,10 +70,7 @@ static void finish(struct qemu *q, const struct err *err)
 
 	if (s->step == 0)
 		return;
-	if (s->cancelled) {
-		err_set(&mine, -ECANCELED, "it was cancelled");
-		err = &mine;
-	}
+	err = end_of(s, err, &mine);
 	clear(s);
 	s->done(s->arg, err);
 }
@@ -63,10 +79,15 @@ static void next(void *arg, const json_t *reply, const struct err *err)
 {
 	struct qemu *q = arg;
 	struct qemu_stream *s = &q->stream;
+	struct err mine;
 
 	if (s->step == 0)
 		return;
-	if (err != NULL || (s->cancelled && s->step < ARRAY_LEN(steps))) {
+	if (err == NULL && s->cancelled && s->step < ARRAY_LEN(steps)) {
+		err_set(&mine, -ECANCELED, "it was cancelled");
+		err = &mine;
+	}
+	if (err != NULL) {
 		finish(q, err);
 		return;
 	}
@@ -163,7 +184,6 @@ static void queried(void *arg, const json_t *reply, const struct err *err)
 	struct qemu_stream *s = &q->stream;
 	const json_t *ram = json_obj(reply, "ram");
 	struct hv_progress p = { .step = "memory" };
-	struct err late;
 
 	/* Of a stream that has ended; the monitor's being late is others' to see. */
 	if (s->step < ARRAY_LEN(steps))
@@ -182,11 +202,14 @@ static void queried(void *arg, const json_t *reply, const struct err *err)
 		if (s->progress != NULL)
 			s->progress(s->arg, &p);
 	} else if (!s->incoming && uv_now(q->hv.loop) - s->moved_at > STALL_MS) {
+		s->stalled = true;
+		s->moved_at = uv_now(q->hv.loop);
 		qemu_stream_cancel(q);
-		s->cancelled = false;
-		err_set(&late, -ETIMEDOUT, "nothing was written for %d s", STALL_MS / 1000);
-		finish(q, &late);
-		return;
+		/* A guest that is sent may arrive in this very moment: QEMU says. */
+		if (!s->live) {
+			finish(q, NULL);
+			return;
+		}
 	}
 	if (s->step > 0)
 		deadline_set(&s->poll, POLL_MS);
@@ -199,6 +222,10 @@ void qemu_stream_poll(void *arg)
 
 	if (q->stream.step == 0)
 		return;
+	if (q->stream.incoming && q->stream.cancelled) {
+		finish(q, NULL);
+		return;
+	}
 	if (q->qmp == NULL || qmp_command(q->qmp, "query-migrate", NULL, NULL, queried, q) < 0)
 		deadline_set(&q->stream.poll, POLL_MS);
 }
@@ -245,7 +272,8 @@ int qemu_stream_start(struct qemu *q, const struct qemu_stream_opts *opts, struc
 	if (q->qmp == NULL)
 		return err_set(err, -EHOSTUNREACH, "there is no connection to the monitor");
 	s->incoming = opts->incoming;
-	s->cancelled = false;
+	s->live = opts->live;
+	s->cancelled = s->stalled = false;
 	s->fd = opts->fd;
 	s->uri = opts->uri != NULL ? strdup(opts->uri) : NULL;
 	s->capabilities = opts->capabilities != NULL
@@ -269,7 +297,9 @@ void qemu_stream_cancel(struct qemu *q)
 {
 	if (q->stream.step > 0)
 		q->stream.cancelled = true;
-	/* Of an outgoing one; an incoming one ends with its process. */
+	/* Of an outgoing one; an incoming one ends with its process, which is the caller's to end. */
+	if (q->stream.step > 0 && q->stream.incoming)
+		deadline_set(&q->stream.poll, 0);
 	if (q->qmp != NULL && !q->stream.incoming)
 		qmp_command(q->qmp, "migrate_cancel", NULL, NULL, NULL, NULL);
 }

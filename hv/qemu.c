@@ -373,6 +373,7 @@ static void qemu_destroy(struct hv *hv, void (*closed)(void *arg), void *arg)
 	qemu_forget_ops(q);
 	qemu_forget_taps(q);
 	qemu_save_drop(q);
+	qemu_migrate_drop(q);
 	let_go(q);
 	qemu_drop_agent(q);
 	deadline_close(&q->ready, qemu_part_closed);
@@ -386,7 +387,6 @@ static void qemu_destroy(struct hv *hv, void (*closed)(void *arg), void *arg)
 /* What drover does not do with QEMU. */
 static const char *const not_yet[HV_NCAPS] = {
 	[HV_CAP_COPY_DISKS] = "drover does not do that with QEMU yet",
-	[HV_CAP_MIGRATE] = "drover does not do that with QEMU yet",
 	[HV_CAP_MEMORY_CLONE] = "drover does not do that with QEMU yet",
 };
 
@@ -408,6 +408,7 @@ static int qemu_create(
 	list_init(&q->rows);
 	list_init(&q->counters);
 	list_init(&q->taps);
+	list_init(&q->migrations);
 	if (qemu_make_mux(q, err) < 0) {
 		free(q);
 		return -ENOMEM;
@@ -455,6 +456,8 @@ const struct hv_ops hv_qemu = {
 	.resize = qemu_resize,
 	.tap = qemu_tap,
 	.save = qemu_save,
+	.migrate_out = qemu_migrate_out,
+	.migrate_in = qemu_migrate_in,
 	.job_cancel = qemu_job_cancel,
 	.destroy = qemu_destroy,
 };

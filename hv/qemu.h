@@ -3,7 +3,7 @@
  * adoption, end of a run), qemu-ops.c (pause, reset and their like), qemu-monitor.c (connections,
  * slow and lost ones), qemu-agent.c (the guest agent), qemu-tap.c (its end of a TAP),
  * qemu-events.c (what the monitor's events and status words mean), qemu-stream.c (migration
- * streams), qemu-save.c (into a file and back). Private to hv/.
+ * streams), qemu-save.c (into a file and back), qemu-migrate.c (to another QEMU). Private to hv/.
  */
 #ifndef DROVER_HV_QEMU_H
 #define DROVER_HV_QEMU_H
@@ -52,7 +52,9 @@ struct qemu_by {
 
 /* A migration stream under way; the file or socket at its other end is the giver's. */
 struct qemu_stream_opts {
-	bool incoming;   /* migrate-incoming of a QEMU that was started with -incoming defer */
+	bool incoming; /* migrate-incoming of a QEMU that was started with -incoming defer */
+	/* Of a running guest: what completes in spite of a cancel, is completed. */
+	bool live;
 	const char *uri; /* copied; NULL: fd */
 	int fd;          /* passed; stays the caller's */
 	/* Beside `events` and the bandwidth; objects of names and values, borrowed; may be NULL. */
@@ -65,7 +67,7 @@ struct qemu_stream_opts {
 
 struct qemu_stream {
 	unsigned step; /* of the commands; 0: there is none under way */
-	bool incoming, cancelled;
+	bool incoming, live, cancelled, stalled;
 	char *uri;
 	int fd;
 	json_t *capabilities, *parameters;
@@ -122,6 +124,7 @@ struct qemu {
 	struct qemu_save *save; /* under way */
 	int restore_fd;         /* of a start from a file, until that is loaded; else -1 */
 	bool restoring;
+	struct list migrations; /* qemu-migrate.c */
 
 	unsigned handles; /* whose close callback has not come */
 	void (*closed)(void *arg);
@@ -266,6 +269,14 @@ void qemu_restore(struct qemu *q);
 /* The process is gone, or hv_destroy(). */
 void qemu_save_lost(struct qemu *q);
 void qemu_save_drop(struct qemu *q);
+
+/* qemu-migrate.c: the first two as in hv.h */
+
+void qemu_migrate_out(struct hv *hv, const struct hv_migration *to, hv_progress_fn *progress,
+	hv_done_fn *done, void *arg);
+void qemu_migrate_in(struct hv *hv, const struct hv_migration *from, hv_done_fn *done, void *arg);
+/* hv_destroy(): after qemu_forget_ops() and the drop of the stream. */
+void qemu_migrate_drop(struct qemu *q);
 
 /* qemu-events.c */
 
