@@ -128,16 +128,6 @@ void route_vm_resize(void *arg, struct request *rq)
 	answer(arg, rq, m, r, op, &err);
 }
 
-/* droverd opens the file as root: only who could do so himself may ask for it. */
-static int may_name_files(const struct request *rq, struct err *err)
-{
-	uid_t uid = request_uid(rq);
-
-	if (uid == 0 || uid == geteuid())
-		return 0;
-	return err_set(err, -EACCES, "only root may add a file of the host to a machine");
-}
-
 void route_vm_disk_add(void *arg, struct request *rq)
 {
 	struct machine *m = route_machine(arg, rq);
@@ -151,7 +141,7 @@ void route_vm_disk_add(void *arg, struct request *rq)
 	body = object_body(rq, m);
 	if (body == NULL)
 		return;
-	r = may_name_files(rq, &err);
+	r = route_owner_only(rq, "add a file of the host to a machine", &err);
 	if (r == 0)
 		r = machine_add_disk(m, body, &op, &err);
 	json_decref(body);

@@ -12,6 +12,11 @@ struct machine *route_machine(struct drover *d, struct request *rq);
 int route_no_machine(struct drover *d, const char *name, struct err *err);
 /* As reply_err(), for what went wrong with m. */
 void route_machine_err(struct request *rq, const struct machine *m, const struct err *err);
+/*
+ * -EACCES unless the client is root or droverd's own user: for what opens files of the host, which a
+ * member of the group could not open himself. what: "add a file of the host to a machine".
+ */
+int route_owner_only(const struct request *rq, const char *what, struct err *err);
 /* ?name=1 (yes, true). false: it makes no sense, and the request was answered. */
 bool route_flag(struct request *rq, const char *name, bool *out);
 

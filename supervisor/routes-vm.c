@@ -271,6 +271,10 @@ static void monitor_command(void *arg, struct request *rq, monitor_check *check)
 	else if (!m->process || m->hv == NULL || m->up_mono_ms == 0)
 		err_set(&err, -EBADFD, "vm %s: it has no monitor while it is %s", m->name,
 			machine_state_name(m->state));
+	/* The monitor opens files as the hypervisor does, who is root. */
+	if (err.code == 0 && write && !(m->cfg != NULL && m->cfg->qmp_write))
+		route_owner_only(
+			rq, "change a machine by its monitor without qmp_write = yes", &err);
 	if (err.code != 0 || check(m, text, len, &err) < 0) {
 		route_machine_err(rq, m, &err);
 		free(call);

@@ -161,6 +161,15 @@ const size_t nroutes = ARRAY_LEN(routes);
 
 /* ---- what the routes share ---- */
 
+int route_owner_only(const struct request *rq, const char *what, struct err *err)
+{
+	uid_t uid = request_uid(rq);
+
+	if (uid == 0 || uid == geteuid())
+		return 0;
+	return err_set(err, -EACCES, "only root may %s", what);
+}
+
 static const char *nearest_machine(struct drover *d, const char *name)
 {
 	const char **names, *found = NULL;
