@@ -198,6 +198,7 @@ struct vm_config {
 	char *kernel, *initrd, *rootfs;
 	char *cmdline;
 	int disk;             /* enum vm_disk_policy */
+	bool ephemeral;       /* its disks go when the run ends */
 	uint64_t disk_size;   /* 0: the image's */
 	struct strv volumes;  /* `volume`, as written: supervisor/hardware.h */
 	char *cdrom;          /* path; NULL: none */

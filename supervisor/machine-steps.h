@@ -27,6 +27,8 @@ void machine_step_cgroup(struct machine *m); /* machine-cgroup.c */
 void machine_step_volumes(struct machine *m);
 /* Those of the run, all with a path; the caller finishes the first *n, also after an error. */
 int machine_volumes(const struct machine *m, struct volume *out, size_t *n, struct err *err);
+/* What machine_throw_away() left when the host crashed goes before a run begins. */
+void machine_throw_away_stale(struct machine *m);
 /* Whether there are volumes in its folder. */
 bool machine_has_volumes(const struct machine *m);
 /* machine-firmware.c: what it boots by, and the variables of its own. */
