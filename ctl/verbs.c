@@ -78,6 +78,12 @@ const struct verb verbs[] = {
 		"stops, pauses, resumes or removes a machine cannot be cancelled.",
 		{ { "id", 'i', NULL, "the arguments are numbers of operations" }, WAITING },
 		verb_cancel },
+	{ "Machines", "clone", "NAME NEW", 2, 2, false, "Make a copy of a machine",
+		"NEW has the configuration and copies of the disks of NAME, which must be stopped, or of\n"
+		"one of its snapshots; and a name, machine-id, SSH host keys, MAC and address of its\n"
+		"own. It is stopped. Its section is written below state_dir, and goes with\n"
+		"`drover rm NEW --disks`.",
+		{ { "from", 0, "SNAP", "a snapshot of NAME" }, WAITING }, verb_clone },
 	{ "Snapshots", "snapshot create", "NAME [SNAP]", 1, 2, false, "Take a snapshot",
 		"Of a running or paused machine: its memory, its devices and its disks, as they are at\n"
 		"one moment, for which the guest stands still. Without a name it is named after the\n"

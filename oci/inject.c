@@ -116,6 +116,51 @@ static int write_hostname(ext2_filsys fs, const char *hostname, struct err *err)
 	return r;
 }
 
+/* Only what is there is another's and has to change. */
+static int replace(
+	ext2_filsys fs, const char *folder, const char *name, const char *text, struct err *err)
+{
+	static const struct edit_owner root = { 0 };
+	struct buf data = { 0 };
+	ext2_ino_t dir, file = 0;
+	int r = edit_lookup(fs, EXT2_ROOT_INO, folder, &dir, err);
+
+	if (r == 0 && dir != 0)
+		r = edit_lookup(fs, dir, name, &file, err);
+	if (r < 0 || file == 0)
+		return r;
+	buf_printf(&data, "%s\n", text);
+	r = data.bad ? err_nomem(err) : edit_write(fs, dir, name, &data, &root, 0444, err);
+	buf_finish(&data);
+	return r;
+}
+
+static int write_machine_id(ext2_filsys fs, const char *id, struct err *err)
+{
+	int r = replace(fs, "/etc", "machine-id", id, err);
+
+	/* Mostly a link to the other. */
+	return r == 0 ? replace(fs, "/var/lib/dbus", "machine-id", id, err) : r;
+}
+
+static int write_host_keys(ext2_filsys fs, const struct inject_file *keys, struct err *err)
+{
+	static const struct edit_owner root = { 0 };
+	ext2_ino_t dir;
+	int r = edit_lookup(fs, EXT2_ROOT_INO, "/etc/ssh", &dir, err);
+
+	for (; r == 0 && dir != 0 && keys->name != NULL; keys++) {
+		unsigned mode = str_ends(keys->name, ".pub") ? 0644 : 0600;
+		struct buf data = { 0 };
+
+		buf_adds(&data, keys->text);
+		r = data.bad ? err_nomem(err)
+			     : edit_write(fs, dir, keys->name, &data, &root, mode, err);
+		buf_finish(&data);
+	}
+	return r;
+}
+
 static int find_sshd(ext2_filsys fs, bool *found, struct err *err)
 {
 	static const char *const paths[] = { "/usr/sbin/sshd", "/usr/bin/sshd", "/sbin/sshd",
@@ -142,6 +187,10 @@ static int inject(
 
 	if (spec->hostname != NULL)
 		r = write_hostname(fs, spec->hostname, err);
+	if (r == 0 && spec->machine_id != NULL)
+		r = write_machine_id(fs, spec->machine_id, err);
+	if (r == 0 && spec->host_keys != NULL)
+		r = write_host_keys(fs, spec->host_keys, err);
 	if (r == 0 && keys)
 		r = find_user(fs, name, &user, &user_found, err);
 	if (r == 0 && keys)
@@ -181,6 +230,13 @@ int inject_ext4(const char *path, const struct inject_spec *spec, struct inject_
 	int r;
 
 	r = check_text(spec->hostname, "the host name", err);
+	if (r == 0)
+		r = check_text(spec->machine_id, "the machine-id", err);
+	for (const struct inject_file *f = spec->host_keys; r == 0 && f != NULL && f->name != NULL;
+		f++) {
+		if (!str_starts(f->name, "ssh_host_") || strchr(f->name, '/') != NULL)
+			r = err_set(err, -EINVAL, "%s is no name of a host key", quote(f->name));
+	}
 	for (size_t i = 0; r == 0 && spec->authorized_keys && spec->authorized_keys[i] != NULL; i++)
 		r = check_text(spec->authorized_keys[i], "the key", err);
 	if (r == 0)

@@ -9,10 +9,17 @@
 #include <stddef.h>
 #include "lib/err.h"
 
+struct inject_file {
+	const char *name; /* "ssh_host_ed25519_key", "ssh_host_ed25519_key.pub" */
+	const char *text;
+};
+
 struct inject_spec {
-	const char *hostname;               /* written to /etc/hostname; NULL: left alone */
-	const char *user;                   /* whose keys; NULL: "root" */
-	const char *const *authorized_keys; /* NULL-terminated lines; NULL or empty: none */
+	const char *hostname;                /* written to /etc/hostname; NULL: left alone */
+	const char *user;                    /* whose keys; NULL: "root" */
+	const char *const *authorized_keys;  /* NULL-terminated lines; NULL or empty: none */
+	const char *machine_id;              /* 32 hexadecimal digits; NULL: left alone */
+	const struct inject_file *host_keys; /* below /etc/ssh; end with a NULL name */
 };
 
 struct inject_result {
@@ -24,7 +31,9 @@ struct inject_result {
 /*
  * path is an unmounted ext4 with a clean journal. Keys go to .ssh/authorized_keys (0600, .ssh
  * 0700, owned by the user) in the home that the image's /etc/passwd names, between two marker
- * lines; what was between them before is replaced, other keys stay. Symbolic links are followed
+ * lines; what was between them before is replaced, other keys stay. A machine-id replaces the one in
+ * /etc, and D-Bus's copy of it, where there is one (machine-id(5): systemd makes it where there is
+ * none); host keys go where there is an /etc/ssh. Symbolic links are followed
  * inside the image only. -EINVAL: no ext4, or a key or name with control characters.
  */
 int inject_ext4(const char *path, const struct inject_spec *spec, struct inject_result *out,

@@ -32,6 +32,28 @@ static int take_keys(const json_t *array, const char ***out, struct err *err)
 	return 0;
 }
 
+/* The files of a JSON array, borrowed, ended by one without a name. */
+static int take_files(const json_t *array, struct inject_file **out, struct err *err)
+{
+	size_t n = json_array_size(array), i;
+	struct inject_file *files = calloc(n + 1, sizeof(*files));
+	const json_t *v;
+
+	if (files == NULL)
+		return err_nomem(err);
+	json_array_foreach (array, i, v) {
+		files[i].name = json_str(v, "name");
+		files[i].text = json_str(v, "text");
+		if (files[i].name == NULL || files[i].text == NULL) {
+			free(files);
+			return err_set(err, -EINVAL,
+				"host_keys must be a list of objects with name and text");
+		}
+	}
+	*out = files;
+	return 0;
+}
+
 /* Whose disk it is, because the log of the daemon has those of all machines. */
 static void warn_of(const char *whose, const char *warning)
 {
@@ -46,23 +68,30 @@ static int inject_file(const char *disk, const char *file, struct err *err)
 	struct inject_result result;
 	struct inject_spec spec;
 	const char **keys = NULL;
+	struct inject_file *files = NULL;
 	json_t *doc;
 	int r = json_read_file(file, &doc, err);
 
 	if (r < 0)
 		return r;
 	r = take_keys(json_arr(doc, "authorized_keys"), &keys, err);
+	if (r == 0)
+		r = take_files(json_arr(doc, "host_keys"), &files, err);
 	if (r < 0) {
+		free(keys);
 		json_decref(doc);
 		return err_wrap(err, "%s", quote(file));
 	}
 	spec = (struct inject_spec){ .hostname = json_str(doc, "hostname"),
 		.user = json_str(doc, "user"),
-		.authorized_keys = keys };
+		.authorized_keys = keys,
+		.machine_id = json_str(doc, "machine_id"),
+		.host_keys = files };
 	r = inject_ext4(disk, &spec, &result, err);
 	if (r == 0 && result.warning[0] != '\0')
 		warn_of(spec.hostname != NULL ? spec.hostname : disk, result.warning);
 	free(keys);
+	free(files);
 	json_decref(doc);
 	return r;
 }

@@ -301,6 +301,12 @@ static void check_machine(struct load *l, const struct vm_config *vm)
 		key_error(l, &vm->s, "memory", "must be whole MiB");
 	if (vm->disk_size != 0 && vm->disk_size < 1 << 20)
 		key_error(l, &vm->s, "disk_size", "must be 0 or at least 1M");
+	/* The default is no contradiction, somebody's own word is. */
+	if (vm->ephemeral && vm->disk == DISK_KEEP &&
+		vm->s.key_pos[config_key_find(SECTION_VM, "disk") - config_keys].line != 0)
+		key_error(l, &vm->s, "ephemeral",
+			"disk = keep says that the disk stays, which that of an ephemeral machine "
+			"does not");
 	if (vm->networks.n > CONFIG_NETWORK_MAX)
 		key_error(l, &vm->s, "network", "a machine has at most %d, not %zu",
 			CONFIG_NETWORK_MAX, vm->networks.n);

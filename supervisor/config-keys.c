@@ -212,6 +212,11 @@ const struct config_key config_keys[] = {
 		.reload = RELOAD_RECREATE,
 		.help = "The clone is kept until the machine is deleted, or it is made anew at the "
 			"next start after a stop." },
+	{ SECTION_VM, "ephemeral", KEY_BOOL, V(ephemeral), .def = "no", .reload = RELOAD_LIVE,
+		.help = "Throw the clone and the machine's own volumes away at the end of each run, "
+			"whatever ended it, so that every start begins with new ones; they outlive "
+			"only the guest's reboots and `drover suspend`. Files that rootfs and volume "
+			"name by their path stay." },
 	{ SECTION_VM, "disk_size", KEY_SIZE, V(disk_size), .def = "0", .max = 64 * TIB,
 		.reload = RELOAD_RECREATE,
 		.help = "Size of the first disk, at least 1M; 0 is the image's." },

@@ -155,10 +155,12 @@ int config_load(struct config **out, const struct config_load_opts *opts,
 		return err_nomem(err);
 	}
 	load_files(&l);
+	if (!l.nomem)
+		load_overrides(&l, names);
+	load_dropins(&l);
 	if (!l.nomem && config_index(c) < 0)
 		l.nomem = true;
 	if (!l.nomem) {
-		load_overrides(&l, names);
 		load_templates(&l);
 		load_values(&l);
 	}

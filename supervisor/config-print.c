@@ -152,6 +152,19 @@ void config_print(const struct config *c, bool all, struct buf *out)
 	}
 }
 
+void config_print_section(const struct config_section *s, const char *name,
+	bool (*skip)(const struct config_key *k), struct buf *out)
+{
+	const struct config_key *keys;
+	size_t n;
+
+	keys = section_keys(s->kind, &n);
+	buf_printf(out, "[%s %s]\n", section_kind_name(s->kind), name);
+	for (size_t i = 0; i < n; i++)
+		if (!skip(&keys[i]))
+			print_key(s, &keys[i], false, out);
+}
+
 /* As a comment, broken at 96 columns. */
 static void print_comment(const char *text, struct buf *out)
 {

@@ -89,6 +89,8 @@ const char *did_you_mean(const char *nearest);
 
 /* config-read.c: files to raw sections. */
 void load_files(struct load *l);
+/* The sections of machines that were made over the API; state_dir is known from the overrides. */
+void load_dropins(struct load *l);
 void load_free_sources(struct load *l);
 
 /* config-template.c */

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include "lib/file.h"
 #include "supervisor/config-priv.h"
+#include "supervisor/dropin.h"
 
 static void read_file(
 	struct load *l, const char *name, const char *from, unsigned from_line, unsigned depth);
@@ -332,6 +333,33 @@ void load_files(struct load *l)
 		return;
 	l->c->pub.drover = (struct drover_config *)(void *)l->c->pub.by_kind[SECTION_DROVER].v[0];
 	read_file(l, l->opts->path, NULL, 0, 0);
+}
+
+void load_dropins(struct load *l)
+{
+	struct drover_config *d = l->c->pub.drover;
+	const struct config_key *key = config_key_find(SECTION_DROVER, "state_dir");
+	char *pattern = NULL;
+	glob_t g = { 0 };
+	size_t n;
+
+	if (!l->opts->dropins || d == NULL || l->nomem)
+		return;
+	/* Before its time: the rest of [drover] is read with all the other values. */
+	value_set(l, &d->s, key,
+		&l->raw[SECTION_DROVER][0].keys[key - section_keys(key->section, &n)]);
+	if (d->state_dir != NULL &&
+		(pattern = str_printf("%s/" DROPIN_DIR "/vm-*.ini", d->state_dir)) == NULL)
+		l->nomem = true;
+	free(d->state_dir);
+	d->state_dir = NULL;
+	if (pattern != NULL && glob(pattern, GLOB_NOSORT, NULL, &g) == 0) {
+		qsort(g.gl_pathv, g.gl_pathc, sizeof(*g.gl_pathv), compare_paths);
+		for (size_t i = 0; i < g.gl_pathc && !l->nomem; i++)
+			read_file(l, g.gl_pathv[i], NULL, 0, 0);
+	}
+	globfree(&g);
+	free(pattern);
 }
 
 void load_free_sources(struct load *l)

@@ -198,6 +198,7 @@ struct vm_config {
 	char *kernel, *initrd, *rootfs;
 	char *cmdline;
 	int disk;             /* enum vm_disk_policy */
+	bool ephemeral;       /* its disks go when the run ends */
 	uint64_t disk_size;   /* 0: the image's */
 	struct strv volumes;  /* `volume`, as written: supervisor/hardware.h */
 	char *cdrom;          /* path; NULL: none */
@@ -278,6 +279,7 @@ struct config_load_opts {
 	const struct config_override
 		*overrides; /* arguments; the environment is read by config_load */
 	size_t noverrides;
+	bool dropins; /* read those below state_dir, too (supervisor/dropin.h) */
 	int64_t (*guest_id)(void *arg, const char *vm);
 	void *arg;
 };
@@ -299,6 +301,9 @@ const struct config_section *config_find(
 void config_value_text(const struct config_section *s, const struct config_key *k, struct buf *out);
 /* The whole effective configuration as INI; with all also defaults. */
 void config_print(const struct config *c, bool all, struct buf *out);
+/* What is set of one section, under another name, but for what skip() says. */
+void config_print_section(const struct config_section *s, const char *name,
+	bool (*skip)(const struct config_key *k), struct buf *out);
 /* etc/drover.ini: every key with its help and default, from the table. */
 void config_print_reference(struct buf *out);
 

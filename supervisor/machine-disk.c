@@ -126,7 +126,9 @@ void machine_step_kernel(struct machine *m)
 
 static bool disk_is_there(const struct machine *m)
 {
-	return is_file(m->disk_path) && !(m->run_cfg->disk == DISK_RUN && m->disk_stale);
+	bool for_run = m->run_cfg->disk == DISK_RUN || m->run_cfg->ephemeral;
+
+	return is_file(m->disk_path) && !(for_run && m->disk_stale);
 }
 
 static void rootfs_done(void *arg, const json_t *result, const struct err *err)
@@ -153,6 +155,7 @@ void machine_step_rootfs(struct machine *m)
 	struct err err;
 	int r = 0;
 
+	machine_throw_away_stale(m);
 	if (cfg->rootfs == NULL || disk_is_there(m)) {
 		machine_start_next(m, NULL);
 		return;

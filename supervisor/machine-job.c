@@ -35,6 +35,7 @@ void job_destroy(struct machine_job *j)
 	free(j->name);
 	free(j->tmp);
 	free(j->dir);
+	free(j->text);
 	free(j);
 }
 
@@ -47,7 +48,7 @@ static void emit(const struct machine_job *j, const char *event, const char *rea
 	if (event == NULL)
 		return;
 	more = json_object();
-	json_put_str(more, "snapshot", j->name);
+	json_put_str(more, j->text != NULL ? "clone" : "snapshot", j->name);
 	if (reason != NULL)
 		json_put_str(more, "reason", reason);
 	events_emit(j->m->d->events, "vm", j->m->name, event, more);

@@ -44,7 +44,7 @@ struct machine_job {
 	struct err err;
 	void (*pool_next)(struct machine_job *j); /* after the pool; NULL: the next step */
 
-	char *name; /* of the snapshot */
+	char *name; /* of the snapshot, or of the machine that is made */
 	char *tmp, *dir;
 	json_t *manifest;
 	struct snapshot_disks disks;
@@ -52,6 +52,10 @@ struct machine_job {
 	bool stays; /* its disks are not copied: suspend */
 	bool was_running;
 	bool resumed; /* while disks are still being copied */
+
+	/* Of a clone. */
+	char *text;        /* the section of the new machine */
+	bool placed, made; /* its folder is in its place; it is among the machines */
 };
 
 /* NULL without memory. */

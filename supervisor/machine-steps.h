@@ -32,6 +32,8 @@ int machine_volumes(const struct machine *m, struct volume *out, size_t *n, stru
 /* Where the volume of that name lies; malloc'd. */
 #define VOLUME_PREFIX "volume-"
 char *machine_volume_path(const struct machine *m, const char *name, enum hv_disk_format format);
+/* What machine_throw_away() left when the host crashed goes before a run begins. */
+void machine_throw_away_stale(struct machine *m);
 /* Whether there are volumes in its folder. */
 bool machine_has_volumes(const struct machine *m);
 /* machine-firmware.c: what it boots by, and the variables of its own. */

@@ -475,6 +475,7 @@ void machine_settle(struct machine *m)
 	struct err err;
 	uint64_t delay_ms = 0;
 
+	machine_throw_away(m);
 	if (m->restore == NULL && (intent == INTENT_RESTART || intent == INTENT_RECREATE) &&
 		m->cfg != NULL && !m->d->stopping) {
 		if (intent == INTENT_RECREATE && machine_forget_disk(m, &err) < 0)

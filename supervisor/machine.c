@@ -9,6 +9,7 @@
 #include "lib/clock.h"
 #include "lib/file.h"
 #include "lib/log.h"
+#include "supervisor/dropin.h"
 #include "supervisor/network.h"
 
 static const char *event_name(enum machine_event ev)
@@ -462,7 +463,7 @@ static void files_removed(uv_work_t *work, int status)
 		free(m->disk_path);
 		m->disk_path = NULL;
 		m->suspended = false;
-		/* One that is in the configuration stays, without its past. */
+		/* One that is in the user's files stays, without its past. */
 		if (m->cfg == NULL)
 			machine_destroy(m);
 		operation_end(op, NULL);
@@ -503,6 +504,17 @@ int machine_rm(struct machine *m, bool disks, struct operation **op, struct err 
 	machine_flush(m);
 	r = rm->dir == NULL || rm->log_dir == NULL ? err_nomem(err)
 						   : begin_op(m, "rm", false, op, err);
+	/* Its section first: without it, what is left of the disks is never taken for a new machine. */
+	if (r == 0 && dropin_has(m->d->state_dir, m->cfg)) {
+		r = dropin_remove(m->d->state_dir, m->name, err);
+		if (r == 0) {
+			m->cfg = NULL;
+		} else {
+			operation_end(m->op, err);
+			m->op = NULL;
+			*op = NULL;
+		}
+	}
 	if (r == 0) {
 		m->removing = true;
 		r = uv_queue_work(m->d->loop, &rm->work, remove_files, files_removed);

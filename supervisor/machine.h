@@ -342,6 +342,8 @@ void machine_leave_slot(struct machine *m);  /* machine-start.c */
 void machine_fill_slots(struct drover *d); /* machine-start.c */
 /* Deletes the disk, so that the next start makes it anew (machine-disk.c). */
 int machine_forget_disk(struct machine *m, struct err *err);
+/* The run of an ephemeral machine has ended: its disks go (machine-ephemeral.c). */
+void machine_throw_away(struct machine *m);
 
 /* Emits the event of the run's end, unless the log has it (machine-stop.c). */
 void machine_announce_end(struct machine *m);

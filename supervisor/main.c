@@ -43,9 +43,10 @@ int main(int argc, char **argv)
 		return r;
 	g.self = g.given.path != NULL ? g.given.path : upgrade_path(argv[0]);
 	g.argv = argv;
-	g.d.load = (struct config_load_opts){
-		.path = g.args.path, .overrides = g.args.overrides, .noverrides = g.args.noverrides
-	};
+	g.d.load = (struct config_load_opts){ .path = g.args.path,
+		.overrides = g.args.overrides,
+		.noverrides = g.args.noverrides,
+		.dropins = true };
 	if (config_load(&c, &g.d.load, &errors, &err) < 0) {
 		config_errors_print(&errors, &text);
 		fputs(buf_str(&text), stderr);

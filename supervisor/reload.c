@@ -482,6 +482,47 @@ int drover_reload(struct drover *d, struct plan *out, struct config_errors *erro
 	return 0;
 }
 
+static bool is_change(const struct plan_action *a, const char *name)
+{
+	/* A machine that was to run and does not is no change of the files. */
+	return a->op != PLAN_START && !(a->kind == SECTION_VM && strcmp(a->name, name) == 0);
+}
+
+int drover_take_vm(struct drover *d, const char *name, struct err *err)
+{
+	struct config_box *box = NULL, *old = d->box;
+	struct plan p = { 0 };
+	int r = d->stopping ? err_set(err, -ECANCELED, "droverd is stopping")
+			    : load(d, &box, NULL, err);
+
+	if (r == 0)
+		r = make_plan(d, box->config, false, &p, err);
+	for (size_t i = 0; r == 0 && i < p.n; i++) {
+		if (is_change(&p.v[i], name))
+			r = err_set(err, -EBUSY,
+				"the configuration has changed since it was applied (%s %s: %s); "
+				"`drover reload` first",
+				section_kind_name(p.v[i].kind), p.v[i].name, p.v[i].reason);
+	}
+	if (r < 0) {
+		plan_finish(&p);
+		config_box_unref(box);
+		given_clear(d);
+		return r;
+	}
+	d->box = box;
+	bind_machines(d);
+	config_box_unref(old);
+	given_clear(d);
+	for (size_t i = 0; i < p.n; i++) {
+		if (p.v[i].kind == SECTION_VM && strcmp(p.v[i].name, name) == 0 &&
+			apply_vm(d, &p.v[i], err) < 0)
+			log_error("plan: %s", err->msg);
+	}
+	plan_finish(&p);
+	return 0;
+}
+
 void drover_converge(struct drover *d)
 {
 	struct plan p = { 0 };

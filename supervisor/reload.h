@@ -12,6 +12,11 @@ int drover_plan(struct drover *d, struct plan *out, struct config_errors *errors
 /* The same, and sets it going. A file with an error changes nothing. */
 int drover_reload(
 	struct drover *d, struct plan *out, struct config_errors *errors, struct err *err);
+/*
+ * Takes in the section of a machine that was written a moment ago, and nothing else: -EBUSY when
+ * there are other changes, which nobody has asked to be applied.
+ */
+int drover_take_vm(struct drover *d, const char *name, struct err *err);
 /* Plans again from the present configuration: what could not be done while a machine was busy. */
 void drover_converge(struct drover *d);
 /* Once the saved machines are known: reads the files again for {{guestId}}, gives each machine its

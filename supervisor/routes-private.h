@@ -33,6 +33,9 @@ route_fn route_vms, route_vm, route_vm_why, route_vm_rm, route_vm_qmp, route_vm_
 route_fn route_vm_start, route_vm_stop, route_vm_kill, route_vm_restart, route_vm_pause,
 	route_vm_resume, route_vm_suspend;
 
+/* routes-clone.c */
+route_fn route_vm_clone;
+
 /* routes-snapshot.c */
 route_fn route_snapshots, route_snapshot, route_snapshot_create, route_snapshot_restore,
 	route_snapshot_rm;

@@ -134,6 +134,7 @@ const struct route routes[] = {
 	{ "GET", "/vms/{name}/counters", route_vm_counters },
 	{ "GET", "/vms/{name}/screendump", route_vm_screendump },
 	{ "POST", "/vms/{name}/suspend", route_vm_suspend },
+	{ "POST", "/vms/{name}/clone", route_vm_clone },
 	{ "GET", "/vms/{name}/snapshots", route_snapshots },
 	{ "POST", "/vms/{name}/snapshots", route_snapshot_create },
 	{ "GET", "/vms/{name}/snapshots/{snapshot}", route_snapshot },

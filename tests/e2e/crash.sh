@@ -72,7 +72,7 @@ story_whole() {
 	runs=$(vm m .boot)
 	jq -es --argjson runs "$runs" '
 		([.[].seq] == [range(1; length + 1)]) and
-		([.[] | select(.event == "ended") | .boot] | sort) == [range(1; $runs + 1)]
+		([.[] | select(.event == "ended" and .name == "m") | .boot] | sort) == [range(1; $runs + 1)]
 	' "$W/state/events.jsonl"
 }
 
@@ -378,7 +378,7 @@ crash_matrix() { # crash_matrix TABLE...
 			stop | teardown | release) round_stop "$table/$point" ;;
 			reload) round_reload "$table/$point" ;;
 			boot | adopt) round_boot "$table/$point" ;;
-			snapshot | suspend | restore) "round_$table" "$table/$point" ;;
+			snapshot | suspend | restore | clone) "round_$table" "$table/$point" ;;
 			*) fail "table $table has no round: write one" ;;
 			esac
 			case $table in
@@ -399,7 +399,7 @@ crash_matrix() { # crash_matrix TABLE...
 				stop/* | teardown/*) round_stop_fail "$table/$point" $code ;;
 				reload/*) round_reload_fail "$table/$point" $code ;;
 				adopt/*) round_adopt_fail "$table/$point" $code ;;
-				snapshot/* | suspend/* | restore/*) "round_${table}_fail" "$table/$point" $code ;;
+				snapshot/* | suspend/* | restore/* | clone/*) "round_${table}_fail" "$table/$point" $code ;;
 				*) round_fail "$table/$point" $code ;;
 				esac
 			done

@@ -91,6 +91,55 @@ static void writes_hostname_and_keys(void **state)
 	ext2fs_close_free(&fs);
 }
 
+static void replaces_who_it_was(void **state)
+{
+	static const struct inject_file keys[] = { { "ssh_host_ed25519_key", "private\n" },
+		{ "ssh_host_ed25519_key.pub", "public\n" }, { NULL, NULL } };
+	static const struct inject_file outside[] = { { "ssh_host_/../../shadow", "x" },
+		{ NULL, NULL } };
+	struct inject_spec spec = { .machine_id = "00112233445566778899aabbccddeeff",
+		.host_keys = keys };
+	struct fixture *f = *state;
+	ext2_filsys fs;
+	ext2_ino_t ino;
+
+	file(&f->t, "etc/machine-id", "another one's\n");
+	file(&f->t, "etc/ssh/ssh_host_ed25519_key", "another one's, and longer");
+	kit_disk(f->dir, f->disk, &f->t, 1);
+	inject(f, &spec);
+	fs = kit_open(f->disk);
+	kit_assert_text(fs, "/etc/machine-id", "00112233445566778899aabbccddeeff\n");
+	kit_assert_text(fs, "/etc/ssh/ssh_host_ed25519_key", "private\n");
+	kit_assert_text(fs, "/etc/ssh/ssh_host_ed25519_key.pub", "public\n");
+	assert_owned(fs, "/etc/ssh/ssh_host_ed25519_key", 0600, 0, 0);
+	assert_owned(fs, "/etc/ssh/ssh_host_ed25519_key.pub", 0644, 0, 0);
+	/* What is not there is not made. */
+	assert_int_not_equal(
+		ext2fs_namei(fs, EXT2_ROOT_INO, EXT2_ROOT_INO, "/var/lib/dbus/machine-id", &ino),
+		0);
+	ext2fs_close_free(&fs);
+	spec.host_keys = outside;
+	assert_int_equal(inject_ext4(f->disk, &spec, &f->res, &f->err), -EINVAL);
+}
+
+static void has_no_identity(void **state)
+{
+	static const struct inject_file keys[] = { { "ssh_host_rsa_key", "x" }, { NULL, NULL } };
+	struct fixture *f = *state;
+	ext2_filsys fs;
+	ext2_ino_t ino;
+
+	file(&f->t, "etc/passwd", "root:x:0:0:root:/root:/bin/sh\n");
+	kit_disk(f->dir, f->disk, &f->t, 1);
+	inject(f, &(struct inject_spec){
+			  .machine_id = "00112233445566778899aabbccddeeff", .host_keys = keys });
+	fs = kit_open(f->disk);
+	assert_int_not_equal(
+		ext2fs_namei(fs, EXT2_ROOT_INO, EXT2_ROOT_INO, "/etc/machine-id", &ino), 0);
+	assert_int_not_equal(ext2fs_namei(fs, EXT2_ROOT_INO, EXT2_ROOT_INO, "/etc/ssh", &ino), 0);
+	ext2fs_close_free(&fs);
+}
+
 static void keeps_foreign_keys_and_fixes_modes(void **state)
 {
 	struct fixture *f = *state;
@@ -263,6 +312,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(writes_hostname_and_keys, setup, teardown),
+		cmocka_unit_test_setup_teardown(replaces_who_it_was, setup, teardown),
+		cmocka_unit_test_setup_teardown(has_no_identity, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			keeps_foreign_keys_and_fixes_modes, setup, teardown),
 		cmocka_unit_test_setup_teardown(follows_links_inside_the_image, setup, teardown),

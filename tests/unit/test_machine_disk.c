@@ -191,6 +191,43 @@ static void test_disk_run(void **state)
 	free(second);
 }
 
+/* The clone and the machine's own volumes go with the run; the state file tells a stale disk. */
+static void test_ephemeral(void **state)
+{
+	struct machine *m = begin("", "ephemeral = yes\nvolume = data size=1M\n");
+	char *volume = str_printf("%s/volume-data.raw", m->dir);
+	char *keep = str_printf("%s/other.raw", m->dir);
+	struct stat st;
+
+	start(m);
+	await(m, MACHINE_RUNNING);
+	assert_runs("kernel rootfs clone ");
+	assert_int_equal(access(m->disk_path, F_OK), 0);
+	assert_int_equal(access(volume, F_OK), 0);
+	assert_int_equal(file_write_atomic(keep, "x", 1, 0600, false, NULL), 0);
+	stop(m);
+	assert_null(drover_rig_text(&w.r, "state/vm/web/disk.raw"));
+	assert_int_equal(access(volume, F_OK), -1);
+	assert_int_equal(access(keep, F_OK), 0);
+	start(m);
+	await(m, MACHINE_RUNNING);
+	assert_runs("clone ");
+	/* A restart is the end of a run, too. */
+	assert_int_equal(machine_restart(m, INTENT_RESTART, "a test", NULL, NULL), 0);
+	await(m, MACHINE_RUNNING);
+	assert_runs("clone ");
+	stop(m);
+	/* A crash of the host brings back what was renamed. */
+	assert_int_equal(file_write_atomic(volume, "old", 3, 0600, false, NULL), 0);
+	start(m);
+	await(m, MACHINE_RUNNING);
+	assert_int_equal(stat(volume, &st), 0);
+	assert_int_equal(st.st_size, 1 << 20);
+	stop(m);
+	free(volume);
+	free(keep);
+}
+
 static void test_recreate(void **state)
 {
 	struct machine *m = begin("", "");
@@ -535,6 +572,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_images),
 		T(test_disk_run),
+		T(test_ephemeral),
 		T(test_recreate),
 		T(test_pull_always),
 		T(test_sizes),
