@@ -5,6 +5,7 @@
 world
 kernel=$(nano) disk=$(nano_disk)
 truncate -s 1M "$W/mine.raw"
+mine="volume = $W/mine.raw"
 write_config() { # write_config EXTRA
 	config <<END
 [vm job]
@@ -15,7 +16,7 @@ accel = tcg
 stop_timeout = 2
 ephemeral = yes
 volume = scratch size=1M
-volume = $W/mine.raw
+$mine
 $1
 END
 }
@@ -78,7 +79,11 @@ cp "$disk" "$dir/disk.raw" && truncate -s 1M "$dir/volume-scratch.raw" &&
 ok 'start' drover start job
 ok 'with new disks all the same' is_new
 
-# A snapshot outlives the run.
+# A snapshot outlives the run. One could not put back what is not the machine's own.
+mine=
+write_config ''
+ok 'without the file of the user' drover reload
+ok 'the machine is started again' vm_wait job running
 ok 'written to' mark_all
 ok 'a snapshot' drover snapshot create job first
 ok 'stop' drover stop job
