@@ -42,7 +42,7 @@ errors_skip='^/(events\.jsonl.*|vm/[^/]+(/state\.json)?|log(/.*)?|registry(/.*)?
 trial() {
 	local what=$1 m=$2 regex=$3 out good sentence
 	good=$(vm_pid good)
-	AUDIT_SKIP=$errors_skip audit_take "$W/baseline" --fds "droverd=$DROVERD"
+	AUDIT_SKIP=$errors_skip audit_rest "$W/baseline" --fds "droverd=$DROVERD"
 	out=$(drover start "$m" 2>&1)
 	is $? 1 "$what: start fails with exit status 1" || diag "$out"
 	like "$out" "$regex" "$what: one sentence says why"
@@ -189,7 +189,7 @@ trial 'no kernel' no-kernel '/nowhere/vmlinux'
 
 # A kernel that panics has started: start succeeds, and then the run ends by itself.
 good=$(vm_pid good)
-AUDIT_SKIP=$errors_skip audit_take "$W/baseline" --fds "droverd=$DROVERD"
+AUDIT_SKIP=$errors_skip audit_rest "$W/baseline" --fds "droverd=$DROVERD"
 drover start panics >/dev/null 2>&1
 ok 'kernel panic: the machine ends as failed' vm_wait panics failed
 is "$(vm panics .last_cause)" guest-panic 'kernel panic: the cause'

@@ -307,6 +307,17 @@ audit_take() { # audit_take FILE [ARGUMENT...]
 		--skip "$audit_folders" "${@:2}"
 }
 
+# audit_rest FILE [ARGUMENT...]: of a droverd at rest, with its descriptors. A process that looks at
+# the ruleset, or a thread that syncs a state file, holds some for a moment, up to a second after
+# what caused it.
+audit_rest() {
+	wait_for 30 audit_twice "$@"
+}
+audit_twice() {
+	audit_take "$1" "${@:2}" && sleep 0.4 && audit_take "$W/now" "${@:2}" &&
+		"$here/audit" diff "$1" "$W/now" >/dev/null
+}
+
 baseline() { audit_take "$W/baseline" "$@"; }
 audit_same() {
 	audit_take "$W/now" "$@" && "$here/audit" diff "$W/baseline" "$W/now"
