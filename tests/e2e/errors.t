@@ -36,7 +36,7 @@ END
 
 # What a start that failed may leave in state_dir: the machine's state and the logs. Whole blobs
 # too: they are right and the next pull has them; but nothing in the making.
-errors_skip='^/(events\.jsonl.*|vm/[^/]+(/state\.json)?|log(/.*)?|registry(/.*)?|oci(/tmp|/(blobs|built|kernels|index|lock)[^/]*(/.*)?)?)$'
+errors_skip='^/(events\.jsonl.*|vm/[^/]+(/state\.json(\.synced)?)?|log(/.*)?|registry(/.*)?|oci(/tmp|/(blobs|built|kernels|index|lock)[^/]*(/.*)?)?)$'
 
 # trial WHAT MACHINE REGEX: starting it must fail as the head of this file says.
 trial() {
