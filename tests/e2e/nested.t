@@ -26,6 +26,7 @@ accel = tcg
 cpu = EPYC,+svm
 vcpus = 2
 memory = 2G
+reboot = no
 END
 baseline
 start_droverd
@@ -58,6 +59,7 @@ while IFS= read -r line <&3; do
 		;;
 	'inside> 1..'*) plan=${line#*..} ;;
 	'inside> END') end=yes ;;
+	*'Kernel panic'* | *BUG:* | *Oops* | *'Call Trace'* | *RIP:*) diag "$line" ;;
 	*) diag "${line#inside> }" ;;
 	esac
 done
