@@ -13,14 +13,24 @@ static void op_free(struct ch_op *op)
 	free(op);
 }
 
+/* Without a call. */
+static void op_drop(struct ch_op *op)
+{
+	if (op->owns_arg)
+		free(op->arg);
+	op_free(op);
+}
+
 /* The only exit of an operation. reply is NULL with err. */
 static void op_complete(struct ch_op *op, const json_t *reply, const struct err *err)
 {
 	struct ch_op o = *op;
 
-	op_free(op);
-	if (o.c->phase == CH_CLOSING)
+	if (o.c->phase == CH_CLOSING) {
+		op_drop(op);
 		return;
+	}
+	op_free(op);
 	if (err != NULL && o.expect != NULL && *o.expect > 0 && err->code != -ETIMEDOUT)
 		--*o.expect;
 	if (err != NULL && o.intent != NULL && err->code != -ETIMEDOUT)
@@ -139,7 +149,7 @@ void ch_fail_ops(struct ch *c)
 
 		list_remove(&op->list);
 		if (c->phase == CH_CLOSING)
-			op_free(op);
+			op_drop(op);
 		else if (fail.code == 1)
 			op_complete(op, nothing, NULL);
 		else if (fail.code != 0)
@@ -156,7 +166,7 @@ void ch_fail_ops(struct ch *c)
 void ch_forget_ops(struct ch *c)
 {
 	while (!list_empty(&c->ops))
-		op_free(list_first(&c->ops, struct ch_op, list));
+		op_drop(list_first(&c->ops, struct ch_op, list));
 }
 
 /* ---- the operations ---- */

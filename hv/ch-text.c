@@ -176,7 +176,7 @@ static void send_line(struct ch *c, const struct ch_line *l, const char *body, s
 		.timeout_ms = UINT64_MAX,
 		.done = text_done,
 		.arg = op };
-	struct ch_op values = { .reply = text_failed, .arg = t };
+	struct ch_op values = { .reply = text_failed, .arg = t, .owns_arg = true };
 	struct err err;
 
 	for (size_t i = 0; i < ARRAY_LEN(known); i++)
@@ -198,7 +198,7 @@ void ch_execute_text(struct hv *hv, const struct hv_peer *who, const char *text,
 	bool write, hv_text_fn *reply, void *arg)
 {
 	struct text_call *t = calloc(1, sizeof(*t));
-	struct ch_op values = { .reply = text_failed, .arg = t };
+	struct ch_op values = { .reply = text_failed, .arg = t, .owns_arg = true };
 	struct ch *c = ch_of(hv);
 	struct hv_passed passed = { .who = *who };
 	struct ch_line line = { 0 };

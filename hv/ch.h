@@ -306,6 +306,7 @@ struct ch_op {
 	hv_done_fn *done;
 	hv_reply_fn *reply;
 	void *arg;
+	bool owns_arg; /* arg is malloc'd, and freed with what nobody is told of any more */
 	void (*good)(struct ch *c, const struct ch_op *op); /* it succeeded: before done */
 	unsigned *expect; /* counted up before it is sent, down when it fails */
 	bool *intent;

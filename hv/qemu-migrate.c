@@ -67,9 +67,12 @@ static void settled(void *arg, const json_t *reply, const struct err *err)
 
 static void ask(struct qemu_migration *m)
 {
+	json_t *cmd = json_pack("{s:s}", "execute", "query-status");
+
 	/* The answers come in this order: with the second the first one is known. */
 	qemu_ask_status(m->q);
-	qemu_send(m->q, json_pack("{s:s}", "execute", "query-status"), NULL, settled, m);
+	qemu_send(m->q, cmd, NULL, settled, m);
+	json_decref(cmd);
 }
 
 static void later(void *arg)
