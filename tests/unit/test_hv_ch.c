@@ -426,6 +426,7 @@ static void migrate(void **state)
 	up(&a, "");
 	init(&b, "");
 	b.spec.incoming = true;
+	rig_loop_finish(b.loop);
 	b.loop = a.loop;
 	hv_rig_up(&b);
 	assert_int_equal(hv_status(b.hv), HV_STATUS_INCOMING);
