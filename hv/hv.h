@@ -451,7 +451,7 @@ void hv_screendump(struct hv *hv, const char *path, hv_done_fn *done, void *arg)
 /* The guest's memory as an ELF core in path. */
 void hv_dump(
 	struct hv *hv, const char *path, hv_progress_fn *progress, hv_done_fn *done, void *arg);
-/* {"disks": {ID: {"read-bytes": ...}}, "nics": {...}, ...}: what the hypervisor counts. */
+/* {"disks": {ID: {"read-bytes": ...}}}: what the hypervisor counts; more where it counts more. */
 void hv_counters(struct hv *hv, hv_reply_fn *reply, void *arg);
 /*
  * Memory and device state into dir, an empty folder that is there. Only of a guest that stands still
@@ -477,7 +477,8 @@ void hv_migrate_out(struct hv *hv, const struct hv_migration *to, hv_progress_fn
 /*
  * For spec->incoming: done when the guest is here, standing still. Its disks are left alone until
  * hv_resume(), so that the sender can still take it back. After an error the process is of no more
- * use, and may have ended by itself.
+ * use, and may have ended by itself. cloud-hypervisor lets a guest that ran go on by itself: there it
+ * runs already, the sender's has ended, and hv_resume() does nothing.
  */
 void hv_migrate_in(struct hv *hv, const struct hv_migration *from, hv_done_fn *done, void *arg);
 /* Ends the save, copy or migration under way: its done gets -ECANCELED. A dump goes on to its end. */

@@ -242,6 +242,17 @@ static void keep_synced(const struct sync_job *job, int fd)
 	free(tmp);
 }
 
+int file_sync(const char *path, struct err *err)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC), r = 0;
+
+	if (fd < 0 || fsync(fd) < 0)
+		r = err_errno(err, -errno, "write out %s", quote(path));
+	if (fd >= 0)
+		close(fd);
+	return r;
+}
+
 static void sync_work(uv_work_t *work)
 {
 	struct sync_job *job = container_of(work, struct sync_job, work);

@@ -32,6 +32,8 @@ int file_write_at(int fd, const void *data, size_t len, uint64_t offset, struct 
 int file_write_proc(const char *path, const char *value, struct err *err);
 
 typedef void file_done_fn(void *arg, const struct err *err);
+/* fsync of a file or folder, which takes its time: not on the loop. */
+int file_sync(const char *path, struct err *err);
 /*
  * fsync of a file and its folder in the thread pool: what file_write_atomic() without sync has
  * written survives a crash of the daemon at once, and of the host when done has fired. keep (may be

@@ -96,17 +96,6 @@ static int inject_file(const char *disk, const char *file, struct err *err)
 	return r;
 }
 
-static int sync_path(const char *path, int flags, struct err *err)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC | flags), r = 0;
-
-	if (fd < 0 || fsync(fd) < 0)
-		r = err_errno(err, -errno, "sync %s", quote(path));
-	if (fd >= 0)
-		close(fd);
-	return r;
-}
-
 static int sync_parent(const char *path, struct err *err)
 {
 	char *dir = strdup(path), *slash;
@@ -117,7 +106,7 @@ static int sync_parent(const char *path, struct err *err)
 	slash = strrchr(dir, '/');
 	if (slash != NULL)
 		slash[slash == dir ? 1 : 0] = '\0';
-	r = sync_path(slash != NULL ? dir : ".", O_DIRECTORY, err);
+	r = file_sync(slash != NULL ? dir : ".", err);
 	free(dir);
 	return r;
 }
@@ -136,7 +125,7 @@ static int clone_to(
 	if (o->inject != NULL)
 		r = inject_file(tmp, o->inject, err);
 	if (r == 0 && !o->no_sync)
-		r = sync_path(tmp, 0, err);
+		r = file_sync(tmp, err);
 	if (r == 0 && rename(tmp, o->to) < 0)
 		r = err_errno(err, -errno, "rename %s to %s", quote(tmp), quote(o->to));
 	if (r == 0)
@@ -177,7 +166,7 @@ int job_inject(const struct job_opts *o)
 	int r = inject_file(o->to, o->inject, &err);
 
 	if (r == 0)
-		r = sync_path(o->to, 0, &err);
+		r = file_sync(o->to, &err);
 	if (r == 0) {
 		progress_event(json_pack("{s:s,s:s}", "event", "done", "disk", o->to));
 	} else {

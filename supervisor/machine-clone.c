@@ -41,7 +41,7 @@ static int copy_file(struct machine_job *j, const char *from, const char *name, 
 			   : clone_file_until(from, to, false, &j->cancelled, &method, err);
 
 	if (r == 0)
-		r = snapshot_sync(to, err);
+		r = file_sync(to, err);
 	free(to);
 	return r;
 }
@@ -315,13 +315,13 @@ static int place(void *arg, struct err *err)
 {
 	struct machine_job *j = arg;
 	char *dir = new_dir(j), *parent = str_printf("%s/vm", j->m->d->state_dir);
-	int r = dir == NULL || parent == NULL ? err_nomem(err) : snapshot_sync(j->tmp, err);
+	int r = dir == NULL || parent == NULL ? err_nomem(err) : file_sync(j->tmp, err);
 
 	/* One that is not empty is not replaced (rename(2)). */
 	if (r == 0 && rename(j->tmp, dir) < 0)
 		r = err_errno(err, -errno, "rename %s to %s", quote(j->tmp), quote(dir));
 	if (r == 0)
-		r = snapshot_sync(parent, err);
+		r = file_sync(parent, err);
 	free(dir);
 	free(parent);
 	return r;

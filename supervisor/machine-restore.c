@@ -164,11 +164,11 @@ static int copy_all(void *arg, struct err *err)
 		if (r == 0)
 			r = clone_file_until(from, to, false, &j->cancelled, &method, err);
 		if (r == 0)
-			r = snapshot_sync(to, err);
+			r = file_sync(to, err);
 		/* One that is not there was moved already, the swap will think. */
 		if (r == 0) {
 			*strrchr(to, '/') = '\0';
-			r = snapshot_sync(to, err);
+			r = file_sync(to, err);
 		}
 		free(from);
 		free(to);
@@ -213,10 +213,10 @@ static int sync_state(void *arg, struct err *err)
 {
 	struct machine_job *j = arg;
 	char *path = path_join(j->m->dir, "state.json");
-	int r = path == NULL ? err_nomem(err) : snapshot_sync(path, err);
+	int r = path == NULL ? err_nomem(err) : file_sync(path, err);
 
 	free(path);
-	return r == 0 ? snapshot_sync(j->m->dir, err) : r;
+	return r == 0 ? file_sync(j->m->dir, err) : r;
 }
 
 static void put_on_record(struct machine_job *j)

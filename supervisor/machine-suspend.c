@@ -41,7 +41,7 @@ static int sync_state(void *arg, struct err *err)
 {
 	struct machine_job *j = arg;
 
-	return snapshot_sync(j->m->dir, err);
+	return file_sync(j->m->dir, err);
 }
 
 /* From here on it is the memory on disk that counts, and this process has to go. */

@@ -24,18 +24,6 @@ struct publish {
 	struct err err;
 };
 
-static int sync_path(const char *path, int flags, struct err *err)
-{
-	int fd = open(path, flags | O_CLOEXEC), r = 0;
-
-	if (fd < 0)
-		return err_errno(err, -errno, "open %s", quote(path));
-	if (fsync(fd) < 0)
-		r = err_errno(err, -errno, "fsync %s", quote(path));
-	close(fd);
-	return r;
-}
-
 /* A thread of the pool. */
 static void publish_work(uv_work_t *work)
 {
@@ -49,7 +37,7 @@ static void publish_work(uv_work_t *work)
 		r = clone_file(p->from, p->part, 0, &method, &p->err);
 	}
 	if (r == 0)
-		r = sync_path(p->part, O_RDWR, &p->err);
+		r = file_sync(p->part, &p->err);
 	if (r == 0 && rename(p->part, p->to) < 0)
 		r = err_errno(&p->err, -errno, "rename %s", quote(p->part));
 	if (r < 0) {
@@ -57,7 +45,7 @@ static void publish_work(uv_work_t *work)
 		return;
 	}
 	*slash = '\0';
-	sync_path(p->to, O_RDONLY | O_DIRECTORY, &p->err);
+	file_sync(p->to, &p->err);
 	*slash = '/';
 }
 

@@ -18,7 +18,7 @@ int registry_address_free(const char *listen, struct err *err)
 		.ai_socktype = SOCK_STREAM };
 	struct addrinfo *ai = NULL;
 	char host[256];
-	const char *colon = strrchr(listen, ':');
+	const char *colon = strrchr(listen, ':'), *node;
 	int fd, one = 1, r = 0;
 
 	if (colon == NULL || (size_t)(colon - listen) >= sizeof(host))
@@ -29,8 +29,8 @@ int registry_address_free(const char *listen, struct err *err)
 		host[strcspn(host, "]")] = '\0';
 	}
 	/* Numeric only: nothing is looked up. */
-	if (getaddrinfo(host[0] != '\0' ? host : NULL, colon + 1, &hints, &ai) !=
-		0) /* lint: numeric */
+	node = host[0] != '\0' ? host : NULL;
+	if (getaddrinfo(node, colon + 1, &hints, &ai) != 0) /* lint: numeric */
 		return err_set(err, -EINVAL, "listen = %s is not ADDRESS:PORT", quote(listen));
 	fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0) {

@@ -62,8 +62,6 @@ int snapshot_check_config(const json_t *manifest, const struct vm_config *cfg, s
 	/* Its disks fit every machine. */
 	if (r == 0 && snapshot_has_memory(manifest))
 		r = check_keys(json_obj(manifest, "config"), now, err);
-	else if (r == 0 && !str_eq(json_str(manifest, "hypervisor"), cfg->hypervisor))
-		r = 0;
 	json_decref(now);
 	if (r == 0 && snapshot_has_memory(manifest) && accel != NULL && str_starts(accel, "kvm") &&
 		(cfg->cpu == NULL || strcmp(cfg->cpu, "host") == 0) && cpu != NULL &&

@@ -30,7 +30,7 @@ static void sync_all(void *arg)
 	struct syncing *s = arg;
 
 	for (size_t i = 0; i < s->n && s->r == 0; i++)
-		s->r = snapshot_sync(s->paths[i], &s->err);
+		s->r = file_sync(s->paths[i], &s->err);
 }
 
 /* Takes path over. */
@@ -163,7 +163,7 @@ static int write_manifest(const char *dir, const json_t *manifest, struct err *e
 		r = syncing_add(&sync, strdup(dir), err);
 	if (r == 0) {
 		syncing_start(&sync);
-		r = snapshot_sync(path, err);
+		r = file_sync(path, err);
 	}
 	r = syncing_end(&sync, r, err);
 	free(text);

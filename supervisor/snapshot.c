@@ -135,16 +135,6 @@ json_t *snapshot_list(const char *folder)
 
 /* ---- making ---- */
 
-int snapshot_sync(const char *path, struct err *err)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC), r;
-
-	r = fd < 0 || fsync(fd) < 0 ? err_errno(err, -errno, "write out %s", quote(path)) : 0;
-	if (fd >= 0)
-		close(fd);
-	return r;
-}
-
 int snapshot_copy_disks(struct snapshot_disks *disks, const char *dir, bool reflink_only,
 	const atomic_bool *cancel, struct err *err)
 {
@@ -216,7 +206,7 @@ int snapshot_commit(const char *tmp, const char *dir, struct err *err)
 	if (rename(tmp, dir) < 0)
 		r = err_errno(err, -errno, "rename %s to %s", quote(tmp), quote(dir));
 	if (r == 0)
-		r = snapshot_sync(parent, err);
+		r = file_sync(parent, err);
 	free(parent);
 	return r;
 }

@@ -79,8 +79,6 @@ int snapshot_seal(
 	const char *dir, json_t *manifest, const struct snapshot_disks *disks, struct err *err);
 /* pool: gives it its name, for good. */
 int snapshot_commit(const char *tmp, const char *dir, struct err *err);
-/* pool: fsync of a file or folder. */
-int snapshot_sync(const char *path, struct err *err);
 
 /* pool: "sha256:..." into out, of DIGEST_MAX bytes. */
 int snapshot_digest(const char *path, char *out, struct err *err);

@@ -496,6 +496,19 @@ static void folders_that_others_rule(void **state)
 	assert_non_null(strstr(err.msg, "another user (uid 65534)"));
 }
 
+static void files_and_folders_are_written_out(void **state)
+{
+	unsigned fds = rig_count_fds();
+	struct err err;
+
+	assert_int_equal(file_write_atomic(at("f"), "x", 1, 0600, false, &err), 0);
+	assert_int_equal(file_sync(at("f"), &err), 0);
+	assert_int_equal(file_sync(dir, &err), 0);
+	assert_int_equal(file_sync(at("none"), &err), -ENOENT);
+	assert_non_null(strstr(err.msg, "none"));
+	assert_int_equal(rig_count_fds(), fds);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -510,6 +523,7 @@ int main(void)
 		TEST(a_file_is_no_folder),
 		TEST(removes_trees_and_nothing_else),
 		TEST(folders_that_others_rule),
+		TEST(files_and_folders_are_written_out),
 		TEST(removes_deep_tree),
 		TEST(refuses_fifo),
 		TEST(joins_paths),
