@@ -85,7 +85,7 @@ ok 'and goes on' wait_for 60 echoed
 ok 'kill -9 of droverd again' stop_droverd KILL
 kill -9 "$(jq -r .dies <<<"$before")"
 kill -9 "$(jq -r .bare <<<"$before")"
-wait_for 30 dead "$(jq -r .dies <<<"$before")"
+await 30 dead "$(jq -r .dies <<<"$before")"
 start_droverd
 ok 'a machine that was killed meanwhile is failed' vm_wait dies failed
 is "$(vm dies .last_cause)" hypervisor-crash 'the cause is known'

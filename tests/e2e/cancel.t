@@ -102,13 +102,14 @@ at_power_button() { [ "$(vm m .operation.step)" = 'ACPI power button' ]; }
 stop_timeout=15
 reset_world
 launch ''
-wait_for "$patience" vm_is m running && wait_for "$patience" console_has m NANO-READY
+await "$patience" vm_is m running
+await "$patience" console_has m NANO-READY
 ok 'a guest that hangs' hang
 out=$(drover cancel m 2>&1)
 is $? 4 'cancel when nothing is under way: exit status 4'
 is "$out" 'drover: vm m: nothing is being done to it that could be cancelled' 'and says so'
 ok 'restart' drover restart --no-wait m
-wait_for "$patience" at_power_button
+await "$patience" at_power_button
 like "$(drover list)" 'm +stopping .* restart, at ACPI power button' 'list names what is under way'
 like "$(drover show m)" 'operation: +restart, at ACPI power button' 'show too'
 id=$(machine_op)
@@ -128,10 +129,11 @@ stop_timeout=1
 reset_world
 rm -f "$W"/hold-* "$W"/held-*
 launch ''
-wait_for "$patience" vm_is m running && wait_for "$patience" console_has m NANO-READY
+await "$patience" vm_is m running
+await "$patience" console_has m NANO-READY
 touch "$W/hold-drover-jail"
 ok 'restart' drover restart --no-wait m
-wait_for "$patience" test -e "$W/held-drover-jail"
+await "$patience" test -e "$W/held-drover-jail"
 cancelled 'a restart cancelled while it starts' "$(machine_op)" && rm "$W/hold-drover-jail" &&
 	usable 'a restart cancelled while it starts'
 
@@ -139,10 +141,11 @@ cancelled 'a restart cancelled while it starts' "$(machine_op)" && rm "$W/hold-d
 stop_timeout=15
 reset_world
 launch ''
-wait_for "$patience" vm_is m running && wait_for "$patience" console_has m NANO-READY
+await "$patience" vm_is m running
+await "$patience" console_has m NANO-READY
 ok 'a guest that hangs' hang
 ok 'stop' drover stop --no-wait m
-wait_for "$patience" at_power_button
+await "$patience" at_power_button
 out=$(drover cancel m 2>&1)
 is $? 1 'a stop cannot be cancelled: exit status 1'
 is "$out" 'drover: stop cannot be cancelled' 'and says so'

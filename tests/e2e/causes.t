@@ -92,7 +92,7 @@ why() {
 up plain
 for i in $(seq 30); do echo "line-$i"; done | tr -d 'qrcwp' |
 	socat -u - "UNIX-CONNECT:$(vm plain .console)"
-wait_for 30 console_has plain 'line-30'
+await 30 console_has plain 'line-30'
 type_in plain q
 ended plain guest-shutdown stopped line-30
 is "$(jq -r '.console[-1]' "$W/why" | grep -c NANO-BYE)" 1 'the last line is the last'
@@ -131,7 +131,7 @@ type_in failing p
 ok 'restart = on-failure: a panic is one' wait_for 60 runs_anew failing "$pid"
 is "$(vm failing '[.last_cause, .restarts] | map(tostring) | join(" ")')" 'guest-panic 1' 'it is counted'
 is "$(told failing ended)" 1 'with one end'
-wait_for 60 console_has failing NANO-READY
+await 60 console_has failing NANO-READY
 pid=$(vm_pid failing) since=$(last_seq)
 type_in failing q
 ended failing guest-shutdown stopped
@@ -182,24 +182,24 @@ ok 'restart = always: after a crash' wait_for 60 runs_anew always "$pid"
 is "$(vm always .last_cause)" hypervisor-crash 'the cause is remembered'
 like "$(events_of always "$since" | jq -r 'select(.event == "ended") | .reason')" 'SIGKILL|signal 9' \
 	'the signal is told'
-wait_for 60 console_has always NANO-READY
+await 60 console_has always NANO-READY
 pid=$(vm_pid always) since=$(last_seq)
 type_in always q
 ok 'after a shutdown' wait_for 60 runs_anew always "$pid"
 is "$(vm always .last_cause)" guest-shutdown 'the cause is remembered'
-wait_for 60 console_has always NANO-READY
+await 60 console_has always NANO-READY
 pid=$(vm_pid always)
 type_in always r
 ok 'after a reboot that is not allowed' wait_for 60 runs_anew always "$pid"
 is "$(vm always '[.last_cause, .restarts] | map(tostring) | join(" ")')" 'guest-reboot 3' 'three in all'
 
 # The supervisor's own doing: no reboot, no crash, no shutdown of the guest, and no restart.
-wait_for 60 console_has always NANO-READY
+await 60 console_has always NANO-READY
 pid=$(vm_pid always) since=$(last_seq)
 ok 'a restart on request' drover restart always
 is "$(events_of always "$since" | jq -r 'select(.event == "ended") | .cause')" requested 'ends as requested'
 is "$(vm always .restarts)" 3 'and is none of the policy'
-wait_for 60 console_has always NANO-READY
+await 60 console_has always NANO-READY
 pid=$(vm_pid always) since=$(last_seq)
 ok 'stop' drover stop always
 ended always requested stopped

@@ -114,7 +114,7 @@ life one FAKE-READY echo
 
 # What the guest does.
 drover start one >/dev/null
-wait_for 60 console_has one FAKE-READY
+await 60 console_has one FAKE-READY
 pid=$(vm_pid one)
 letter one r
 ok 'a guest may reboot' wait_for 60 eval '[ "$(vm one .reboots)" = 1 ]'
@@ -125,17 +125,17 @@ letter one q
 ok 'a guest may power off' vm_wait one stopped
 is "$(why one)" guest-shutdown 'with the cause guest-shutdown'
 drover start once >/dev/null
-wait_for 60 console_has once FAKE-READY
+await 60 console_has once FAKE-READY
 letter once r
 ok 'with reboot = no a reboot ends the run' vm_wait once stopped
 is "$(why once)" guest-reboot 'with the cause guest-reboot'
 drover start one >/dev/null
-wait_for 60 console_has one FAKE-READY
+await 60 console_has one FAKE-READY
 letter one p
 ok 'a panic ends the run' vm_wait one failed
 is "$(why one)" guest-panic 'with the cause guest-panic'
 drover start one >/dev/null
-wait_for 60 console_has one FAKE-READY
+await 60 console_has one FAKE-READY
 
 # What is asked of it while it runs.
 ok 'reset' drover reset one

@@ -30,7 +30,7 @@ baseline
 start_droverd
 for m in roomy slots none micro; do
 	ok "$m runs" vm_wait $m running
-	wait_for 60 console_has $m NANO-READY
+	await 60 console_has $m NANO-READY
 done
 pid=$(vm_pid roomy)
 
@@ -78,7 +78,7 @@ is "$(vm roomy '[.added[].id] | join(",")')" added0 'and the other is there'
 
 # A daemon that comes after this one
 kill -KILL "$DROVERD"
-wait_for 60 dead "$DROVERD"
+await 60 dead "$DROVERD"
 start_droverd
 is "$(vm_pid roomy),$(vm roomy '[.added[].id] | join(",")')" "$pid,added0" 'the next droverd knows of it'
 ok 'and chooses another name' drover disk add roomy "$W/other"

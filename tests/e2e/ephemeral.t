@@ -63,7 +63,7 @@ ok 'restart = no' drover reload
 ok 'written to' mark_all
 pid=$(vm_pid job)
 kill -9 "$DROVERD" "$pid"
-wait_for "$patience" dead "$pid"
+await "$patience" dead "$pid"
 start_droverd
 ok 'the next daemon throws them away' wait_for "$patience" gone
 is "$(vm job .state)" failed 'the machine has ended'

@@ -143,7 +143,7 @@ finish
 perl -MIO::Socket::INET -e '$s = IO::Socket::INET->new(Proto => "udp", LocalAddr => "0.0.0.0:67")
 	or die; print "up\n"; close(STDOUT); sleep(1000)' >"$W/holder" &
 holder=$!
-wait_for 10 contains "$W/holder" up
+await 10 contains "$W/holder" up
 setup '' <<END
 [vm no-dhcp]
 template = bad

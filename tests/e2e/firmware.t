@@ -50,12 +50,12 @@ ok 'BIOS boots from the first disk' wait_for "$patience" console_has disk DISK-R
 ok 'boot = cdrom, disk: from the CD-ROM' wait_for "$patience" console_has order CD-READY
 ok 'not from the disk' not console_has order DISK-READY
 ok 'machine = pc: after a disk that boots nothing, from the CD-ROM' \
-	wait_for "$patience" console_has cd CD-READY
+	await "$patience" console_has cd CD-READY
 ok 'UEFI boots from a disk' wait_for "$patience" console_has efi EFI-READY
 ok 'UEFI boots a kernel that is a UEFI program' wait_for "$patience" console_has uki EFI-READY
 
 ok 'a virt machine of another architecture reaches its UEFI' \
-	wait_for "$patience" console_has arm 'UEFI firmware'
+	await "$patience" console_has arm 'UEFI firmware'
 like "$(vm arm .accel)" '^tcg' 'which is emulated'
 is "$(drover qmp arm '{"execute":"query-target"}' | jq -r .return.arch)" aarch64 'as that architecture'
 

@@ -96,7 +96,7 @@ address=$(vm net .address)
 ip address add "$address/32" dev lo
 ok 'it is not ready' wait_for 30 condition_is net not-ready
 is "$(health net .health.state)" starting 'nor unhealthy during the start period'
-wait_for 30 eval '[ "$(health net ".health.checks[0].error")" != null ]'
+await 30 eval '[ "$(health net ".health.checks[0].error")" != null ]'
 like "$(health net '.health.checks[0].error')" "connect to $address port 8080: Connection refused" \
 	'the failing check says why'
 socat "TCP-LISTEN:8080,bind=$address,fork,reuseaddr" /dev/null &
@@ -184,12 +184,12 @@ is "$(vm again .last_cause)" requested 'which a person has requested'
 
 # The watchdog.
 drover start dog >/dev/null
-wait_for 60 console_has dog NANO-READY
+await 60 console_has dog NANO-READY
 type_in dog w
 ok 'a watchdog that expires ends the run' vm_wait dog failed
 is "$(vm dog .last_cause)" watchdog 'with the cause watchdog'
 drover start wakes >/dev/null
-wait_for 60 console_has wakes NANO-READY
+await 60 console_has wakes NANO-READY
 pid=$(vm_pid wakes)
 type_in wakes w
 ok 'or resets the guest' wait_for 60 told wakes 'guest-reset .*by the watchdog'

@@ -5,7 +5,7 @@
 world_for drover-image fakes/bad-registry
 
 "$B/fakes/bad-registry" "$W/bad.log" 5600 >"$W/bad.out" &
-wait_for "$patience" test -s "$W/bad.out"
+await "$patience" test -s "$W/bad.out"
 layer=$(sed 's/ready //' "$W/bad.out")
 host=127.0.0.1:5600
 

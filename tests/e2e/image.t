@@ -75,7 +75,7 @@ ok 'and leaves nothing' empty_tmp "$store"
 # Killed while it is made: the next one makes it.
 rm "$disk"
 "$image" rootfs --store "$store" --ref "$ref" >"$W/killed.out" 2>&1 & pid=$!
-wait_for "$patience" compgen -G "$store/tmp/disk-*.part"
+await "$patience" compgen -G "$store/tmp/disk-*.part"
 kill -9 $pid
 wait $pid 2>/dev/null
 run rootfs --store "$store" --ref "$ref"

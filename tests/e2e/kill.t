@@ -28,7 +28,7 @@ baseline
 start_droverd
 for m in once again bare other; do
 	ok "$m runs" vm_wait $m running
-	wait_for 60 console_has $m NANO-READY
+	await 60 console_has $m NANO-READY
 done
 other=$(vm_pid other)
 # The level that a machine which is gone must come back to: all as it is, without these two.

@@ -194,6 +194,10 @@ wait_for() {
 	done
 }
 
+# await SECONDS COMMAND...: for a wait that is no test of its own. One that ends in vain is told where
+# it happened, not by whatever fails next.
+await() { wait_for "$@" || fail "waited in vain for: ${*:2}"; }
+
 not() { ! "$@"; }
 alive() { [ -d "/proc/$1" ] && ! grep -q '^State:.[ZX]' "/proc/$1/status" 2>/dev/null; }
 dead() { ! alive "$1"; }

@@ -95,7 +95,7 @@ ok 'a guest that powers off' socat -u - "UNIX-CONNECT:$(vm web .console)" <<<q
 ok 'is stopped' vm_wait web stopped
 is "$(vm web .last_cause)" guest-shutdown 'with the cause guest-shutdown'
 drover start web >/dev/null
-vm_wait web running
+await "$patience" vm_is web running
 pid=$(vm_pid web)
 ok 'kill' drover kill web
 ok 'is stopped' vm_wait web stopped

@@ -121,7 +121,7 @@ pid=$(vm_pid limited)
 stop_droverd KILL
 printf 'max 0\noom 0\noom_kill 1\n' >$g/memory.events
 kill -9 "$pid"
-wait_for "$patience" dead "$pid"
+await "$patience" dead "$pid"
 start_droverd
 ok 'a kill that no daemon saw' vm_wait limited failed
 is "$(vm limited .last_cause)" oom-kill 'is known'

@@ -93,7 +93,7 @@ sed -i 's/+1000/+2000/' "$W/oops"
 seq=$(last_seq)
 drover start oops >/dev/null
 panicked() { events_of oops "$seq" | grep -q '"event":"panic"'; }
-wait_for "$patience" panicked
+await "$patience" panicked
 ok 'oops: killed with its panic just seen: droverd' stop_droverd KILL
 start_droverd
 ok 'oops: ends all the same' vm_wait oops failed

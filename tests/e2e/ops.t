@@ -69,7 +69,7 @@ ends_of() { events_of "$1" "$2" | jq -r 'select(.event == "ended") | .cause' | p
 
 # A stop that is waited for, and for how long.
 ok 'start' drover start plain
-wait_for 60 console_has plain NANO-READY
+await 60 console_has plain NANO-READY
 hang plain
 out=$(drover stop --wait --wait-limit 1 plain 2>&1)
 is $? 1 'a stop that is not over in its time: exit status 1'
@@ -90,7 +90,7 @@ is $?,"$out" '0,plain stopped' 'one that leaves the guest less time hastens it'
 wait "${pids[@]}"
 is "$(cat "$W"/join-* | jq -r .state | sort | uniq -c | tr -s ' ')" ' 20 done' 'and all that joined it are done'
 ok 'start' drover start plain
-wait_for 60 console_has plain NANO-READY
+await 60 console_has plain NANO-READY
 hang plain
 out=$(drover stop --no-wait plain)
 seq=$(last_seq)
@@ -99,7 +99,7 @@ is "$(vm plain .state)" stopped 'it is stopped'
 is "$(steps_of plain "$seq")" sigkill 'by SIGKILL'
 seq=$(last_seq)
 drover start firm >/dev/null
-wait_for 60 console_has firm NANO-READY
+await 60 console_has firm NANO-READY
 hang firm
 ok 'stop of a guest that does not obey' drover stop --wait firm
 is "$(steps_of firm "$seq")" 'power-button quit' 'goes on to the next step'
@@ -108,7 +108,7 @@ like "$(events_of firm "$seq" | jq -r 'select(.event == "ended") | .reason')" 'a
 
 # The guest's time, for this stop only.
 ok 'start' drover start plain
-wait_for 60 console_has plain NANO-READY
+await 60 console_has plain NANO-READY
 hang plain
 seq=$(last_seq)
 ok 'stop --timeout: the guest has so long' drover stop --timeout 1 plain
@@ -138,12 +138,12 @@ cancelled() { # cancelled NAME STEP
 cancelled pulls kernel
 cancelled mute 'starting the hypervisor'
 id=$(post /vms/mute/start | jq .id)
-wait_for 60 at_step mute 'starting the hypervisor'
+await 60 at_step mute 'starting the hypervisor'
 cancelled waits order
 post "/operations/$id/cancel" >/dev/null
-vm_wait mute stopped
+await "$patience" vm_is mute stopped
 drover start --no-wait pulls >/dev/null
-wait_for 60 at_step pulls kernel
+await 60 at_step pulls kernel
 ok 'a stop overrules a start' drover stop pulls
 is "$(vm pulls '[.state, .last_cause] | join(" ")')" 'stopped requested' 'which then was not to be'
 ok 'no process is left of them' not pgrep -f 'guest=(mute|pulls|waits),'
@@ -157,7 +157,7 @@ is "$(pgrep -f 'guest=late,')" '' 'and its process gone'
 
 # Counters outlive the daemon.
 crash() { # crash N: the Nth time
-	wait_for 60 console_has counts NANO-READY
+	await "$patience" vm_is counts running
 	pid=$(vm_pid counts)
 	kill -9 "$pid"
 	ok "crash $1: it is started again" wait_for 60 runs_anew counts "$pid"

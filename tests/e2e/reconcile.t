@@ -41,7 +41,7 @@ start_droverd
 
 for m in one two; do
 	ok "$m runs" vm_wait $m running
-	wait_for 60 console_has $m NANO-READY
+	await 60 console_has $m NANO-READY
 done
 pids=$(vm_pid one),$(vm_pid two)
 tap=$(vm one '.nics[0].tap') tap2=$(vm two '.nics[0].tap')
@@ -114,7 +114,7 @@ is "$(vm_pid one),$(vm_pid two)" "$pids" 'in the same process'
 unshare --net sleep 10000 &
 away=$!
 moved() { ip link set "$tap2" netns "$away"; }
-wait_for 30 eval '[ "$(readlink "/proc/$away/ns/net")" != "$(readlink /proc/self/ns/net)" ]'
+await 30 eval '[ "$(readlink "/proc/$away/ns/net")" != "$(readlink /proc/self/ns/net)" ]'
 ok 'a TAP is moved away' moved
 ok 'a TAP that cannot be put back is a lost network' wait_for 60 eval '[ "$(vm two ".conditions[]")" = network-lost ]'
 drover doctor >"$W/doctor"

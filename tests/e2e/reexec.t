@@ -83,13 +83,13 @@ perl -MIO::Socket::UNIX -e '
 	print $s "GET /version HTTP/1.0\r\n\r\n";
 	open(F, ">", "$ENV{W}/said"); print F <$s>; close(F)' >"$W/up" &
 silent=$!
-wait_for "$patience" contains "$W/up" up
-wait_for "$patience" contains "$W/asked" 200
+await "$patience" contains "$W/up" up
+await "$patience" contains "$W/asked" 200
 inode=$(stat -c %i /run/drover/api.sock)
 # The new program is another one.
 ln -sfn "$B/faults/droverd" "$W/bin/droverd"
 kill -USR2 "$DROVERD"
-wait_for "$patience" grep -q re-executing "$W/droverd-1.log"
+await "$patience" grep -q re-executing "$W/droverd-1.log"
 touch "$W/speak"
 ok 'the new program listens' wait_for "$patience" listens 2
 wait $silent

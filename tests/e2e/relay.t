@@ -20,7 +20,7 @@ for i in 1 2 3 4 5 6; do
 done
 "$B/fakes/bad-registry" "$W/bad.log" 5003 >"$W/bad.out" &
 bad=$!
-wait_for "$patience" contains "$W/bad.out" ready
+await "$patience" contains "$W/bad.out" ready
 bad_layer=$(cut -d' ' -f2 "$W/bad.out")
 
 write() { # write [LINE]: of the cache
@@ -115,7 +115,7 @@ once 4 'each blob was fetched once'
 # It dies while there is no droverd, and its port is taken.
 stop_droverd KILL
 kill -9 "$(relay 5001)"
-wait_for "$patience" not relay 5001
+await "$patience" not relay 5001
 registry squatter "$at"
 start_droverd
 ok 'port lost: the caches come up' wait_for "$patience" is_up
@@ -146,7 +146,7 @@ is "$(grep -rlE 'opensesame' "$W/state/log" | wc -l)" 0 'no token is in a log'
 # Without a proxy section there is no relay.
 write 'offline = yes'
 kill -HUP "$DROVERD"
-wait_for "$patience" says 'up offline' state cache
+await "$patience" says 'up offline' state cache
 is "$(state cache)" 'up offline' 'offline: the cache is up'
 ok 'offline: without a relay' not relay 5001
 ok 'offline: the other cache has its own' relay 5003
@@ -161,7 +161,7 @@ once 6 'each blob was fetched once'
 on_exit=stop
 write
 kill -HUP "$DROVERD"
-wait_for "$patience" is_up
+await "$patience" is_up
 ok 'SIGTERM' stop_droverd
 kill $bad
 wait $bad 2>/dev/null

@@ -60,10 +60,10 @@ ok 'the old one is gone' wait_for "$patience" dead "$pid"
 # What comes back while it is on its way down starts when it is there.
 printf '[vm back]\ntemplate = nano\nstop_timeout = 10\n' >"$W/conf.d/back.ini"
 drover reload >/dev/null
-wait_for 60 console_has back NANO-READY
+await 60 console_has back NANO-READY
 pid=$(vm_pid back)
 printf c | socat -u - "UNIX-CONNECT:$(vm back .console)"
-wait_for 60 console_has back NANO-HANG
+await 60 console_has back NANO-HANG
 mv "$W/conf.d/back.ini" "$W/back"
 drover reload >/dev/null
 ok 'a machine that is removed is stopping' vm_wait back stopping
@@ -74,7 +74,7 @@ ok 'reload' drover reload
 ok 'and it does, after its stop' wait_for "$patience" runs_anew back "$pid"
 rm "$W/conf.d/back.ini"
 drover reload >/dev/null
-wait_for "$patience" names_are 'renamed stays'
+await "$patience" names_are 'renamed stays'
 
 # Faster than it can be read.
 for i in $(seq 100); do

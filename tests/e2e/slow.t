@@ -38,7 +38,7 @@ listing() {
 
 for m in slow other; do
 	ok "$m runs" vm_wait $m running
-	wait_for 60 console_has $m NANO-READY
+	await 60 console_has $m NANO-READY
 done
 pid=$(vm_pid slow) other=$(vm_pid other) seq=$(last_seq)
 

@@ -39,7 +39,7 @@ perl -MSocket -MTime::HiRes=time -e '
 	while (defined recv($s, $m, 65536, 0)) { $m =~ s/\n/; /g; printf "%d %s\n", time() * 1000, $m }
 ' >"$W/told" &
 systemd=$!
-wait_for "$patience" contains "$W/told" up
+await "$patience" contains "$W/told" up
 told() { cut -d' ' -f2- "$W/told" | grep -v '^WATCHDOG=1$'; }
 was_told() { told | grep -qE -- "$1"; } # was_told REGEX
 times_told() { [ "$(told | grep -cE -- "$2")" -ge "$1" ]; } # times_told N REGEX
@@ -101,7 +101,7 @@ ok 'systemd was told that it leaves' was_told '^STOPPING=1'
 for usec in '' 0; do
 	told=$(told | wc -l)
 	launch_unit "$usec" droverd -c "$W/drover.ini"
-	wait_for "$patience" drover_up
+	await "$patience" drover_up
 	n=$(pings)
 	sleep 1
 	is "$(pings)" "$n" "WATCHDOG_USEC='$usec': no pings"
@@ -110,7 +110,7 @@ done
 starts=$((starts + 1))
 NOTIFY_SOCKET=$W/notify WATCHDOG_USEC=400000 WATCHDOG_PID=1 droverd -c "$W/drover.ini" >"$W/droverd-$starts.log" 2>&1 &
 DROVERD=$!
-wait_for "$patience" drover_up
+await "$patience" drover_up
 n=$(pings)
 sleep 1
 is "$(pings)" "$n" 'the watchdog of another process is not ours'
@@ -142,7 +142,7 @@ export DROVER_SOCKET=/run/drover/given.sock
 starts=$((starts + 1))
 perl "$W/activate" droverd -c "$W/drover.ini" >"$W/droverd-$starts.log" 2>&1 </dev/null &
 manager=$!
-wait_for "$patience" test -s "$W/activated-1"
+await "$patience" test -s "$W/activated-1"
 DROVERD=$(cat "$W/activated-1")
 ok 'the given socket is served' wait_for "$patience" drover_up
 is "$([ -e /run/drover/api.sock ] && echo there)" '' 'and no other one is made'
@@ -191,14 +191,14 @@ stream=$(stat -c %d:%i "$W/droverd-9.log")
 JOURNAL_STREAM=$stream droverd -c "$W/drover.ini" >>"$W/droverd-9.log" 2>&1 </dev/null &
 DROVERD=$!
 starts=9
-wait_for "$patience" drover_up
+await "$patience" drover_up
 is "$(grep -vcE '^<[0-7]>' "$W/droverd-9.log")" 0 'to the journal: every line has its priority'
 like "$(droverd_log)" '<6>droverd .* listens at' 'which is what sd-daemon(3) says'
 stop_droverd
 starts=10
 JOURNAL_STREAM=1:1 droverd -c "$W/drover.ini" >"$W/droverd-10.log" 2>&1 </dev/null &
 DROVERD=$!
-wait_for "$patience" drover_up
+await "$patience" drover_up
 like "$(head -n 1 "$W/droverd-10.log")" '^info: ' 'stderr that is not the journal: words'
 kill -USR1 "$DROVERD"
 ok 'USR1 writes the state to the log' wait_for "$patience" says '"name":"one".*"state"' droverd_log
