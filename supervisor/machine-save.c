@@ -23,6 +23,8 @@
  * synced counts, so no more than this is lost of it.
  */
 #define SYNC_DELAY_MS 1000
+/* Of a write that nobody waits for: pauses and resumes in a row share it. */
+#define LATER_MS 100
 
 static void end_op_now(struct machine *m)
 {
@@ -109,7 +111,7 @@ static int save(struct machine *m, enum save how, struct err *err)
 	int r;
 
 	json_decref(j);
-	m->unsaved = m->save_failed = false;
+	m->unsaved = m->outdated = m->save_failed = false;
 	r = text == NULL ? err_nomem(err) : 0;
 	/* The first that names the process: without it the next daemon would take it for a stray. */
 	if (r == 0 && m->process && m->state == MACHINE_STARTING)
@@ -139,7 +141,7 @@ void machine_flush(struct machine *m)
 {
 	struct err err;
 
-	if (m->unsaved && save(m, SAVE_WRITTEN, &err) < 0)
+	if ((m->unsaved || m->outdated) && save(m, SAVE_WRITTEN, &err) < 0)
 		log_error("%s", err.msg);
 }
 
@@ -170,6 +172,16 @@ void machine_save_soon(struct machine *m)
 {
 	m->unsaved = true;
 	deadline_set(&m->save_timer, 0);
+}
+
+void machine_save_later(struct machine *m)
+{
+	bool soon = m->unsaved || m->outdated || m->save_failed || m->save == SAVE_PROMISED;
+
+	m->outdated = true;
+	/* The timer may be the fsync's, which is farther off. */
+	if (!soon)
+		deadline_set(&m->save_timer, LATER_MS);
 }
 
 /* What a daemon that was killed while it wrote has left. */

@@ -286,13 +286,26 @@ void machine_tell(struct machine *m, const char *event, const char *fmt, ...)
 	json_array_append_new(m->story, j);
 }
 
+/*
+ * A daemon that adopts the machine asks the hypervisor whether the guest stands still (adopted() in
+ * machine-adopt.c): whoever pauses or resumes it does not wait for a file that says the same.
+ */
+static bool is_pause(enum machine_state from, enum machine_state to)
+{
+	return (from == MACHINE_RUNNING && to == MACHINE_PAUSED) ||
+	       (from == MACHINE_PAUSED && to == MACHINE_RUNNING);
+}
+
 void machine_set_state(struct machine *m, enum machine_state s)
 {
 	enum machine_state from = m->state;
 	json_t *more;
 
 	m->state = s;
-	machine_save_soon(m);
+	if (is_pause(from, s))
+		machine_save_later(m);
+	else
+		machine_save_soon(m);
 	if (s == from)
 		return;
 	machine_health_state(m, from);

@@ -203,6 +203,7 @@ struct machine {
 	bool removing;                 /* by machine_rm() */
 	struct deadline save_timer;    /* armed for the loop's next turn when there is to do: */
 	bool unsaved;                  /* the state file is to be written */
+	bool outdated;                 /* likewise, but there is no hurry */
 	bool save_failed;              /* it could not be, and is tried again */
 	enum save save, syncing;       /* it is to be fsynced; its fsync is under way */
 	uint64_t sync_due_ms;          /* when SAVE_WRITTEN is to be, in clock_mono_ms() */
@@ -372,6 +373,11 @@ int machine_save(struct machine *m, struct err *err);
  * finds out anew: which state the run had come to, and its processes.
  */
 void machine_save_soon(struct machine *m);
+/*
+ * Within a tenth of a second, and no operation waits for it: for what the hypervisor itself tells
+ * the next daemon, whether its guest stands still.
+ */
+void machine_save_later(struct machine *m);
 /* Writes now what is to be written soon: before something is done that the next daemon must know
  * the reason of. */
 void machine_flush(struct machine *m);

@@ -282,6 +282,39 @@ static void the_rest_is_written_but_not_waited_for(void **state)
 	assert_int_equal(w.m->save, SAVE_WRITTEN);
 }
 
+/* Whether a guest stands still is the hypervisor's to tell: the answer does not wait for a file. */
+static void a_pause_is_not_waited_for(void **state)
+{
+	struct ending e;
+	struct err err;
+
+	machine_set_state(w.m, MACHINE_RUNNING);
+	assert_int_equal(machine_save(w.m, &err), 0);
+	until_synced();
+	watch_writes();
+	begin(&e);
+	machine_set_state(w.m, MACHINE_PAUSED);
+	machine_end_op(w.m, NULL);
+	assert_true(e.ended);
+	assert_int_equal(e.writes, 0);
+	machine_set_state(w.m, MACHINE_RUNNING);
+	machine_set_state(w.m, MACHINE_PAUSED);
+	for (int i = 0; i < 3000 && w.m->outdated; i++)
+		rig_run_for(w.loop, 10);
+	assert_saved("paused");
+	assert_int_equal(writes(), 1);
+	/* It comes sooner with what is waited for, and before the machine is let go of. */
+	machine_set_state(w.m, MACHINE_RUNNING);
+	machine_save_soon(w.m);
+	uv_run(w.loop, UV_RUN_NOWAIT);
+	assert_saved("running");
+	machine_set_state(w.m, MACHINE_PAUSED);
+	machine_save_last(w.m);
+	assert_saved("paused");
+	until_synced();
+	w.m->state = MACHINE_STOPPED;
+}
+
 /* What nobody waits for shares one fsync, of the last of it. */
 static void one_sync_for_many_writes(void **state)
 {
@@ -350,6 +383,7 @@ int main(void)
 		T(not_lost_at_the_end),
 		T(a_promise_is_waited_for),
 		T(the_rest_is_written_but_not_waited_for),
+		T(a_pause_is_not_waited_for),
 		T(one_sync_for_many_writes),
 		T(a_promise_is_synced_at_once),
 		T(a_later_promise_has_its_own_sync),
