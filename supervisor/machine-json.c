@@ -6,13 +6,12 @@
 #include "lib/file.h"
 #include "lib/json.h"
 #include "supervisor/health.h"
-#include "supervisor/machine-space.h"
-#include "supervisor/service.h"
+#include "supervisor/machine-shown.h"
 
 #define WHY_LINES 20
 
 /* What the present run was started from, else what the next one would be; NULL when removed. */
-static const struct vm_config *shown_config(const struct machine *m)
+const struct vm_config *machine_shown_config(const struct machine *m)
 {
 	return m->run_cfg != NULL ? m->run_cfg : m->cfg;
 }
@@ -27,7 +26,7 @@ static const struct config_key *find_key(const char *name)
 }
 
 /* A removed machine is shown as it was when it last ran; what is missing there was the default. */
-static const char *applied(const struct machine *m, const char *name)
+const char *machine_applied_key(const struct machine *m, const char *name)
 {
 	const struct config_key *key = find_key(name);
 	const char *value = m->applied != NULL ? json_str(m->applied, name) : NULL;
@@ -51,12 +50,12 @@ static void put_time(json_t *j, const char *key, uint64_t unix_ms)
 /* A key of the configuration in the form that the file has; null when there is none. */
 static void put_key(json_t *j, const struct machine *m, const char *name)
 {
-	const struct vm_config *cfg = shown_config(m);
+	const struct vm_config *cfg = machine_shown_config(m);
 	const struct config_key *key = find_key(name);
 	struct buf text = { 0 };
 
 	if (cfg == NULL || key == NULL) {
-		json_put_str(j, name, applied(m, name));
+		json_put_str(j, name, machine_applied_key(m, name));
 		return;
 	}
 	config_value_text(&cfg->s, key, &text);
@@ -64,7 +63,7 @@ static void put_key(json_t *j, const struct machine *m, const char *name)
 	buf_finish(&text);
 }
 
-static const char *shown_state(const struct machine *m)
+const char *machine_shown_state(const struct machine *m)
 {
 	if (m->cfg == NULL && !machine_active(m))
 		return "removed";
@@ -72,122 +71,9 @@ static const char *shown_state(const struct machine *m)
 							   : machine_state_name(m->state);
 }
 
-static bool is_up(const struct machine *m)
+bool machine_is_up(const struct machine *m)
 {
 	return m->process && m->up_mono_ms != 0;
-}
-
-/* The guest has network + 2 (netcfg/alloc.h). */
-static bool guest_address(const struct nic *nic, char out[16])
-{
-	if (nic->net.len == 0)
-		return false;
-	ip4_format(nic->net.addr + 2, out);
-	return true;
-}
-
-static bool is_degraded(const struct machine *m)
-{
-	if (m->state != MACHINE_RUNNING && m->state != MACHINE_PAUSED)
-		return false;
-	if (m->degraded != NULL)
-		return true;
-	for (unsigned i = 0; i < m->nnics; i++) {
-		const struct nic *nic = &m->nics[i];
-
-		if (nic->net.len != 0 && (nic->dnsmasq == NULL || !service_up(nic->dnsmasq)))
-			return true;
-	}
-	return false;
-}
-
-/* Somebody deleted a TAP under the hypervisor, and it could not be attached to another one. */
-static bool is_network_lost(const struct machine *m)
-{
-	for (unsigned i = 0; m->process && i < m->nnics; i++) {
-		if (m->nics[i].lost)
-			return true;
-	}
-	return false;
-}
-
-static json_t *conditions(const struct machine *m)
-{
-	json_t *array = json_array();
-
-	if (m->process && m->hv != NULL && hv_unresponsive(m->hv))
-		json_array_append_new(array, json_string("unresponsive"));
-	if (m->deferred != NULL)
-		json_array_append_new(array, json_string("restart-pending"));
-	if (m->process && m->no_cgroup)
-		json_array_append_new(array, json_string("no-cgroup"));
-	if (machine_space_full(m))
-		json_array_append_new(array, json_string("nospace"));
-	if (machine_space_failed(m))
-		json_array_append_new(array, json_string("io-error"));
-	if (is_network_lost(m))
-		json_array_append_new(array, json_string("network-lost"));
-	if (is_degraded(m))
-		json_array_append_new(array, json_string("degraded"));
-	if (m->health != NULL && !health_ready(m->health))
-		json_array_append_new(array, json_string("not-ready"));
-	if (m->health != NULL && health_state(m->health) == HEALTH_UNHEALTHY)
-		json_array_append_new(array, json_string("unhealthy"));
-	return array;
-}
-
-static void put_image(json_t *j, const struct machine *m)
-{
-	const struct vm_config *cfg = shown_config(m);
-	const char *rootfs = cfg != NULL ? cfg->rootfs : applied(m, "rootfs");
-	const char *kernel = cfg != NULL ? cfg->kernel : applied(m, "kernel");
-
-	json_put_str(j, "image", rootfs != NULL && rootfs[0] != '\0' ? rootfs : kernel);
-}
-
-static void put_first_nic(json_t *j, const struct machine *m)
-{
-	const struct vm_config *cfg = shown_config(m);
-	const struct nic *nic = m->nnics > 0 ? &m->nics[0] : NULL;
-	const char *network = nic != NULL                          ? nic->network
-			      : cfg != NULL && cfg->networks.n > 0 ? cfg->networks.v[0]
-								   : NULL;
-	char address[16];
-
-	json_put_str(j, "address", nic != NULL && guest_address(nic, address) ? address : NULL);
-	json_put_str(j, "mac", nic != NULL && nic->mac[0] != '\0' ? nic->mac : NULL);
-	json_put_str(j, "network", network);
-}
-
-bool machine_address(const struct machine *m, unsigned nic, char out[16])
-{
-	return nic < m->nnics && guest_address(&m->nics[nic], out);
-}
-
-json_t *machine_summary(const struct machine *m)
-{
-	const struct vm_config *cfg = shown_config(m);
-	const struct hv_process *p = m->process && m->hv != NULL ? hv_process(m->hv) : NULL;
-	json_t *j = json_object();
-
-	json_put_str(j, "name", m->name);
-	json_put_str(j, "state", shown_state(m));
-	json_object_set_new(j, "conditions", conditions(m));
-	json_put_str(j, "hypervisor", cfg != NULL ? cfg->hypervisor : applied(m, "hypervisor"));
-	if (p != NULL && p->pid > 0)
-		json_put_int(j, "pid", p->pid);
-	else
-		put_null(j, "pid");
-	put_first_nic(j, m);
-	put_image(j, m);
-	if (is_up(m))
-		json_put_int(j, "uptime_s", (int64_t)(clock_mono_ms() - m->up_mono_ms) / 1000);
-	else
-		put_null(j, "uptime_s");
-	json_put_int(j, "restarts", m->restarts);
-	json_put_str(j, "last_cause", cause_name(m->last_cause));
-	json_object_set_new(j, "operation", m->op != NULL ? operation_json(m->op) : json_null());
-	return j;
 }
 
 static json_t *nics_json(const struct machine *m)
@@ -204,7 +90,7 @@ static json_t *nics_json(const struct machine *m)
 		json_put_str(j, "network", nic->network);
 		json_put_str(j, "mac", nic->mac);
 		json_put_str(j, "tap", nic->tap);
-		if (guest_address(nic, text))
+		if (machine_address(m, i, text))
 			json_array_append_new(addresses, json_string(text));
 		json_object_set_new(j, "addresses", addresses);
 		json_array_append_new(array, j);
@@ -248,12 +134,12 @@ static void put_identity(json_t *j, const struct machine *m, const struct vm_con
 
 static json_t *ssh_json(const struct machine *m)
 {
-	const struct vm_config *cfg = shown_config(m);
+	const struct vm_config *cfg = machine_shown_config(m);
 	json_t *j = json_object();
 	char address[16];
-	bool known = m->nnics > 0 && guest_address(&m->nics[0], address);
+	bool known = machine_address(m, 0, address);
 
-	json_put_str(j, "user", cfg != NULL ? cfg->ssh_user : applied(m, "ssh_user"));
+	json_put_str(j, "user", cfg != NULL ? cfg->ssh_user : machine_applied_key(m, "ssh_user"));
 	put_null(j, "identity");
 	if (cfg != NULL)
 		put_identity(j, m, cfg);
@@ -263,7 +149,7 @@ static json_t *ssh_json(const struct machine *m)
 
 static json_t *capabilities(const struct machine *m)
 {
-	const struct hv_caps *caps = is_up(m) && m->hv != NULL ? hv_caps(m->hv) : NULL;
+	const struct hv_caps *caps = machine_is_up(m) && m->hv != NULL ? hv_caps(m->hv) : NULL;
 	json_t *array = json_array();
 
 	if (caps == NULL)
@@ -277,7 +163,7 @@ static json_t *capabilities(const struct machine *m)
 /* What it cannot, and the reason. */
 static json_t *cannot(const struct machine *m)
 {
-	const struct hv_caps *caps = is_up(m) && m->hv != NULL ? hv_caps(m->hv) : NULL;
+	const struct hv_caps *caps = machine_is_up(m) && m->hv != NULL ? hv_caps(m->hv) : NULL;
 	json_t *j = json_object();
 
 	for (size_t i = 0; caps != NULL && i < HV_NCAPS; i++)
@@ -300,15 +186,15 @@ static bool wanted(const struct machine *m)
 
 static void put_spec(json_t *j, const struct machine *m)
 {
-	const struct vm_config *cfg = shown_config(m);
+	const struct vm_config *cfg = machine_shown_config(m);
 
-	if (is_up(m) && m->hv != NULL)
+	if (machine_is_up(m) && m->hv != NULL)
 		json_put_str(j, "accel", hv_accel_text(m->hv));
 	else
 		put_key(j, m, "accel");
 	put_key(j, m, "machine");
 	if (cfg != NULL) {
-		bool up = is_up(m) && m->run_memory != 0;
+		bool up = machine_is_up(m) && m->run_memory != 0;
 
 		json_put_int(j, "memory", (int64_t)(up ? m->run_memory : cfg->memory));
 		json_put_int(j, "vcpus", up && m->run_vcpus != 0 ? m->run_vcpus : cfg->vcpus);
@@ -404,7 +290,7 @@ json_t *machine_why(const struct machine *m)
 	json_t *j = json_object();
 
 	json_put_str(j, "name", m->name);
-	json_put_str(j, "state", shown_state(m));
+	json_put_str(j, "state", machine_shown_state(m));
 	json_put_int(j, "boot", m->boot);
 	put_end(j, m);
 	json_object_set_new(j, "console", console_lines(m));

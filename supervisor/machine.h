@@ -478,10 +478,12 @@ void machine_cgroup_end(struct machine *m);
 bool machine_oom_killed(const struct machine *m);
 char *machine_oom_text(const struct machine *m); /* malloc'd, or NULL */
 
-/* ---- machine-json.c: for the API ---- */
+/* ---- machine-summary.c, machine-json.c: for the API ---- */
 /* The address of a nic's guest end; false when it is not known. */
 bool machine_address(const struct machine *m, unsigned nic, char out[16]);
-json_t *machine_summary(const struct machine *m);
+/* As an element of a list. */
+void machine_add_summary(const struct machine *m, struct buf *b);
+json_t *machine_summary(const struct machine *m); /* the same as a tree */
 json_t *machine_detail(const struct machine *m);
 json_t *machine_why(const struct machine *m);
 

@@ -7,23 +7,25 @@
 
 #include "hv/json-scan.h"
 #include "lib/clock.h"
+#include "lib/json-add.h"
 #include "lib/json.h"
 
 void route_vms(void *arg, struct request *rq)
 {
 	struct drover *d = arg;
 	const struct machine *m;
-	json_t *array;
+	struct buf text = { 0 };
 	bool all;
 
 	if (!route_flag(rq, "all", &all))
 		return;
-	array = json_array();
+	json_add_open(&text, NULL, '[');
 	list_for_each_entry (m, &d->machines, entry) {
 		if (all || m->cfg != NULL || machine_active(m))
-			json_array_append_new(array, machine_summary(m));
+			machine_add_summary(m, &text);
 	}
-	reply_json(rq, 200, array);
+	buf_add(&text, "]", 1);
+	reply_json_text(rq, 200, &text);
 }
 
 void route_vm(void *arg, struct request *rq)

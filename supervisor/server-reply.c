@@ -52,25 +52,31 @@ static struct MHD_Response *make(
 	return r;
 }
 
-/* JSON texts end with a newline, for people who use curl. */
+/* JSON texts end with a newline, for people who use curl. Takes over what text holds. */
+static struct MHD_Response *make_json_text(struct buf *text, int *status)
+{
+	buf_adds(text, "\n");
+	if (text->bad) {
+		buf_finish(text);
+		*status = MHD_HTTP_INTERNAL_SERVER_ERROR;
+		return make(
+			(void *)no_memory, strlen(no_memory), MHD_RESPMEM_PERSISTENT, JSON_TYPE);
+	}
+	return make(text->data, text->len, MHD_RESPMEM_MUST_FREE, JSON_TYPE);
+}
+
 static struct MHD_Response *make_json(json_t *body, int *status)
 {
 	struct buf text = { 0 };
 	char *line = body != NULL ? json_text(body) : NULL;
 
 	json_decref(body);
-	if (line != NULL) {
+	if (line != NULL)
 		buf_adds(&text, line);
-		buf_adds(&text, "\n");
-		free(line);
-	}
-	if (line == NULL || text.bad) {
-		buf_finish(&text);
-		*status = MHD_HTTP_INTERNAL_SERVER_ERROR;
-		return make(
-			(void *)no_memory, strlen(no_memory), MHD_RESPMEM_PERSISTENT, JSON_TYPE);
-	}
-	return make(text.data, text.len, MHD_RESPMEM_MUST_FREE, JSON_TYPE);
+	else
+		text.bad = true;
+	free(line);
+	return make_json_text(&text, status);
 }
 
 static json_t *error_json(const char *word, const char *message, const char *vm, const char *state)
@@ -120,6 +126,13 @@ void request_refuse(struct request *rq, int status, const char *word, const char
 void reply_json(struct request *rq, int status, json_t *body)
 {
 	struct MHD_Response *r = make_json(body, &status);
+
+	request_answer(rq, status, r);
+}
+
+void reply_json_text(struct request *rq, int status, struct buf *text)
+{
+	struct MHD_Response *r = make_json_text(text, &status);
 
 	request_answer(rq, status, r);
 }

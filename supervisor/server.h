@@ -12,6 +12,8 @@
 #include <uv.h>
 #include "lib/err.h"
 
+struct buf;
+
 struct server;
 struct request;
 
@@ -72,6 +74,8 @@ void request_on_gone(struct request *rq, void (*gone)(void *arg), void *arg);
 
 /* body: the reference is taken over. NULL counts as no memory: 500. */
 void reply_json(struct request *rq, int status, json_t *body);
+/* One JSON text without its newline. Takes over what text holds. */
+void reply_json_text(struct request *rq, int status, struct buf *text);
 void reply_text(struct request *rq, int status, const char *type, const char *body, size_t len);
 /* The error object, its HTTP status from err->code; vm and state may be NULL. */
 void reply_err(struct request *rq, const struct err *err, const char *vm, const char *state);

@@ -120,6 +120,15 @@ void reply_json(struct request *rq, int status, json_t *body)
 	rq->json = body;
 }
 
+void reply_json_text(struct request *rq, int status, struct buf *text)
+{
+	json_t *body = NULL;
+
+	assert_int_equal(json_parse(buf_str(text), text->len, &body, NULL), 0);
+	buf_finish(text);
+	reply_json(rq, status, body);
+}
+
 void reply_text(struct request *rq, int status, const char *type, const char *body, size_t len)
 {
 	answered(rq, status);
