@@ -184,23 +184,78 @@ int file_write_atomic(
 	return r < 0 ? err_errno(err, r, "write %s", quote(path)) : 0;
 }
 
-int file_swap(const char *path, const void *data, size_t len, mode_t mode, struct err *err)
+/*
+ * What lies within one block is the old or the new after a crash of the host, and not some of both.
+ * The length may be the other's: what is cut off or has zeros behind it is no JSON.
+ */
+static bool can_reuse(int fd, size_t len, mode_t mode, off_t *old_len)
 {
-	char *tmp;
-	int r = write_beside(path, data, len, mode, false, &tmp, err);
+	struct stat st;
+
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_nlink != 1 ||
+		(st.st_mode & 07777) != mode || st.st_size > st.st_blksize ||
+		(off_t)len > st.st_blksize)
+		return false;
+	*old_len = st.st_size;
+	return true;
+}
+
+/* An older file, to be written over, or a new one. */
+static int open_spare(const char *spare, bool reuse, size_t len, mode_t mode, off_t *old_len)
+{
+	int fd = reuse && len > 0 ? open(spare, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
+				  : -1;
+	int r;
+
+	if (fd >= 0 && can_reuse(fd, len, mode, old_len))
+		return fd;
+	if (fd >= 0)
+		close(fd);
+	unlink(spare);
+	*old_len = 0;
+	fd = open(spare, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+	if (fd < 0 || fchmod(fd, mode) == 0)
+		return fd < 0 ? -errno : fd;
+	r = -errno;
+	close(fd);
+	return r;
+}
+
+static int write_spare(
+	const char *spare, bool reuse, const void *data, size_t len, mode_t mode, struct err *err)
+{
+	off_t old_len;
+	int fd = open_spare(spare, reuse, len, mode, &old_len), r;
+
+	if (fd < 0)
+		return err_errno(err, fd, "create %s", quote(spare));
+	r = write_all(fd, data, len);
+	/* Afterwards: a file that was cut to nothing is written out by close() (auto_da_alloc). */
+	if (r == 0 && old_len > (off_t)len && ftruncate(fd, (off_t)len) < 0)
+		r = -errno;
+	if (close(fd) < 0 && r == 0)
+		r = -errno;
+	if (r == 0)
+		return 0;
+	unlink(spare);
+	return err_errno(err, r, "write %s", quote(spare));
+}
+
+int file_swap(const char *path, const char *spare, bool reuse, const void *data, size_t len,
+	mode_t mode, struct err *err)
+{
+	int r = write_spare(spare, reuse, data, len, mode, err);
 
 	if (r < 0)
 		return r;
-	if (renameat2(AT_FDCWD, tmp, AT_FDCWD, path, RENAME_EXCHANGE) == 0) {
-		unlink(tmp); /* the old one now */
-	} else if (errno != ENOENT && errno != EINVAL && errno != ENOSYS) {
+	if (renameat2(AT_FDCWD, spare, AT_FDCWD, path, RENAME_EXCHANGE) == 0)
+		return 0;
+	if (errno != ENOENT && errno != EINVAL && errno != ENOSYS)
 		r = -errno;
-	} else if (rename(tmp, path) < 0) {
+	else if (rename(spare, path) < 0)
 		r = -errno; /* nothing to exchange, or a filesystem that cannot */
-	}
 	if (r < 0)
-		unlink(tmp);
-	free(tmp);
+		unlink(spare);
 	return r < 0 ? err_errno(err, r, "write %s", quote(path)) : 0;
 }
 

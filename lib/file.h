@@ -22,10 +22,13 @@ int file_write_atomic(
 /*
  * The same without sync and without waiting for the disk: ext4 writes the data of a file that
  * replaces another one out before the rename returns (auto_da_alloc), which takes milliseconds on a
- * busy disk. Here the two change places before the old one is removed. So after a crash of the host
- * the file can be empty: see keep of file_sync_async().
+ * busy disk. Here the two change places, and the old one stays as spare, a path in the same folder,
+ * for the next time: a new inode for each write is what costs most. reuse says that nobody has the
+ * spare open; one that has a third name, or does not fit a block, is left alone, and replaced.
+ * After a crash of the host the file can be empty or broken off: see keep of file_sync_async().
  */
-int file_swap(const char *path, const void *data, size_t len, mode_t mode, struct err *err);
+int file_swap(const char *path, const char *spare, bool reuse, const void *data, size_t len,
+	mode_t mode, struct err *err);
 /* All of data at offset, whatever the kernel takes at once. */
 int file_write_at(int fd, const void *data, size_t len, uint64_t offset, struct err *err);
 /* One write() into an existing file, for /proc and /sys. */

@@ -14,7 +14,8 @@
 
 #define STATE_FILE   "state.json"
 #define STATE_SYNCED "state.json.synced" /* an earlier one, which is on the disk for sure */
-#define STATE_TMP    "state.json.tmp."   /* and six letters: one that was being written */
+#define STATE_SPARE  "state.json.spare"  /* the one before, to be written over */
+#define STATE_TMP    "state.json.tmp."   /* and six letters: left by an older version */
 
 #define AGAIN_MS 1000 /* until one that could not be written is tried again */
 /*
@@ -92,15 +93,20 @@ void machine_end_op(struct machine *m, const struct err *err)
  */
 static int write_state(struct machine *m, const char *text, struct err *err)
 {
-	char *path = path_join(m->dir, STATE_FILE);
-	int r = path == NULL ? err_nomem(err) : file_swap(path, text, strlen(text), 0600, err);
+	char *path = path_join(m->dir, STATE_FILE), *spare = path_join(m->dir, STATE_SPARE);
+	/* The thread that syncs may have any of them open, and is about to keep it. */
+	bool reuse = m->syncing == SAVE_NOTHING;
+	int r = path == NULL || spare == NULL ? err_nomem(err) : 0;
 
+	if (r == 0)
+		r = file_swap(path, spare, reuse, text, strlen(text), 0600, err);
 	if (r == -ENOENT) {
 		r = mkdir_p(m->dir, 0700, err);
 		if (r == 0)
-			r = file_swap(path, text, strlen(text), 0600, err);
+			r = file_swap(path, spare, reuse, text, strlen(text), 0600, err);
 	}
 	free(path);
+	free(spare);
 	return r;
 }
 

@@ -509,6 +509,115 @@ static void files_and_folders_are_written_out(void **state)
 	assert_int_equal(rig_count_fds(), fds);
 }
 
+/* Open, so that its number is not given to another one. */
+static int held(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	return fd;
+}
+
+/* Lets go of one that is to have kept what it said. */
+static void assert_kept(int fd, const char *text)
+{
+	char got[64] = "";
+
+	assert_int_equal(pread(fd, got, sizeof(got) - 1, 0), strlen(text));
+	assert_string_equal(got, text);
+	close(fd);
+}
+
+static ino_t inode_of(const char *path)
+{
+	struct stat st;
+
+	assert_int_equal(lstat(path, &st), 0);
+	return st.st_ino;
+}
+
+static void swap(bool reuse, const char *text)
+{
+	struct err err;
+
+	assert_int_equal(
+		file_swap(at("s"), at("s.spare"), reuse, text, strlen(text), 0600, &err), 0);
+	assert_content(at("s"), text);
+}
+
+/* Two inodes take turns, whatever the length. */
+static void swap_writes_over_the_one_before(void **state)
+{
+	ino_t first, second;
+
+	swap(true, "first");
+	assert_int_equal(entries(dir), 1);
+	first = inode_of(at("s"));
+	swap(true, "the second");
+	assert_content(at("s.spare"), "first");
+	second = inode_of(at("s"));
+	assert_int_not_equal(first, second);
+	swap(true, "3");
+	assert_int_equal(inode_of(at("s")), first);
+	assert_content(at("s.spare"), "the second");
+	swap(true, "the longest of all of them");
+	assert_int_equal(inode_of(at("s")), second);
+	assert_int_equal(entries(dir), 2);
+}
+
+/* One that has another name, or that somebody has open, keeps what it says. */
+static void swap_leaves_what_is_kept(void **state)
+{
+	int fd;
+
+	swap(true, "first");
+	assert_int_equal(link(at("s"), at("kept")), 0);
+	swap(true, "second");
+	swap(true, "third");
+	assert_content(at("kept"), "first");
+	fd = held(at("s"));
+	swap(true, "fourth");
+	swap(false, "fifth");
+	assert_kept(fd, "third");
+}
+
+/* Half of an old and half of a new text must not stand in one file after a crash of the host. */
+static void swap_writes_over_no_more_than_a_block(void **state)
+{
+	char big[20000];
+	int fd;
+
+	memset(big, 'x', sizeof(big) - 1);
+	big[sizeof(big) - 1] = '\0';
+	swap(true, "first");
+	fd = held(at("s"));
+	swap(true, "second");
+	swap(true, big);
+	assert_kept(fd, "first");
+	swap(true, "third");
+	fd = held(at("s.spare"));
+	swap(true, "fourth");
+	assert_int_equal(lseek(fd, 0, SEEK_END), sizeof(big) - 1);
+	close(fd);
+}
+
+static void swap_does_not_follow(void **state)
+{
+	struct err err;
+
+	assert_int_equal(file_write_atomic(at("mine"), "mine", 4, 0600, false, NULL), 0);
+	assert_int_equal(symlink(at("mine"), at("s.spare")), 0);
+	swap(true, "first");
+	swap(true, "second");
+	unlink(at("s.spare"));
+	assert_int_equal(mkfifo(at("s.spare"), 0600), 0);
+	swap(true, "third");
+	assert_content(at("mine"), "mine");
+	assert_int_equal(
+		file_swap(at("no/s"), at("no/s.spare"), true, "x", 1, 0600, &err), -ENOENT);
+	assert_non_null(strstr(err.msg, "no/s.spare"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -517,6 +626,10 @@ int main(void)
 		TEST(a_write_replaces_as_a_whole),
 		TEST(a_failed_write_leaves_what_was),
 		TEST(a_full_disk_loses_nothing),
+		TEST(swap_writes_over_the_one_before),
+		TEST(swap_leaves_what_is_kept),
+		TEST(swap_writes_over_no_more_than_a_block),
+		TEST(swap_does_not_follow),
 		TEST(syncs_off_the_loop),
 		TEST(writes_settings),
 		TEST(makes_folders),
