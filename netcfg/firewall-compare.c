@@ -216,7 +216,9 @@ int firewall_list(struct firewall_list **out, uv_loop_t *loop, firewall_list_fn 
 	static char *const argv[] = { "nft", "-j", "list", "table", "inet", "drover", NULL };
 	static char *const envp[] = { "LC_ALL=C", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL };
 	struct child_spec spec = { .argv = argv, .envp = envp, .die_with_us = true };
-	struct child_run_opts opts = { .timeout_ms = TIMEOUT_MS, .max_output = LIST_MAX };
+	struct child_run_opts opts = {
+		.timeout_ms = TIMEOUT_MS, .max_output = LIST_MAX, .async = true
+	};
 	struct firewall_list *list = calloc(1, sizeof(*list));
 	char *nft = find_program("nft");
 	int r;

@@ -207,7 +207,7 @@ static int run_nft(struct firewall *fw, struct err *err)
 	struct child_spec spec = {
 		.file = fw->nft, .argv = argv, .envp = envp, .die_with_us = true
 	};
-	struct child_run_opts opts = { .timeout_ms = NFT_TIMEOUT_MS };
+	struct child_run_opts opts = { .timeout_ms = NFT_TIMEOUT_MS, .async = true };
 	struct buf text = { 0 };
 	struct request *req;
 	int r;

@@ -349,7 +349,9 @@ static int run(
 	static char *const envp[] = { "LC_ALL=C", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL };
 	char *file = find_program(name);
 	struct child_spec spec = { .file = file, .argv = argv, .envp = envp, .die_with_us = true };
-	struct child_run_opts opts = { .timeout_ms = TIMEOUT_MS, .max_output = RULESET_MAX };
+	struct child_run_opts opts = {
+		.timeout_ms = TIMEOUT_MS, .max_output = RULESET_MAX, .async = true
+	};
 	int r;
 
 	if (file == NULL)

@@ -142,7 +142,7 @@ static void make_keys(struct machine_job *j)
 	char *program = find_program("ssh-keygen"), *dir = path_join(j->tmp, "etc/ssh");
 	char *argv[] = { "ssh-keygen", "-A", "-f", j->tmp, NULL };
 	struct child_spec spec = { .file = program, .argv = argv, .die_with_us = true };
-	struct child_run_opts opts = { .timeout_ms = KEYGEN_MS };
+	struct child_run_opts opts = { .timeout_ms = KEYGEN_MS, .async = true };
 	struct err err;
 	int r = 0;
 

@@ -71,7 +71,7 @@ static int generate(struct machine *m, const char *name, struct err *err)
 {
 	struct keygen *g = calloc(1, sizeof(*g));
 	char *program = find_program("ssh-keygen"), *file = NULL, *comment = NULL;
-	struct child_run_opts opts = { .timeout_ms = 30000 };
+	struct child_run_opts opts = { .timeout_ms = 30000, .async = true };
 	struct child_spec spec = { .file = program, .die_with_us = true };
 	int r;
 

@@ -288,12 +288,13 @@ void machine_tell(struct machine *m, const char *event, const char *fmt, ...)
 
 /*
  * A daemon that adopts the machine asks the hypervisor whether the guest stands still (adopted() in
- * machine-adopt.c): whoever pauses or resumes it does not wait for a file that says the same.
+ * machine-adopt.c): whoever pauses or resumes it, or takes it up, does not wait for a file that says
+ * the same.
  */
-static bool is_pause(enum machine_state from, enum machine_state to)
+static bool is_known_anyway(enum machine_state from, enum machine_state to)
 {
-	return (from == MACHINE_RUNNING && to == MACHINE_PAUSED) ||
-	       (from == MACHINE_PAUSED && to == MACHINE_RUNNING);
+	return (from == MACHINE_RUNNING || from == MACHINE_PAUSED || from == MACHINE_UNKNOWN) &&
+	       (to == MACHINE_RUNNING || to == MACHINE_PAUSED);
 }
 
 void machine_set_state(struct machine *m, enum machine_state s)
@@ -302,7 +303,7 @@ void machine_set_state(struct machine *m, enum machine_state s)
 	json_t *more;
 
 	m->state = s;
-	if (is_pause(from, s))
+	if (is_known_anyway(from, s))
 		machine_save_later(m);
 	else
 		machine_save_soon(m);

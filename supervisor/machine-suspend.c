@@ -247,7 +247,7 @@ void job_version(struct machine_job *j)
 	char *binary = machine_program(m->cfg);
 	char *argv[] = { binary, "--version", NULL };
 	struct child_spec spec = { .file = binary, .argv = argv, .die_with_us = true };
-	struct child_run_opts opts = { .timeout_ms = VERSION_MS };
+	struct child_run_opts opts = { .timeout_ms = VERSION_MS, .async = true };
 	struct err err;
 	int r;
 

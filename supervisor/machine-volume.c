@@ -185,7 +185,7 @@ static int make_volume(struct machine *m, const struct volume *v, struct err *er
 	char *argv[] = { "qemu-img", "create", "-q", "-f",
 		(char *)(uintptr_t)disk_format_name(v->format), part, size, NULL };
 	struct child_spec spec = { .file = program, .argv = argv, .die_with_us = true };
-	struct child_run_opts opts = { .timeout_ms = CREATE_MS };
+	struct child_run_opts opts = { .timeout_ms = CREATE_MS, .async = true };
 	int r;
 
 	if (program == NULL)

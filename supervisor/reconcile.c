@@ -262,7 +262,9 @@ int reconcile_create(struct reconciler **out, struct drover *d, struct err *err)
 		log_warn("reconciler: %s (ignoring)", mine.msg);
 	if (nft_monitor_create(&r->nft, d->loop, nft_event, r, &mine) < 0)
 		log_warn("reconciler: %s (ignoring)", mine.msg);
-	deadline_set(&r->timer, 0);
+	/* Not before the first answers: whoever waits for the API has waited for the adoption. */
+	r->kicked = true;
+	deadline_set(&r->timer, KICK_MS);
 	*out = r;
 	return 0;
 }

@@ -1,6 +1,7 @@
 #include "tests/unit/netns.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -10,9 +11,38 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#include <uv.h>
 #include "lib/clock.h"
 
 #define AWAIT_MS 20000
+
+static void enter_too(uv_work_t *work)
+{
+	int *fd = work->data;
+
+	if (setns(*fd, CLONE_NEWNET) < 0)
+		*fd = -1;
+}
+
+static void entered(uv_work_t *work, int status)
+{
+}
+
+/* The thread of libuv's pool, one alone here, is still in the namespace of the test before. */
+static void take_pool_along(void)
+{
+	int ours = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC), fd = ours;
+	uv_work_t work = { .data = &fd };
+	uv_loop_t loop;
+
+	setenv("UV_THREADPOOL_SIZE", "1", 1);
+	assert_int_equal(uv_loop_init(&loop), 0);
+	assert_int_equal(uv_queue_work(&loop, &work, enter_too, entered), 0);
+	uv_run(&loop, UV_RUN_DEFAULT);
+	assert_int_equal(uv_loop_close(&loop), 0);
+	assert_true(fd >= 0);
+	close(ours);
+}
 
 void netns_enter(void)
 {
@@ -20,6 +50,7 @@ void netns_enter(void)
 		print_message("# no network namespace of our own: %s\n", strerror(errno));
 		skip();
 	}
+	take_pool_along();
 	sh("ip link set lo up");
 }
 

@@ -10,8 +10,7 @@
 
 /*
  * Puts this process into a fresh network namespace with lo up, or skips the test where that is
- * not permitted. Call it first in each test: libuv's pool threads stay in the namespace in which
- * they were made.
+ * not permitted. Call it first in each test: libuv's pool gets one thread, and that comes along.
  */
 void netns_enter(void);
 /* A process in a namespace of its own; `nsenter -t PID -n` and `ip link set X netns PID` reach
