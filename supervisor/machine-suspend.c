@@ -9,7 +9,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "lib/child.h"
 #include "lib/clock.h"
 #include "lib/file.h"
 #include "lib/json.h"
@@ -17,9 +16,9 @@
 #include "supervisor/faults.h"
 #include "supervisor/machine-job.h"
 #include "supervisor/machine-steps.h"
+#include "supervisor/program-version.h"
 
 #define SUSPEND_DIR "suspend"
-#define VERSION_MS  10000
 
 /* ---- put down ---- */
 
@@ -220,41 +219,46 @@ int machine_check_suspended(struct machine *m, struct err *err)
 
 /* ---- the version of the program that would run it ---- */
 
-static void version_told(void *arg, const struct child_result *res, const struct err *err)
+static void check_version(struct machine_job *j, const char *line)
+{
+	struct err err;
+
+	job_next(j, snapshot_check_version(j->manifest, line, &err) < 0 ? &err : NULL);
+}
+
+static void version_told(void *arg, const char *line, const struct err *err)
 {
 	struct machine_job *j = arg;
 	struct machine *m = j->m;
-	char line[128];
-	struct err mine;
 
 	j->in_pool = false;
 	if (m->closing > 0) {
 		j->m = NULL;
 		job_destroy(j);
 		machine_closed(m);
-		return;
+	} else if (err != NULL) {
+		job_next(j, err);
+	} else {
+		check_version(j, line);
 	}
-	if (err == NULL) {
-		snprintf(line, sizeof(line), "%.*s", (int)strcspn(res->out, "\r\n"), res->out);
-		err = snapshot_check_version(j->manifest, line, &mine) < 0 ? &mine : NULL;
-	}
-	job_next(j, err);
 }
 
 void job_version(struct machine_job *j)
 {
-	struct machine *m = j->m;
-	char *binary = machine_program(m->cfg);
-	char *argv[] = { binary, "--version", NULL };
-	struct child_spec spec = { .file = binary, .argv = argv, .die_with_us = true };
-	struct child_run_opts opts = { .timeout_ms = VERSION_MS, .async = true };
+	char *binary = machine_program(j->m->cfg);
+	const char *line = binary != NULL ? program_version_known(binary) : NULL;
 	struct err err;
 	int r;
 
+	if (line != NULL) {
+		free(binary);
+		check_version(j, line);
+		return;
+	}
 	if (binary == NULL)
 		r = err_set(&err, -EINVAL, "the hypervisor's program is not there");
 	else
-		r = child_run(NULL, m->d->loop, &spec, &opts, version_told, j, &err);
+		r = program_version_ask(j->m->d->loop, binary, version_told, j, &err);
 	free(binary);
 	if (r < 0)
 		job_next(j, &err);

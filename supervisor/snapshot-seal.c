@@ -149,28 +149,25 @@ static int describe_all(const char *dir, const struct syncing *folder, json_t *f
 	return r;
 }
 
-/* The name in the folder is there before the folder is on the disk: both at once. */
 static int write_manifest(const char *dir, const json_t *manifest, struct err *err)
 {
 	char *path = path_join(dir, SNAPSHOT_MANIFEST),
 	     *text = json_dumps(manifest, JSON_INDENT(2));
-	struct syncing sync = { .n = 0 };
 	int r = text == NULL || path == NULL
 			? err_nomem(err)
 			: file_write_atomic(path, text, strlen(text), 0600, false, err);
 
 	if (r == 0)
-		r = syncing_add(&sync, strdup(dir), err);
-	if (r == 0) {
-		syncing_start(&sync);
 		r = file_sync(path, err);
-	}
-	r = syncing_end(&sync, r, err);
 	free(text);
 	free(path);
 	return r;
 }
 
+/*
+ * The manifest is written out while what it tells of still is: nothing of the folder counts before
+ * it gets its name.
+ */
 int snapshot_seal(
 	const char *dir, json_t *manifest, const struct snapshot_disks *disks, struct err *err)
 {
@@ -181,8 +178,12 @@ int snapshot_seal(
 	if (r == 0) {
 		syncing_start(&folder);
 		r = describe_all(dir, &folder, files, disks, err);
+		json_object_set(manifest, "files", files);
 	}
-	r = syncing_end(&folder, r, err);
-	json_object_set_new(manifest, "files", files);
-	return r == 0 ? write_manifest(dir, manifest, err) : r;
+	if (r == 0)
+		r = write_manifest(dir, manifest, err);
+	if (r == 0)
+		r = file_sync(dir, err);
+	json_decref(files);
+	return syncing_end(&folder, r, err);
 }
