@@ -92,6 +92,7 @@ static void adopted(void *arg, const struct err *err)
 	network_adopt(m);
 	machine_space_status(m);
 	machine_helpers_adopt(m);
+	machine_nics_adopt(m);
 	switch (hv_status(m->hv)) {
 	case HV_STATUS_RUNNING:
 		machine_event(m, EV_UP);
@@ -198,6 +199,7 @@ void machine_adopt(
 		return;
 	}
 	if (!had_run) {
+		machine_forget_nics(m);
 		m->state = saved->state;
 		if (m->state == MACHINE_BACKOFF)
 			resume_backoff(m, saved->this_boot);

@@ -179,6 +179,11 @@ int job_check_run(const struct machine *m, struct err *err)
 			"vm %s: it has disks that were added to this run, which the next would not "
 			"have: remove them first",
 			m->name);
+	if (machine_added_nics(m) > 0)
+		return err_set(err, -EBADFD,
+			"vm %s: it has nics that were added to this run, which the next would not "
+			"have: remove them first",
+			m->name);
 	if (m->run_vcpus != 0 || (m->run_cfg != NULL && m->run_memory != m->run_cfg->memory))
 		return err_set(err, -EBADFD,
 			"vm %s: it was resized in this run, and the next would be as configured",

@@ -23,15 +23,18 @@ static json_t *nics_json(const struct machine *m)
 		json_t *j = json_object();
 		char net[19];
 
+		json_array_append_new(array, j);
+		if (nic->network == NULL)
+			continue;
 		json_put_str(j, "network", nic->network);
 		json_put_str(j, "mac", nic->mac);
 		json_put_str(j, "tap", nic->tap);
 		json_put_int(j, "ifindex", nic->ifindex);
+		json_put_str(j, "stage", nic_stage_name(nic->stage));
 		if (nic->net.len != 0) {
 			ip4_prefix_format(nic->net, net);
 			json_put_str(j, "subnet", net);
 		}
-		json_array_append_new(array, j);
 	}
 	return array;
 }
@@ -145,12 +148,16 @@ static void load_nics(struct machine *m, const json_t *j)
 		const char *mac = json_str(e, "mac"), *tap = json_str(e, "tap");
 		const char *net = json_str(e, "subnet");
 
-		if (i >= NICS_MAX || mac == NULL || tap == NULL)
+		if (i >= NICS_MAX)
 			break;
+		nic->tap_fd = -1;
+		/* A gap. */
+		if (mac == NULL || tap == NULL)
+			continue;
 		set_string(&nic->network, e, "network");
 		snprintf(nic->mac, sizeof(nic->mac), "%s", mac);
 		snprintf(nic->tap, sizeof(nic->tap), "%s", tap);
-		nic->tap_fd = -1;
+		nic->stage = nic_stage_from_name(json_str(e, "stage"));
 		nic->ifindex = (int)json_int(e, "ifindex", 0);
 		if (net == NULL || ip4_prefix_parse(net, false, &nic->net, NULL) < 0)
 			nic->net = (struct ip4_prefix){ 0 };

@@ -31,6 +31,7 @@ static void machine_free(struct machine *m)
 {
 	for (unsigned i = 0; i < m->nnics; i++)
 		free(m->nics[i].network);
+	free(m->nic_job);
 	config_box_unref(m->run_box);
 	json_decref(m->applied);
 	json_decref(m->deferred);

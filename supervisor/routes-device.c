@@ -161,6 +161,37 @@ void route_vm_disk_remove(void *arg, struct request *rq)
 	answer(arg, rq, m, r, op, &err);
 }
 
+void route_vm_nic_add(void *arg, struct request *rq)
+{
+	struct machine *m = route_machine(arg, rq);
+	struct operation *op = NULL;
+	struct err err;
+	json_t *body;
+	int r;
+
+	if (m == NULL || !wait_is_good(rq, m))
+		return;
+	body = object_body(rq, m);
+	if (body == NULL)
+		return;
+	r = machine_add_nic(m, body, &op, &err);
+	json_decref(body);
+	answer(arg, rq, m, r, op, &err);
+}
+
+void route_vm_nic_remove(void *arg, struct request *rq)
+{
+	struct machine *m = route_machine(arg, rq);
+	struct operation *op = NULL;
+	struct err err;
+	int r;
+
+	if (m == NULL || !wait_is_good(rq, m))
+		return;
+	r = machine_remove_nic(m, request_param(rq, "id"), &op, &err);
+	answer(arg, rq, m, r, op, &err);
+}
+
 /* ---- what is answered by the hypervisor ---- */
 
 struct asked {
