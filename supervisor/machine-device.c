@@ -99,57 +99,6 @@ int machine_resize(
 	return 0;
 }
 
-/* ---- the guest's memory ---- */
-
-char *machine_core_path(const struct machine *m)
-{
-	return str_printf("%s/core-%u.elf", m->dir, m->boot);
-}
-
-static void dump_progress(void *arg, const struct hv_progress *p)
-{
-	struct machine *m = arg;
-
-	if (m->op != NULL)
-		operation_step(m->op, "writing the guest's memory");
-}
-
-static void dumped(void *arg, const struct err *err)
-{
-	struct machine *m = arg;
-	char *path = machine_core_path(m);
-
-	if (err == NULL)
-		machine_tell(m, "dumped", "the guest's memory is in %s", path != NULL ? path : "");
-	else if (path != NULL)
-		unlink(path);
-	free(path);
-	machine_asked(m, err);
-}
-
-int machine_dump(struct machine *m, struct operation **op, struct err *err)
-{
-	char *path = machine_core_path(m);
-	int fd = -1, r = path == NULL ? err_nomem(err)
-				      : machine_begin_asking(m, "dump", HV_CAP_DUMP, op, err);
-
-	if (r == 0) {
-		/* What the hypervisor finds there is ours and nobody else's to read. */
-		unlink(path);
-		fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-		if (fd < 0)
-			r = err_errno(err, -errno, "vm %s: %s", m->name, path);
-		if (r < 0)
-			machine_end_op(m, err);
-	}
-	if (r == 0) {
-		close(fd);
-		hv_dump(m->hv, path, dump_progress, dumped, m);
-	}
-	free(path);
-	return r;
-}
-
 /* ---- disks ---- */
 
 static bool has_id(const json_t *array, const char *id)
@@ -254,6 +203,13 @@ int machine_add_disk(struct machine *m, const json_t *disk, struct operation **o
 	r = machine_begin_asking(m, "add-disk", HV_CAP_ADD_DISK, op, err);
 	if (r < 0)
 		return r;
+	r = machine_file_free(
+		m, json_str(disk, "path"), json_flag(disk, "readonly", false), err);
+	if (r < 0) {
+		err_wrap(err, "vm %s", m->name);
+		machine_end_op(m, err);
+		return r;
+	}
 	mine = json_deep_copy(disk);
 	choose_id(m, id, sizeof(id));
 	if (json_str(mine, "id") == NULL)

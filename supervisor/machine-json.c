@@ -119,6 +119,8 @@ static json_t *conditions(const struct machine *m)
 		json_array_append_new(array, json_string("unresponsive"));
 	if (m->deferred != NULL)
 		json_array_append_new(array, json_string("restart-pending"));
+	if (m->save_failed)
+		json_array_append_new(array, json_string("unsaved"));
 	if (m->process && m->no_cgroup)
 		json_array_append_new(array, json_string("no-cgroup"));
 	if (machine_space_full(m))

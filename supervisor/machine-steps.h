@@ -21,6 +21,9 @@ void machine_step_rootfs(struct machine *m);
 void machine_step_disk(struct machine *m);
 /* What is no plain file or block device cannot be a disk, and a FIFO would be waited for for ever. */
 int machine_check_file(const char *path, struct err *err);
+/* -EBUSY names the machine that has it as a disk, when one of the two writes (machine-file.c). */
+int machine_file_free(
+	const struct machine *m, const char *path, bool readonly, struct err *err);
 /* The start is cancelled while m->image_busy. */
 void machine_cancel_image(struct machine *m);
 void machine_step_cgroup(struct machine *m); /* machine-cgroup.c */

@@ -59,6 +59,7 @@
  * summary: {name, state, conditions:[], hypervisor, pid|null, address|null, mac|null,
  *   network|null, image|null, uptime_s|null, restarts, last_cause|null}
  * conditions: unresponsive, degraded (a dnsmasq is down), restart-pending (on_change = defer),
+ *   unsaved (its state file cannot be written),
  *   not-ready, unhealthy
  * state: stopped preparing starting running paused saving restoring migrating stopping backoff
  *   failed unknown removed suspended
