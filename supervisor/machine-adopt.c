@@ -116,6 +116,11 @@ static void adopted(void *arg, const struct err *err)
 	/* It had not come to where its memory is given up: it is loaded once more. */
 	if (m->intent == INTENT_NONE && (m->restore != NULL || m->suspended))
 		m->intent = m->restore != NULL ? INTENT_RESTORE : INTENT_RESTART;
+	/* Nobody waits for those copies any more. */
+	if (m->copying) {
+		m->copying = false;
+		hv_job_cancel(m->hv);
+	}
 	/* A stop or a restart that was begun goes on. */
 	if (m->intent != INTENT_NONE)
 		machine_event(m, EV_STOP);

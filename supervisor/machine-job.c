@@ -238,7 +238,7 @@ void machine_job_lost(struct machine *m)
 {
 	struct machine_job *j = m->job;
 
-	m->hold = m->frozen = false;
+	m->hold = m->frozen = m->copying = false;
 	if (j == NULL)
 		return;
 	j->lost = true;
@@ -368,7 +368,6 @@ static void resumed(void *arg, const struct err *err)
 	if (m->state == MACHINE_SAVING)
 		machine_event(m, err == NULL ? EV_RESUMED : EV_SAVED);
 	machine_save_soon(m);
-	j->resumed = true;
 	job_next(j, err);
 }
 
@@ -377,7 +376,7 @@ void job_resume(struct machine_job *j)
 	struct machine *m = j->m;
 
 	/* A stop has its own way with a guest that stands still. */
-	if (j->lost || !m->process || m->state == MACHINE_STOPPING || j->resumed) {
+	if (j->lost || !m->process || m->state == MACHINE_STOPPING) {
 		job_next(j, NULL);
 	} else if (m->hold) {
 		j->waits_hv = true;

@@ -80,6 +80,7 @@ static void put_saved(const struct machine *m, json_t *j)
 {
 	json_put_bool(j, "hold", m->hold);
 	json_put_bool(j, "frozen", m->frozen);
+	json_put_bool(j, "copying", m->copying);
 	json_put_bool(j, "suspended", m->suspended);
 	json_put_str(j, "restore", m->restore);
 	json_put_bool(j, "restore_back", m->restore_back);
@@ -195,6 +196,7 @@ static void load_saved(struct machine *m, const json_t *j)
 {
 	m->hold = json_flag(j, "hold", false);
 	m->frozen = json_flag(j, "frozen", false);
+	m->copying = json_flag(j, "copying", false);
 	m->suspended = json_flag(j, "suspended", false);
 	set_string(&m->restore, j, "restore");
 	m->restore_back = json_flag(j, "restore_back", false);

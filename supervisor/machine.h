@@ -136,6 +136,7 @@ struct machine {
 	struct machine_job *job; /* snapshot, suspend, restore; it may outlive its operation */
 	bool hold;               /* the guest stands still for our sake, and is to go on */
 	bool frozen;             /* its filesystems likewise */
+	bool copying;            /* the hypervisor copies its disks */
 	bool suspended;          /* what is in the folder `suspend` is its memory */
 	char *restore;           /* the snapshot that it is about to become; NULL: none */
 	bool restore_back;       /* no: the old disks are to come back */
