@@ -59,6 +59,7 @@ static void take_up_later(struct machine *m, const struct err *err)
 	console_destroy(m->console);
 	m->console = NULL;
 	hv_destroy(m->hv, NULL, NULL);
+	machine_forget_questions(m);
 	m->hv = NULL;
 	for (unsigned i = 0; i < m->nnics; i++)
 		network_tap_forget(&m->nics[i]);

@@ -58,7 +58,8 @@ static void keep_last(struct machine *m)
 
 		/* What is so large can take the filesystem a while. */
 		if (path != NULL) {
-			machine_tell(m, "core-removed", "%s: the last %d are kept", path, CORES_MAX);
+			machine_tell(
+				m, "core-removed", "%s: the last %d are kept", path, CORES_MAX);
 			pool_remove_tree(m->d->loop, path);
 		}
 		free(path);
@@ -73,8 +74,7 @@ static void dumped(void *arg, const struct err *err)
 	if (err == NULL) {
 		machine_tell(m, "dumped", "the guest's memory is in %s", path != NULL ? path : "");
 		keep_last(m);
-	}
-	else if (path != NULL) {
+	} else if (path != NULL) {
 		unlink(path);
 	}
 	free(path);

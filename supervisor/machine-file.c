@@ -59,8 +59,7 @@ static bool holds_files(const struct machine *other, const struct machine *m)
 		       (other->state == MACHINE_PREPARING && !m->process && other->step > m->step));
 }
 
-int machine_file_free(
-	const struct machine *m, const char *path, bool readonly, struct err *err)
+int machine_file_free(const struct machine *m, const char *path, bool readonly, struct err *err)
 {
 	struct wanted w = { .readonly = readonly };
 	const struct machine *other;
@@ -71,9 +70,8 @@ int machine_file_free(
 		if (other == m ? !m->process : !holds_files(other, m))
 			continue;
 		if (has_file(other, &w))
-			return err_set(err, -EBUSY,
-				"%s is a disk of vm %s, which runs%s", quote(path), other->name,
-				readonly ? " and writes to it" : "");
+			return err_set(err, -EBUSY, "%s is a disk of vm %s, which runs%s",
+				quote(path), other->name, readonly ? " and writes to it" : "");
 	}
 	return 0;
 }

@@ -425,6 +425,7 @@ int machine_spec(struct machine *m, struct hv_spec *spec, struct spec_hold *hold
 			continue;
 		snprintf(hold->nic_ids[i], sizeof(hold->nic_ids[i]), "nic%u", i);
 		hold->nics[nnics++] = (struct hv_nic){ .id = hold->nic_ids[i],
+			.vhost = machine_vhost(m),
 			.mac = m->nics[i].mac,
 			.tap_fd = m->nics[i].tap_fd,
 			.tap = m->nics[i].tap };

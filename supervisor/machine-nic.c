@@ -193,9 +193,11 @@ static void attached(void *arg, const struct err *err)
 	struct nic_job *job = m->nic_job;
 	struct nic *nic = &m->nics[job->i];
 	char id[8];
-	struct hv_nic hv_nic = {
-		.id = id, .mac = nic->mac, .tap_fd = nic->tap_fd, .tap = nic->tap
-	};
+	struct hv_nic hv_nic = { .id = id,
+		.mac = nic->mac,
+		.tap_fd = nic->tap_fd,
+		.vhost = machine_vhost(m),
+		.tap = nic->tap };
 	struct err mine;
 
 	job->host = false;

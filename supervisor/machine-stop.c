@@ -378,6 +378,7 @@ static void let_go(struct machine *m)
 	console_destroy(m->console);
 	m->console = NULL;
 	hv_destroy(m->hv, NULL, NULL);
+	machine_forget_questions(m);
 	m->hv = NULL;
 	machine_nic_lost(m);
 	machine_forget_devices(m);

@@ -225,9 +225,8 @@ static int need_volume(struct machine *m, const struct volume *v, struct err *er
 
 	if (access(v->path, v->readonly ? R_OK : R_OK | W_OK) == 0) {
 		r = machine_check_file(v->path, err);
-		return r < 0 || v->name != NULL
-			       ? r
-			       : machine_file_free(m, v->path, v->readonly, err);
+		return r < 0 || v->name != NULL ? r
+						: machine_file_free(m, v->path, v->readonly, err);
 	}
 	if (errno != ENOENT || v->name == NULL)
 		return err_errno(err, -errno, "%s", quote(v->path));

@@ -159,6 +159,7 @@ struct machine {
 	struct space *space;   /* supervisor/machine-space.c's; NULL: no I/O error yet */
 	struct nic nics[NICS_MAX];
 	unsigned nnics;
+	struct list questions; /* of clients, that the hypervisor is to answer (routes-device.c) */
 	struct nic_job *nic_job; /* one of them is being added or removed */
 	struct machine_helper helpers[SHARES_MAX + 1];
 	unsigned nhelpers;
@@ -280,6 +281,8 @@ int machine_add_disk(struct machine *m, const json_t *disk, struct operation **o
 int machine_remove_disk(struct machine *m, const char *id, struct operation **op, struct err *err);
 /* The run has ended: what was added to it is no more. */
 void machine_forget_devices(struct machine *m);
+/* The hypervisor is let go of: it answers no more (routes-device.c). */
+void machine_forget_questions(struct machine *m);
 /* Whether the run can be asked for this now, and begins the operation, which machine_asked ends. */
 int machine_begin_asking(struct machine *m, const char *verb, enum hv_cap cap,
 	struct operation **op, struct err *err);
