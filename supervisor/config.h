@@ -227,7 +227,7 @@ struct vm_config {
 	uint64_t memory_overhead, memory_high, cpu_limit, cpu_weight, io_weight, pids_limit;
 	uint64_t io_read_limit, io_write_limit, io_read_ops, io_write_ops; /* a second */
 	bool balloon, tpm, secure_boot;
-	int vhost; /* 0: auto, 1: yes, 2: no */
+	int vhost;              /* 0: auto, 1: yes, 2: no */
 	char *vsock;            /* "none", "auto" or a CID */
 	int display;            /* enum vm_display */
 	uint64_t hotplug_slots; /* ports for devices that are added while it runs */

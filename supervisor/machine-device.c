@@ -203,8 +203,7 @@ int machine_add_disk(struct machine *m, const json_t *disk, struct operation **o
 	r = machine_begin_asking(m, "add-disk", HV_CAP_ADD_DISK, op, err);
 	if (r < 0)
 		return r;
-	r = machine_file_free(
-		m, json_str(disk, "path"), json_flag(disk, "readonly", false), err);
+	r = machine_file_free(m, json_str(disk, "path"), json_flag(disk, "readonly", false), err);
 	if (r < 0) {
 		err_wrap(err, "vm %s", m->name);
 		machine_end_op(m, err);
