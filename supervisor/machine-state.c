@@ -153,8 +153,10 @@ static void load_nics(struct machine *m, const json_t *j)
 			break;
 		nic->tap_fd = -1;
 		/* A gap. */
-		if (mac == NULL || tap == NULL)
+		if (json_object_size(e) == 0)
 			continue;
+		if (mac == NULL || tap == NULL)
+			break;
 		set_string(&nic->network, e, "network");
 		snprintf(nic->mac, sizeof(nic->mac), "%s", mac);
 		snprintf(nic->tap, sizeof(nic->tap), "%s", tap);
