@@ -149,6 +149,74 @@ int verb_stats(struct ctl *c)
 	return ret;
 }
 
+int verb_nic_list(struct ctl *c)
+{
+	static const char *const heads[] = { "ID", "NETWORK", "MAC", "TAP", "ADDRESS", "ADDED" };
+	struct table t = { .columns = ARRAY_LEN(heads) };
+	const json_t *nics, *e;
+	json_t *vm = NULL;
+	int ret = get(c, "", &vm);
+	size_t i;
+
+	if (ret != CTL_OK)
+		return ret;
+	nics = json_arr(vm, "nics");
+	if (c->json) {
+		print_json(nics);
+	} else {
+		for (i = 0; i < ARRAY_LEN(heads); i++)
+			table_cell(&t, heads[i]);
+		json_array_foreach (nics, i, e) {
+			const char *address = json_string_value(
+				json_array_get(json_arr(e, "addresses"), 0));
+
+			table_cell(&t, json_str(e, "name"));
+			table_cell(&t, json_str(e, "network"));
+			table_cell(&t, json_str(e, "mac"));
+			table_cell(&t, json_str(e, "tap"));
+			table_cell(&t, address != NULL ? address : "-");
+			table_cell(&t, json_flag(e, "added", false) ? "yes" : "no");
+		}
+		table_print(&t);
+	}
+	json_decref(vm);
+	return CTL_OK;
+}
+
+int verb_nic_add(struct ctl *c)
+{
+	struct api_call call = { .method = "POST" };
+	json_t *body;
+	int ret;
+
+	if (ctl_opt(c, "network") == NULL)
+		return ctl_usage(c, "--network is not given");
+	body = json_object();
+	json_put_str(body, "network", ctl_opt(c, "network"));
+	if (ctl_opt(c, "mac") != NULL)
+		json_put_str(body, "mac", ctl_opt(c, "mac"));
+	api_path(&call, "/vms/%s/nics", c->args.v[0]);
+	ret = run(c, &call, body, "given the nic");
+	if (ret == CTL_OK && !c->json)
+		printf("%s has got a nic on %s\n", c->args.v[0], ctl_opt(c, "network"));
+	api_finish(&call);
+	json_decref(body);
+	return ret;
+}
+
+int verb_nic_remove(struct ctl *c)
+{
+	struct api_call call = { .method = "DELETE" };
+	int ret;
+
+	api_path(&call, "/vms/%s/nics/%s", c->args.v[0], c->args.v[1]);
+	ret = run(c, &call, NULL, "rid of the nic");
+	if (ret == CTL_OK && !c->json)
+		printf("%s has let go of %s\n", c->args.v[0], c->args.v[1]);
+	api_finish(&call);
+	return ret;
+}
+
 int verb_disk_list(struct ctl *c)
 {
 	struct table t = { .columns = 4 };

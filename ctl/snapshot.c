@@ -117,6 +117,13 @@ int verb_snapshot_list(struct ctl *c)
 		table_cell(&t, "DESCRIPTION");
 		json_array_foreach (all, i, one) {
 			table_cell(&t, json_str(one, "name"));
+			if (json_str(one, "broken") != NULL) {
+				table_cell(&t, "-");
+				table_cell(&t, "broken");
+				table_cell(&t, "-");
+				table_cell(&t, json_str(one, "broken"));
+				continue;
+			}
 			table_cell(&t, json_str(one, "created"));
 			table_cellf(
 				&t, "%s (%s)", json_str(one, "kind"), json_str(one, "consistency"));

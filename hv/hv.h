@@ -77,6 +77,7 @@ struct hv_spec {
 	bool memory_private;       /* memory_file is mapped copy-on-write and never written */
 	const char *firmware;      /* code image; NULL: the backend's default */
 	const char *firmware_vars; /* the machine's own, writable; NULL: none */
+	bool secure_boot;          /* only the firmware may write the variables (q35, SMM) */
 	const char *kernel, *initrd, *cmdline; /* kernel may be NULL when a disk boots */
 	const struct hv_disk *disks;
 	size_t ndisks;

@@ -2,6 +2,9 @@
  * drover-jail - the small parent of one hypervisor.
  *
  *   drover-jail --run-dir DIR --status-fd N -- PROGRAM ARGUMENT...
+ *   drover-jail --read-only DIR -- PROGRAM ARGUMENT...
+ *
+ * The second becomes PROGRAM, for which DIR and all that is mounted below it cannot be written to.
  *
  * Starts PROGRAM with every descriptor that it got itself but N, writes "PID STARTTIME\n" or
  * "error: ...\n" to descriptor N, waits, writes how PROGRAM ended to DIR/exit (a temporary file
@@ -14,11 +17,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -62,8 +67,35 @@ static void say(int fd, const char *fmt, ...)
 
 static int usage(int fd, int status)
 {
-	say(fd, "usage: drover-jail --run-dir DIR --status-fd N -- PROGRAM ARGUMENT...\n");
+	say(fd, "usage: drover-jail --run-dir DIR --status-fd N -- PROGRAM ARGUMENT...\n"
+		"       drover-jail --read-only DIR -- PROGRAM ARGUMENT...\n");
 	return status;
+}
+
+/*
+ * In mounts of our own; mount_setattr(2), which reaches what is mounted below, is of Linux 5.12. Only
+ * returns when it fails.
+ */
+static int become_reader(const char *dir, char **argv)
+{
+	struct mount_attr attr = { .attr_set = MOUNT_ATTR_RDONLY };
+	const char *what = NULL;
+
+	if (unshare(CLONE_NEWNS) < 0)
+		what = "mounts of its own";
+	else if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
+		what = "/";
+	else if (mount(dir, dir, NULL, MS_BIND | MS_REC, NULL) < 0)
+		what = dir;
+	else if (syscall(SYS_mount_setattr, AT_FDCWD, dir, AT_RECURSIVE, &attr, sizeof(attr)) < 0)
+		what = dir;
+	if (what != NULL) {
+		say(2, "drover-jail: read-only: %s: %s\n", what, strerror(errno));
+		return 126;
+	}
+	execv(argv[0], argv);
+	say(2, "drover-jail: cannot execute %s: %s\n", argv[0], strerror(errno));
+	return 127;
 }
 
 static int parse(struct jail *j, int argc, char **argv)
@@ -213,6 +245,8 @@ int main(int argc, char **argv)
 		say(1, "drover-jail %s\n", PACKAGE_VERSION);
 		return 0;
 	}
+	if (argc > 4 && strcmp(argv[1], "--read-only") == 0 && strcmp(argv[3], "--") == 0)
+		return become_reader(argv[2], argv + 4);
 	if (parse(&j, argc, argv) < 0)
 		return usage(2, 2);
 	reset_signals();

@@ -50,6 +50,12 @@ static void add_firmware(struct qemu_args *b)
 	if (has_flash(s)) {
 		add_flash(b, "firmware", s->firmware, true);
 		add_flash(b, "vars", s->firmware_vars, false);
+		/* The variables can be written in system management mode alone (edk2,
+		 * OvmfPkg/README, "SMM support"; it does not work with S3). */
+		if (s->secure_boot) {
+			args_add(b, "-global", "driver=cfi.pflash01,property=secure,value=on");
+			args_add(b, "-global", "ICH9-LPC.disable_s3=1");
+		}
 	} else if (s->firmware != NULL) {
 		args_add(b, "-bios", s->firmware);
 	}
@@ -68,6 +74,8 @@ static void add_machine(struct qemu_args *b, bool use_kvm)
 	if (b->virt)
 		buf_adds(&v, ",gic-version=max");
 	buf_adds(&v, ",dump-guest-core=off");
+	if (s->secure_boot)
+		buf_adds(&v, ",smm=on");
 	if (has_backend(s))
 		buf_printf(&v, ",memory-backend=%s", ram_id(b));
 	if (has_flash(s))

@@ -135,6 +135,7 @@ void qemu_job_cancel(struct hv *hv)
 	struct qemu *q = qemu_of(hv);
 
 	qemu_stream_cancel(q);
+	qemu_copy_cancel(q);
 }
 
 void qemu_save_drop(struct qemu *q)

@@ -372,6 +372,7 @@ static void qemu_destroy(struct hv *hv, void (*closed)(void *arg), void *arg)
 	q->closed_arg = arg;
 	qemu_forget_ops(q);
 	qemu_forget_taps(q);
+	qemu_copy_drop(q);
 	qemu_save_drop(q);
 	qemu_migrate_drop(q);
 	let_go(q);
@@ -386,7 +387,6 @@ static void qemu_destroy(struct hv *hv, void (*closed)(void *arg), void *arg)
 
 /* What drover does not do with QEMU. */
 static const char *const not_yet[HV_NCAPS] = {
-	[HV_CAP_COPY_DISKS] = "drover does not do that with QEMU yet",
 	[HV_CAP_MEMORY_CLONE] = "drover does not do that with QEMU yet",
 };
 
@@ -456,6 +456,7 @@ const struct hv_ops hv_qemu = {
 	.resize = qemu_resize,
 	.tap = qemu_tap,
 	.save = qemu_save,
+	.copy_disks = qemu_copy_disks,
 	.migrate_out = qemu_migrate_out,
 	.migrate_in = qemu_migrate_in,
 	.job_cancel = qemu_job_cancel,

@@ -122,6 +122,7 @@ struct qemu {
 
 	struct qemu_stream stream;
 	struct qemu_save *save; /* under way */
+	struct qemu_copy *copy; /* likewise; qemu-copy.c */
 	int restore_fd;         /* of a start from a file, until that is loaded; else -1 */
 	bool restoring;
 	struct list migrations; /* qemu-migrate.c */
@@ -269,6 +270,15 @@ void qemu_restore(struct qemu *q);
 /* The process is gone, or hv_destroy(). */
 void qemu_save_lost(struct qemu *q);
 void qemu_save_drop(struct qemu *q);
+
+/* qemu-copy.c: the first as in hv.h */
+
+void qemu_copy_disks(struct hv *hv, const struct hv_disk_copy *copies, size_t n,
+	hv_progress_fn *progress, hv_done_fn *begun, hv_done_fn *done, void *arg);
+/* Also what an earlier daemon has begun. */
+void qemu_copy_cancel(struct qemu *q);
+/* hv_destroy(): after qemu_forget_ops() and the rows. */
+void qemu_copy_drop(struct qemu *q);
 
 /* qemu-migrate.c: the first two as in hv.h */
 

@@ -15,6 +15,12 @@ int json_parse(const char *data, size_t len, json_t **out, struct err *err)
 	if (v == NULL) {
 		if (json_error_code(&je) == json_error_out_of_memory)
 			return err_nomem(err);
+		/* Its own text names a flag of its API. */
+		if (json_error_code(&je) == json_error_null_character ||
+			json_error_code(&je) == json_error_null_byte_in_key)
+			return err_set(err, -EINVAL,
+				"line %d, column %d: a string with a NUL character (\\u0000) cannot be taken",
+				je.line, je.column);
 		/* jansson's text quotes the input, which is foreign; it is UTF-8 checked by then. */
 		return err_set(err, -EINVAL, "not JSON: line %d, column %d: %s", je.line, je.column,
 			quote(je.text));

@@ -182,6 +182,17 @@ static void check_board(struct load *l, const struct vm_config *vm)
 			microvm ? "a microvm" : "machine = pc");
 }
 
+static void check_secure_boot(struct load *l, const struct vm_config *vm)
+{
+	if (!vm->secure_boot)
+		return;
+	if (vm->machine != BOARD_Q35)
+		key_error(l, vm, "secure_boot",
+			"needs machine = q35, which has the system management mode that guards the keys");
+	else if (vm->firmware == NULL || strcmp(vm->firmware, "bios") == 0)
+		key_error(l, vm, "secure_boot", "needs firmware = uefi");
+}
+
 static void check_boot(struct load *l, const struct vm_config *vm)
 {
 	struct boot_order order;
@@ -238,6 +249,7 @@ void check_hardware(struct load *l, struct vm_config *vm, const struct raw_key *
 	check_arch(l, vm);
 	check_board(l, vm);
 	check_boot(l, vm);
+	check_secure_boot(l, vm);
 }
 
 /* There are few that name a CID themselves, so each is held against each. */

@@ -522,5 +522,6 @@ void check_config(struct load *l)
 	check_overlaps(l);
 	check_registries(l);
 	check_vsocks(l);
+	check_shared_volumes(l);
 	check_references(l);
 }

@@ -19,6 +19,8 @@ static const struct limit limits[] = {
 	{ "cpu", NULL,
 		"cloud-hypervisor gives the guest the host's processor and knows no models" },
 	{ "agent", NULL, "cloud-hypervisor has no port for the QEMU guest agent" },
+	{ "secure_boot", "yes", "cloud-hypervisor has no firmware that checks signatures" },
+	{ "vhost", "yes", "cloud-hypervisor moves the packets of its nics by itself" },
 	{ "watchdog", NULL, "cloud-hypervisor has none of these watchdog devices" },
 	{ "qemu_args", NULL,
 		"these are arguments for QEMU, and this machine's hypervisor is "

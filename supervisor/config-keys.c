@@ -32,6 +32,7 @@ static const char *const rp_filter_words[] = { "ours", "all", NULL };
 static const char *const machine_words[] = { "q35", "pc", "microvm", "virt", NULL };
 static const char *const arch_words[] = { "x86_64", "aarch64", NULL };
 static const char *const display_words[] = { "none", "vnc", NULL };
+static const char *const vhost_words[] = { "auto", "yes", "no", NULL };
 static const char *const accel_words[] = { "auto", "kvm", "tcg", NULL };
 static const char *const disk_words[] = { "keep", "run", NULL };
 static const char *const restart_words[] = { "no", "on-failure", "always", NULL };
@@ -331,6 +332,15 @@ const struct config_key config_keys[] = {
 	{ SECTION_VM, "tpm", KEY_BOOL, V(tpm), .def = "no", .reload = RELOAD_RESTART,
 		.help = "A TPM 2.0, whose state is kept until the machine is deleted. Needs the "
 			"program swtpm." },
+	{ SECTION_VM, "secure_boot", KEY_BOOL, V(secure_boot), .def = "no",
+		.reload = RELOAD_RESTART,
+		.help = "UEFI with Secure Boot on and Microsoft's keys enrolled: only what is signed "
+			"boots. Needs machine = q35 and firmware = uefi (Debian package ovmf)." },
+	{ SECTION_VM, "vhost", KEY_ENUM, V(vhost), .def = "auto", .words = vhost_words,
+		.reload = RELOAD_RESTART,
+		.help = "Whether the host's kernel moves the packets of the nics (/dev/vhost-net, "
+			"kernel module vhost_net), which costs less; auto: where that opens and the "
+			"guest runs by KVM. A TAP that is deleted under it cannot be put back." },
 	{ SECTION_VM, "vsock", KEY_STRING, V(vsock), .def = "none", .reload = RELOAD_RESTART,
 		.help = "The guest's vsock address (CID): none, auto (one of its own, kept) or a "
 			"number from 3. Needs /dev/vhost-vsock (kernel module vhost_vsock)." },

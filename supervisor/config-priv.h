@@ -126,6 +126,7 @@ struct config_pos config_key_pos(const struct config_section *s, const char *key
 void check_hardware(struct load *l, struct vm_config *vm, const struct raw_key *raws);
 void check_has_kernel(struct load *l, const struct vm_config *vm, const struct raw_key *raws);
 void check_vsocks(struct load *l);
+void check_shared_volumes(struct load *l); /* config-check-volume.c */
 
 /* config-hypervisor.c: whether there is one of this name, and what it cannot do. */
 void check_hypervisor(struct load *l, const struct vm_config *vm);

@@ -226,7 +226,8 @@ struct vm_config {
 	int memory_limit;    /* enum memory_limit; of the others 0 is none */
 	uint64_t memory_overhead, memory_high, cpu_limit, cpu_weight, io_weight, pids_limit;
 	uint64_t io_read_limit, io_write_limit, io_read_ops, io_write_ops; /* a second */
-	bool balloon, tpm;
+	bool balloon, tpm, secure_boot;
+	int vhost;              /* 0: auto, 1: yes, 2: no */
 	char *vsock;            /* "none", "auto" or a CID */
 	int display;            /* enum vm_display */
 	uint64_t hotplug_slots; /* ports for devices that are added while it runs */

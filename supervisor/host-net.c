@@ -216,6 +216,7 @@ void host_net_rebuild(struct drover *d, void (*done)(void *arg, const struct err
 struct release {
 	struct drover *d;
 	char *owner;
+	char *of_tap;          /* only what belongs to this TAP; NULL: everything */
 	struct object *object; /* the one under way */
 	enum object_kind kind;
 	char *name;
@@ -233,6 +234,7 @@ static void release_free(void *arg)
 	struct release *r = arg;
 
 	free(r->owner);
+	free(r->of_tap);
 	free(r);
 }
 
@@ -371,7 +373,7 @@ static void release_next(void *arg)
 {
 	struct release *r = arg;
 	/* When we are leaving the next daemon goes on with what the ledger still has. */
-	struct object *o = r->d->leaving ? NULL : ledger_last(r->d->ledger, r->owner);
+	struct object *o = r->d->leaving ? NULL : ledger_last(r->d->ledger, r->owner, r->of_tap);
 	struct err err;
 	int ret;
 
@@ -394,11 +396,18 @@ static void release_next(void *arg)
 		released(r, ret < 0 ? &err : NULL);
 }
 
-static int release_begin(struct drover *d, const char *owner, void (*done)(void *arg), void *arg)
+/* tap: only what belongs to it; NULL: everything. */
+static int release_begin(
+	struct drover *d, const char *owner, const char *tap, void (*done)(void *arg), void *arg)
 {
 	struct release *r = calloc(1, sizeof(*r));
 
 	if (r == NULL || (r->owner = strdup(owner)) == NULL) {
+		free(r);
+		return -1;
+	}
+	if (tap != NULL && (r->of_tap = strdup(tap)) == NULL) {
+		free(r->owner);
 		free(r);
 		return -1;
 	}
@@ -446,7 +455,7 @@ void network_host_check(struct drover *d, void (*done)(void *arg), void *arg)
 		return;
 	}
 	d->host_ready = false;
-	if (release_begin(d, HOST_OWNER, done, arg) < 0)
+	if (release_begin(d, HOST_OWNER, NULL, done, arg) < 0)
 		done(arg);
 }
 
@@ -461,16 +470,22 @@ static void owner_released(void *arg)
 	network_host_check(d, done, done_arg);
 }
 
-void objects_release(struct drover *d, const char *owner, void (*done)(void *arg), void *arg)
+void objects_release_tap(
+	struct drover *d, const char *owner, const char *tap, void (*done)(void *arg), void *arg)
 {
 	struct after *after = calloc(1, sizeof(*after));
 
 	if (after != NULL) {
 		*after = (struct after){ d, done, arg };
-		if (release_begin(d, owner, owner_released, after) == 0)
+		if (release_begin(d, owner, tap, owner_released, after) == 0)
 			return;
 		free(after);
 	}
 	log_error("%s: no memory to release its objects", owner);
 	done(arg);
+}
+
+void objects_release(struct drover *d, const char *owner, void (*done)(void *arg), void *arg)
+{
+	objects_release_tap(d, owner, NULL, done, arg);
 }

@@ -309,7 +309,7 @@ void ledger_remove(
 		log_warn("%s (ignoring: the entry is released again at the next start)", err.msg);
 }
 
-struct object *ledger_last(struct ledger *l, const char *owner_name)
+struct object *ledger_last(struct ledger *l, const char *owner_name, const char *suffix)
 {
 	struct ledger_owner *owner = owner_find(l, owner_name);
 	struct object *o, *last = NULL;
@@ -317,7 +317,7 @@ struct object *ledger_last(struct ledger *l, const char *owner_name)
 	if (owner == NULL)
 		return NULL;
 	list_for_each_entry (o, &owner->objects, entry) {
-		if (!o->failed)
+		if (!o->failed && (suffix == NULL || str_ends(o->name, suffix)))
 			last = o;
 	}
 	return last;

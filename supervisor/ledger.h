@@ -68,8 +68,9 @@ void ledger_remove(struct ledger *l, const char *owner, enum object_kind kind, c
 /* NULL when there is none. */
 struct object *ledger_find(
 	struct ledger *l, const char *owner, enum object_kind kind, const char *name);
-/* The object made last that is not marked as failed, which is the next to go; NULL: none. */
-struct object *ledger_last(struct ledger *l, const char *owner);
+/* The object made last that is not marked as failed, which is the next to go; NULL: none. With
+ * suffix only of those whose name ends in it. */
+struct object *ledger_last(struct ledger *l, const char *owner, const char *suffix);
 bool ledger_has(struct ledger *l, const char *owner); /* any object, failed ones too */
 /* Marks it; ledger_add() takes the mark off again, and ledger_retry() those of all its objects. */
 void ledger_fail(struct ledger *l, const char *owner, enum object_kind kind, const char *name);

@@ -59,6 +59,7 @@ static void take_up_later(struct machine *m, const struct err *err)
 	console_destroy(m->console);
 	m->console = NULL;
 	hv_destroy(m->hv, NULL, NULL);
+	machine_forget_questions(m);
 	m->hv = NULL;
 	for (unsigned i = 0; i < m->nnics; i++)
 		network_tap_forget(&m->nics[i]);
@@ -92,6 +93,7 @@ static void adopted(void *arg, const struct err *err)
 	network_adopt(m);
 	machine_space_status(m);
 	machine_helpers_adopt(m);
+	machine_nics_adopt(m);
 	switch (hv_status(m->hv)) {
 	case HV_STATUS_RUNNING:
 		machine_event(m, EV_UP);
@@ -115,6 +117,11 @@ static void adopted(void *arg, const struct err *err)
 	/* It had not come to where its memory is given up: it is loaded once more. */
 	if (m->intent == INTENT_NONE && (m->restore != NULL || m->suspended))
 		m->intent = m->restore != NULL ? INTENT_RESTORE : INTENT_RESTART;
+	/* Nobody waits for those copies any more. */
+	if (m->copying) {
+		m->copying = false;
+		hv_job_cancel(m->hv);
+	}
 	/* A stop or a restart that was begun goes on. */
 	if (m->intent != INTENT_NONE)
 		machine_event(m, EV_STOP);
@@ -198,6 +205,7 @@ void machine_adopt(
 		return;
 	}
 	if (!had_run) {
+		machine_forget_nics(m);
 		m->state = saved->state;
 		if (m->state == MACHINE_BACKOFF)
 			resume_backoff(m, saved->this_boot);

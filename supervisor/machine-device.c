@@ -10,9 +10,8 @@
 #include "lib/json.h"
 #include "supervisor/machine-steps.h"
 
-/* Whether the run can be asked for this now, and begins the operation. */
-static int begin(struct machine *m, const char *verb, enum hv_cap cap, struct operation **op,
-	struct err *err)
+int machine_begin_asking(struct machine *m, const char *verb, enum hv_cap cap,
+	struct operation **op, struct err *err)
 {
 	int r;
 
@@ -30,7 +29,7 @@ static int begin(struct machine *m, const char *verb, enum hv_cap cap, struct op
 
 int machine_reset(struct machine *m, struct operation **op, struct err *err)
 {
-	int r = begin(m, "reset", HV_CAP_RESET, op, err);
+	int r = machine_begin_asking(m, "reset", HV_CAP_RESET, op, err);
 
 	if (r < 0)
 		return r;
@@ -41,7 +40,7 @@ int machine_reset(struct machine *m, struct operation **op, struct err *err)
 
 int machine_nmi(struct machine *m, struct operation **op, struct err *err)
 {
-	int r = begin(m, "nmi", HV_CAP_NMI, op, err);
+	int r = machine_begin_asking(m, "nmi", HV_CAP_NMI, op, err);
 
 	if (r < 0)
 		return r;
@@ -81,7 +80,8 @@ int machine_resize(
 			err, -EINVAL, "vm %s: neither vcpus nor memory is to change", m->name);
 	if (memory % (1 << 20) != 0)
 		return err_set(err, -EINVAL, "vm %s: memory is counted in whole MiB", m->name);
-	r = begin(m, "resize", vcpus != 0 ? HV_CAP_RESIZE_CPU : HV_CAP_RESIZE_MEMORY, op, err);
+	r = machine_begin_asking(
+		m, "resize", vcpus != 0 ? HV_CAP_RESIZE_CPU : HV_CAP_RESIZE_MEMORY, op, err);
 	if (r < 0)
 		return r;
 	m->memory_before = m->run_memory;
@@ -97,56 +97,6 @@ int machine_resize(
 	}
 	hv_resize(m->hv, vcpus, memory >> 20, resized, m);
 	return 0;
-}
-
-/* ---- the guest's memory ---- */
-
-char *machine_core_path(const struct machine *m)
-{
-	return str_printf("%s/core-%u.elf", m->dir, m->boot);
-}
-
-static void dump_progress(void *arg, const struct hv_progress *p)
-{
-	struct machine *m = arg;
-
-	if (m->op != NULL)
-		operation_step(m->op, "writing the guest's memory");
-}
-
-static void dumped(void *arg, const struct err *err)
-{
-	struct machine *m = arg;
-	char *path = machine_core_path(m);
-
-	if (err == NULL)
-		machine_tell(m, "dumped", "the guest's memory is in %s", path != NULL ? path : "");
-	else if (path != NULL)
-		unlink(path);
-	free(path);
-	machine_asked(m, err);
-}
-
-int machine_dump(struct machine *m, struct operation **op, struct err *err)
-{
-	char *path = machine_core_path(m);
-	int fd = -1, r = path == NULL ? err_nomem(err) : begin(m, "dump", HV_CAP_DUMP, op, err);
-
-	if (r == 0) {
-		/* What the hypervisor finds there is ours and nobody else's to read. */
-		unlink(path);
-		fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-		if (fd < 0)
-			r = err_errno(err, -errno, "vm %s: %s", m->name, path);
-		if (r < 0)
-			machine_end_op(m, err);
-	}
-	if (r == 0) {
-		close(fd);
-		hv_dump(m->hv, path, dump_progress, dumped, m);
-	}
-	free(path);
-	return r;
 }
 
 /* ---- disks ---- */
@@ -250,9 +200,15 @@ int machine_add_disk(struct machine *m, const json_t *disk, struct operation **o
 	*op = NULL;
 	if (r < 0)
 		return err_wrap(err, "vm %s", m->name);
-	r = begin(m, "add-disk", HV_CAP_ADD_DISK, op, err);
+	r = machine_begin_asking(m, "add-disk", HV_CAP_ADD_DISK, op, err);
 	if (r < 0)
 		return r;
+	r = machine_file_free(m, json_str(disk, "path"), json_flag(disk, "readonly", false), err);
+	if (r < 0) {
+		err_wrap(err, "vm %s", m->name);
+		machine_end_op(m, err);
+		return r;
+	}
 	mine = json_deep_copy(disk);
 	choose_id(m, id, sizeof(id));
 	if (json_str(mine, "id") == NULL)
@@ -309,7 +265,7 @@ int machine_remove_disk(struct machine *m, const char *id, struct operation **op
 		return err_set(err, -ENOENT,
 			"vm %s: no disk %s was added to this run (`drover disk list %s`)", m->name,
 			quote(id), m->name);
-	r = begin(m, "remove-disk", HV_CAP_ADD_DISK, op, err);
+	r = machine_begin_asking(m, "remove-disk", HV_CAP_ADD_DISK, op, err);
 	if (r < 0)
 		return r;
 	json_array_foreach (m->added, i, e)

@@ -31,6 +31,19 @@ static const struct uefi known[] = {
 		"/usr/share/edk2/aarch64/vars-template-pflash.raw" },
 };
 
+/* The same whose code needs signatures, with Microsoft's keys among the variables. */
+static const struct uefi known_secure[] = {
+	{ ARCH_X86_64, "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd",
+		"/usr/share/OVMF/OVMF_VARS_4M.ms.fd" },
+	{ ARCH_X86_64, "/usr/share/OVMF/OVMF_CODE.secboot.fd", "/usr/share/OVMF/OVMF_VARS.ms.fd" },
+	{ ARCH_X86_64, "/usr/share/edk2/ovmf/OVMF_CODE_4M.secboot.qcow2",
+		"/usr/share/edk2/ovmf/OVMF_VARS_4M.secboot.qcow2" },
+	{ ARCH_X86_64, "/usr/share/edk2/ovmf/OVMF_CODE.secboot.fd",
+		"/usr/share/edk2/ovmf/OVMF_VARS.secboot.fd" },
+	{ ARCH_X86_64, "/usr/share/qemu/ovmf-x86_64-smm-ms-code.bin",
+		"/usr/share/qemu/ovmf-x86_64-smm-ms-vars.bin" },
+};
+
 static int set_string(char **to, char *value, struct err *err)
 {
 	free(*to);
@@ -60,18 +73,33 @@ static char *vars_beside(const char *code)
 	return NULL;
 }
 
+/* 1: there is none. */
+static int find_among(
+	struct machine *m, const struct uefi *list, size_t n, char **template, struct err *err)
+{
+	for (size_t i = 0; i < n; i++) {
+		if ((int)list[i].arch != m->run_cfg->arch || access(list[i].code, R_OK) < 0 ||
+			access(list[i].vars, R_OK) < 0)
+			continue;
+		if (set_string(&m->firmware_path, strdup(list[i].code), err) < 0)
+			return -ENOMEM;
+		return set_string(template, strdup(list[i].vars), err);
+	}
+	return 1;
+}
+
 static int find_uefi(struct machine *m, char **template, struct err *err)
 {
-	bool arm = m->run_cfg->arch == ARCH_AARCH64;
+	bool arm = m->run_cfg->arch == ARCH_AARCH64, secure = m->run_cfg->secure_boot;
+	int r = secure ? find_among(m, known_secure, ARRAY_LEN(known_secure), template, err)
+		       : find_among(m, known, ARRAY_LEN(known), template, err);
 
-	for (size_t i = 0; i < ARRAY_LEN(known); i++) {
-		if ((int)known[i].arch != m->run_cfg->arch || access(known[i].code, R_OK) < 0 ||
-			access(known[i].vars, R_OK) < 0)
-			continue;
-		if (set_string(&m->firmware_path, strdup(known[i].code), err) < 0)
-			return -ENOMEM;
-		return set_string(template, strdup(known[i].vars), err);
-	}
+	if (r <= 0)
+		return r;
+	if (secure)
+		return err_set(err, -ENOENT,
+			"no UEFI firmware with Secure Boot is installed: %s and %s, or their like (Debian package ovmf)",
+			known_secure[0].code, known_secure[0].vars);
 	return err_set(err, -ENOENT, "no UEFI firmware is installed (Debian package %s)",
 		arm ? "qemu-efi-aarch64" : "ovmf");
 }
@@ -161,12 +189,17 @@ static int keep_or_part(struct machine *m, const char *template, bool *keep, str
 	return r;
 }
 
-/* 1: they are being copied. */
+/*
+ * 1: they are being copied. Those without keys would turn Secure Boot off, and the other way round:
+ * each has its own.
+ */
 static int need_vars(struct machine *m, const char *template, struct err *err)
 {
 	bool keep = false;
 	int r = set_string(&m->vars_path,
-		path_join(m->dir, str_ends(template, ".qcow2") ? "vars.qcow2" : "vars.fd"), err);
+		str_printf("%s/vars%s.%s", m->dir, m->run_cfg->secure_boot ? "-secure" : "",
+			str_ends(template, ".qcow2") ? "qcow2" : "fd"),
+		err);
 
 	if (r == 0)
 		r = keep_or_part(m, template, &keep, err);

@@ -2,9 +2,19 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "lib/file.h"
 #include "supervisor/machine-steps.h"
+
+#define DEV_VHOST_NET "/dev/vhost-net"
+
+/* The key's words. */
+enum {
+	VHOST_AUTO,
+	VHOST_YES,
+	VHOST_NO
+};
 
 /* The first disk, the volumes, the CD-ROM. */
 static int set_disks(
@@ -66,6 +76,31 @@ static void set_boot_order(struct machine *m, const struct hv_spec *spec, struct
 	}
 }
 
+bool machine_vhost(const struct machine *m)
+{
+	const struct vm_config *cfg = m->run_cfg;
+	char why[128];
+
+	if (cfg->vhost == VHOST_NO || !str_eq(cfg->hypervisor, "qemu"))
+		return false;
+	if (cfg->vhost == VHOST_YES)
+		return true;
+	/* Without KVM each interrupt of its would go through QEMU all the same. */
+	return access(DEV_VHOST_NET, R_OK | W_OK) == 0 && cfg->accel != HV_ACCEL_TCG &&
+	       cfg->arch == ARCH_X86_64 &&
+	       hv_kvm_usable("/dev/kvm", "/proc/cpuinfo", why, sizeof(why));
+}
+
+int machine_check_vhost(const struct machine *m, struct err *err)
+{
+	if (m->run_cfg->vhost != VHOST_YES || access(DEV_VHOST_NET, R_OK | W_OK) == 0)
+		return 0;
+	return err_set(err, -errno,
+		"vhost = yes: " DEV_VHOST_NET
+		": %s; `modprobe vhost_net` makes it, where the host's kernel has that module",
+		strerror(errno));
+}
+
 int machine_spec_hardware(
 	struct machine *m, struct hv_spec *spec, struct spec_hold *hold, struct err *err)
 {
@@ -77,6 +112,7 @@ int machine_spec_hardware(
 	set_boot_order(m, spec, hold);
 	spec->firmware = m->firmware_path;
 	spec->firmware_vars = m->vars_path;
+	spec->secure_boot = cfg->secure_boot;
 	spec->vcpus_max = (unsigned)cfg->vcpus_max;
 	spec->sockets = (unsigned)cfg->sockets;
 	spec->cores = (unsigned)cfg->cores;

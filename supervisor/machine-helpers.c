@@ -171,7 +171,24 @@ static char *find_virtiofsd(bool *is_qemus)
 	return found;
 }
 
-static int virtiofsd_argv(const struct share *s, struct strv *argv, struct err *err)
+/* A program whose folder is mounted read-only for it (hv/jail-main.c). */
+static int add_reader(
+	const struct machine *m, const struct share *s, struct strv *argv, struct err *err)
+{
+	char *jail = path_join(m->d->libexec, "drover-jail");
+
+	if (jail == NULL)
+		return err_nomem(err);
+	strv_add(argv, jail);
+	strv_add(argv, "--read-only");
+	strv_add(argv, s->path);
+	strv_add(argv, "--");
+	free(jail);
+	return 0;
+}
+
+static int virtiofsd_argv(
+	const struct machine *m, const struct share *s, struct strv *argv, struct err *err)
 {
 	bool is_qemus;
 	char *program = find_virtiofsd(&is_qemus);
@@ -181,16 +198,16 @@ static int virtiofsd_argv(const struct share *s, struct strv *argv, struct err *
 		return err_set(err, -ENOENT,
 			"virtiofsd is not installed (Debian 12: qemu-system-common; later: "
 			"virtiofsd)");
+	/* QEMU's own has no option for it. */
+	if (is_qemus && s->readonly)
+		r = add_reader(m, s, argv, err);
 	strv_add(argv, program);
 	strv_addf(argv, "--fd=%d", CHILD_FD);
 	if (is_qemus) {
 		strv_add(argv, "-o");
 		strv_addf(argv, "source=%s", s->path);
-		r = check_path(s->path, err);
-		if (r == 0 && s->readonly)
-			r = err_set(err, -ENOTSUP,
-				"%s, which is QEMU's own, cannot share a folder read-only",
-				program);
+		if (r == 0)
+			r = check_path(s->path, err);
 	} else {
 		strv_addf(argv, "--shared-dir=%s", s->path);
 		if (s->readonly)
@@ -215,7 +232,7 @@ static int start_share(struct machine *m, const struct share *s, size_t i, struc
 	else if (access(s->path, R_OK | X_OK) < 0)
 		r = err_errno(err, -errno, "%s", quote(s->path));
 	if (r == 0)
-		r = virtiofsd_argv(s, &argv, err);
+		r = virtiofsd_argv(m, s, &argv, err);
 	if (r == 0)
 		r = helper_start(m, "virtiofsd", s->tag, socket, &argv, err);
 	strv_finish(&argv);
@@ -303,7 +320,9 @@ void machine_step_helpers(struct machine *m)
 	int r;
 
 	machine_helpers_release(m);
-	r = set_vsock(m, &err);
+	r = machine_check_vhost(m, &err);
+	if (r == 0)
+		r = set_vsock(m, &err);
 	if (r == 0 && m->run_cfg->tpm)
 		r = start_tpm(m, &err);
 	if (r == 0)

@@ -405,6 +405,7 @@ int machine_spec(struct machine *m, struct hv_spec *spec, struct spec_hold *hold
 	static const char *const watchdogs[] = { NULL, "i6300esb", "ib700" };
 	static const char *const watchdog_actions[] = { "reset", "poweroff", "pause", "none" };
 	const struct vm_config *cfg = m->run_cfg;
+	size_t nnics = 0;
 	int r = set_cmdline(m, hold, err);
 
 	if (r == 0)
@@ -419,8 +420,12 @@ int machine_spec(struct machine *m, struct hv_spec *spec, struct spec_hold *hold
 	if (r < 0)
 		return r;
 	for (unsigned i = 0; i < m->nnics; i++) {
+		/* A run begins without those; one that is taken up knows them as they are. */
+		if (m->nics[i].network == NULL || m->nics[i].stage != NIC_CONFIGURED)
+			continue;
 		snprintf(hold->nic_ids[i], sizeof(hold->nic_ids[i]), "nic%u", i);
-		hold->nics[i] = (struct hv_nic){ .id = hold->nic_ids[i],
+		hold->nics[nnics++] = (struct hv_nic){ .id = hold->nic_ids[i],
+			.vhost = machine_vhost(m),
 			.mac = m->nics[i].mac,
 			.tap_fd = m->nics[i].tap_fd,
 			.tap = m->nics[i].tap };
@@ -438,7 +443,7 @@ int machine_spec(struct machine *m, struct hv_spec *spec, struct spec_hold *hold
 		.initrd = m->initrd_path,
 		.cmdline = m->kernel_path != NULL ? hold->cmdline : NULL,
 		.nics = hold->nics,
-		.nnics = m->nnics,
+		.nnics = nnics,
 		.extra_args = (const char *const *)hold->extra.v,
 		.start_paused = cfg->start_paused,
 		.restore_dir = m->load_dir,

@@ -179,6 +179,11 @@ int job_check_run(const struct machine *m, struct err *err)
 			"vm %s: it has disks that were added to this run, which the next would not "
 			"have: remove them first",
 			m->name);
+	if (machine_added_nics(m) > 0)
+		return err_set(err, -EBADFD,
+			"vm %s: it has nics that were added to this run, which the next would not "
+			"have: remove them first",
+			m->name);
 	if (m->run_vcpus != 0 || (m->run_cfg != NULL && m->run_memory != m->run_cfg->memory))
 		return err_set(err, -EBADFD,
 			"vm %s: it was resized in this run, and the next would be as configured",
@@ -233,7 +238,7 @@ void machine_job_lost(struct machine *m)
 {
 	struct machine_job *j = m->job;
 
-	m->hold = m->frozen = false;
+	m->hold = m->frozen = m->copying = false;
 	if (j == NULL)
 		return;
 	j->lost = true;
@@ -363,7 +368,6 @@ static void resumed(void *arg, const struct err *err)
 	if (m->state == MACHINE_SAVING)
 		machine_event(m, err == NULL ? EV_RESUMED : EV_SAVED);
 	machine_save_soon(m);
-	j->resumed = true;
 	job_next(j, err);
 }
 
@@ -372,7 +376,7 @@ void job_resume(struct machine_job *j)
 	struct machine *m = j->m;
 
 	/* A stop has its own way with a guest that stands still. */
-	if (j->lost || !m->process || m->state == MACHINE_STOPPING || j->resumed) {
+	if (j->lost || !m->process || m->state == MACHINE_STOPPING) {
 		job_next(j, NULL);
 	} else if (m->hold) {
 		j->waits_hv = true;

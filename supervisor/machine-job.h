@@ -51,7 +51,10 @@ struct machine_job {
 	bool disks_only, crash_consistent;
 	bool stays; /* its disks are not copied: suspend */
 	bool was_running;
-	bool resumed; /* while disks are still being copied */
+	bool copying;     /* by the hypervisor, while the guest runs: */
+	bool copy_waited; /* the step that waits for its end is there */
+	bool copy_refused;
+	struct err copy_err; /* code 0: it went well */
 
 	/* Of a clone. */
 	char *text;        /* the section of the new machine */
@@ -97,6 +100,13 @@ void job_folder(struct machine_job *j); /* makes j->tmp */
 void job_hold(struct machine_job *j);   /* the machine is saving, and on record as such */
 void job_pause(struct machine_job *j);
 void job_memory(struct machine_job *j);
+/*
+ * The disks are in j->tmp, or are on their way there and may change: those whose blocks cannot be
+ * shared are copied by the hypervisor, if it can, and job_await_copies() waits for that
+ * (machine-copy.c). When the job is undone, that ends it.
+ */
+void job_copy_disks(struct machine_job *j);
+void job_await_copies(struct machine_job *j);
 void job_seal(struct machine_job *j);
 void job_resume(struct machine_job *j); /* the guest goes on, if it ran */
 void job_remove(struct machine_job *j); /* undo of job_folder */

@@ -85,6 +85,11 @@ static json_t *nics_json(const struct machine *m)
 		json_t *j = json_object(), *addresses = json_array();
 		char text[16];
 
+		if (nic->network == NULL) {
+			json_decref(j);
+			json_decref(addresses);
+			continue;
+		}
 		snprintf(text, sizeof(text), "nic%u", i);
 		json_put_str(j, "name", text);
 		json_put_str(j, "network", nic->network);
@@ -93,6 +98,7 @@ static json_t *nics_json(const struct machine *m)
 		if (machine_address(m, i, text))
 			json_array_append_new(addresses, json_string(text));
 		json_object_set_new(j, "addresses", addresses);
+		json_put_bool(j, "added", nic->stage != NIC_CONFIGURED);
 		json_array_append_new(array, j);
 	}
 	return array;

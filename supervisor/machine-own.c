@@ -15,7 +15,8 @@
 /* swtpm's permanent state, which it writes by a rename (swtpm_nvstore_dir.c). */
 #define TPM_FILE "tpm/tpm2-00.permall"
 
-static const char *const vars_names[] = { "vars.fd", "vars.qcow2" };
+static const char *const vars_names[] = { "vars.fd", "vars.qcow2", "vars-secure.fd",
+	"vars-secure.qcow2" };
 
 /* Takes path over. */
 static int add(struct snapshot_disks *out, const char *id, char *path, bool disk, struct err *err)

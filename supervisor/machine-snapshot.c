@@ -152,18 +152,6 @@ static void thaw(struct machine_job *j)
 
 /* ---- the disks ---- */
 
-static int copy(void *arg, struct err *err)
-{
-	struct machine_job *j = arg;
-
-	return snapshot_copy_disks(&j->disks, j->tmp, false, &j->cancelled, err);
-}
-
-static void copy_disks(struct machine_job *j)
-{
-	job_pool(j, copy);
-}
-
 static int commit(void *arg, struct err *err)
 {
 	struct machine_job *j = arg;
@@ -183,9 +171,10 @@ static const struct job_step steps[] = {
 	{ "hold", job_hold },
 	{ "pause", job_pause },
 	{ "memory", job_memory },
-	{ "disks", copy_disks },
+	{ "disks", job_copy_disks },
 	{ "resume", job_resume },
 	{ "thaw", thaw },
+	{ "copied", job_await_copies },
 	{ "manifest", job_seal },
 	{ "commit", commit_it },
 	{ NULL, NULL },
@@ -194,6 +183,7 @@ static const struct job_step steps[] = {
 static const struct job_step undo[] = {
 	{ "resume", job_resume },
 	{ "thaw", thaw },
+	{ "copied", job_await_copies },
 	{ "remove", job_remove },
 	{ NULL, NULL },
 };

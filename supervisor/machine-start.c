@@ -110,6 +110,7 @@ int machine_set_nics(struct machine *m, struct err *err)
 {
 	const char *run_id = drover_config(m->d)->drover->run_id;
 
+	machine_forget_nics(m);
 	for (unsigned i = 0; i < m->cfg->networks.n; i++) {
 		struct nic *nic = &m->nics[i];
 

@@ -23,15 +23,18 @@ static json_t *nics_json(const struct machine *m)
 		json_t *j = json_object();
 		char net[19];
 
+		json_array_append_new(array, j);
+		if (nic->network == NULL)
+			continue;
 		json_put_str(j, "network", nic->network);
 		json_put_str(j, "mac", nic->mac);
 		json_put_str(j, "tap", nic->tap);
 		json_put_int(j, "ifindex", nic->ifindex);
+		json_put_str(j, "stage", nic_stage_name(nic->stage));
 		if (nic->net.len != 0) {
 			ip4_prefix_format(nic->net, net);
 			json_put_str(j, "subnet", net);
 		}
-		json_array_append_new(array, j);
 	}
 	return array;
 }
@@ -77,6 +80,7 @@ static void put_saved(const struct machine *m, json_t *j)
 {
 	json_put_bool(j, "hold", m->hold);
 	json_put_bool(j, "frozen", m->frozen);
+	json_put_bool(j, "copying", m->copying);
 	json_put_bool(j, "suspended", m->suspended);
 	json_put_str(j, "restore", m->restore);
 	json_put_bool(j, "restore_back", m->restore_back);
@@ -145,12 +149,18 @@ static void load_nics(struct machine *m, const json_t *j)
 		const char *mac = json_str(e, "mac"), *tap = json_str(e, "tap");
 		const char *net = json_str(e, "subnet");
 
-		if (i >= NICS_MAX || mac == NULL || tap == NULL)
+		if (i >= NICS_MAX)
+			break;
+		nic->tap_fd = -1;
+		/* A gap. */
+		if (json_object_size(e) == 0)
+			continue;
+		if (mac == NULL || tap == NULL)
 			break;
 		set_string(&nic->network, e, "network");
 		snprintf(nic->mac, sizeof(nic->mac), "%s", mac);
 		snprintf(nic->tap, sizeof(nic->tap), "%s", tap);
-		nic->tap_fd = -1;
+		nic->stage = nic_stage_from_name(json_str(e, "stage"));
 		nic->ifindex = (int)json_int(e, "ifindex", 0);
 		if (net == NULL || ip4_prefix_parse(net, false, &nic->net, NULL) < 0)
 			nic->net = (struct ip4_prefix){ 0 };
@@ -188,6 +198,7 @@ static void load_saved(struct machine *m, const json_t *j)
 {
 	m->hold = json_flag(j, "hold", false);
 	m->frozen = json_flag(j, "frozen", false);
+	m->copying = json_flag(j, "copying", false);
 	m->suspended = json_flag(j, "suspended", false);
 	set_string(&m->restore, j, "restore");
 	m->restore_back = json_flag(j, "restore_back", false);

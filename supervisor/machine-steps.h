@@ -21,6 +21,8 @@ void machine_step_rootfs(struct machine *m);
 void machine_step_disk(struct machine *m);
 /* What is no plain file or block device cannot be a disk, and a FIFO would be waited for for ever. */
 int machine_check_file(const char *path, struct err *err);
+/* -EBUSY names the machine that has it as a disk, when one of the two writes (machine-file.c). */
+int machine_file_free(const struct machine *m, const char *path, bool readonly, struct err *err);
 /* The start is cancelled while m->image_busy. */
 void machine_cancel_image(struct machine *m);
 void machine_step_cgroup(struct machine *m); /* machine-cgroup.c */
@@ -48,6 +50,10 @@ void machine_step_probe(struct machine *m);
 /* The hypervisor's program, malloc'd (machine-hv.c). */
 int machine_binary(const struct machine *m, char **out, struct err *err);
 const char *machine_board_name(const struct vm_config *cfg); /* "q35" */
+
+/* Whether the host's kernel moves the packets of its nics (machine-hardware.c). */
+bool machine_vhost(const struct machine *m);
+int machine_check_vhost(const struct machine *m, struct err *err);
 
 /* machine-helpers.c: swtpm, virtiofsd, the vsock address. */
 void machine_step_helpers(struct machine *m);

@@ -351,10 +351,12 @@ static void released(void *arg)
 	struct machine *m = arg;
 
 	m->tearing_down = false;
-	if (m->closing > 0)
+	if (m->closing > 0) {
 		machine_closed(m);
-	else
-		machine_event(m, EV_CLEAN);
+		return;
+	}
+	machine_forget_nics(m);
+	machine_event(m, EV_CLEAN);
 }
 
 static void save_end(struct machine *m)
@@ -376,7 +378,9 @@ static void let_go(struct machine *m)
 	console_destroy(m->console);
 	m->console = NULL;
 	hv_destroy(m->hv, NULL, NULL);
+	machine_forget_questions(m);
 	m->hv = NULL;
+	machine_nic_lost(m);
 	machine_forget_devices(m);
 	machine_space_forget(m);
 	m->up_mono_ms = 0;
@@ -413,7 +417,7 @@ const struct fault_table teardown_faults = { "teardown", teardown_point, FAULT_B
 void machine_begin_teardown(struct machine *m)
 {
 	/* A start that failed after the spawn: the hypervisor is being killed, its exit comes. */
-	if (m->process || m->tearing_down)
+	if (m->process || m->tearing_down || machine_nic_holds(m))
 		return;
 	m->tearing_down = true;
 	m->guest_time_given = false;

@@ -51,6 +51,7 @@ static void add_conditions(const struct machine *m, struct buf *b)
 	} all[] = {
 		{ m->process && m->hv != NULL && hv_unresponsive(m->hv), "unresponsive" },
 		{ m->deferred != NULL, "restart-pending" },
+		{ m->save_failed, "unsaved" },
 		{ m->process && m->no_cgroup, "no-cgroup" },
 		{ machine_space_full(m), "nospace" },
 		{ machine_space_failed(m), "io-error" },

@@ -89,9 +89,11 @@ static void take_back(struct machine_job *j)
 	if (m->suspended) {
 		m->suspended = false;
 		m->hold = !j->lost && j->was_running;
-		if (m->intent == INTENT_SUSPEND)
+		/* Else a stop has come, which goes on. */
+		if (m->intent == INTENT_SUSPEND) {
 			m->intent = INTENT_NONE;
-		m->want_running = true;
+			m->want_running = true;
+		}
 		machine_save(m, NULL);
 	}
 	job_next(j, NULL);

@@ -223,8 +223,11 @@ static int need_volume(struct machine *m, const struct volume *v, struct err *er
 {
 	int r;
 
-	if (access(v->path, v->readonly ? R_OK : R_OK | W_OK) == 0)
-		return machine_check_file(v->path, err);
+	if (access(v->path, v->readonly ? R_OK : R_OK | W_OK) == 0) {
+		r = machine_check_file(v->path, err);
+		return r < 0 || v->name != NULL ? r
+						: machine_file_free(m, v->path, v->readonly, err);
+	}
 	if (errno != ENOENT || v->name == NULL)
 		return err_errno(err, -errno, "%s", quote(v->path));
 	r = check_other_format(m, v, err);
@@ -244,6 +247,8 @@ void machine_step_volumes(struct machine *m)
 		r = need_volume(m, &all[i], &err);
 	if (r == 0 && m->run_cfg->cdrom != NULL)
 		r = machine_check_file(m->run_cfg->cdrom, &err);
+	if (r == 0 && m->run_cfg->cdrom != NULL)
+		r = machine_file_free(m, m->run_cfg->cdrom, true, &err);
 	while (n > 0)
 		volume_finish(&all[--n]);
 	if (r <= 0)

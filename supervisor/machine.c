@@ -270,6 +270,9 @@ int machine_stop(struct machine *m, enum intent how, const char *by, bool want,
 		       (m->removing || (how != INTENT_KILL && (m->intent == INTENT_STOP ||
 								      m->intent == INTENT_KILL)));
 	bool nothing = at_rest || refused || joins;
+	/* Its memory is on disk: were the guest let run again to shut down, that would be a lie. */
+	bool put_down = m->suspended && m->intent == INTENT_SUSPEND;
+	enum intent intent = put_down && how == INTENT_STOP ? INTENT_SUSPEND : how;
 	enum intent before = m->intent;
 	struct err overruled;
 	int r = 0;
@@ -280,13 +283,12 @@ int machine_stop(struct machine *m, enum intent how, const char *by, bool want,
 	if (want)
 		set_want(m, false);
 	if (want || !nothing)
-		r = save_intent(m, nothing ? before : how, err);
-	/* Without a person's wish to keep, a full disk must not keep the machine running. */
-	if (r < 0 && want)
-		return r;
+		r = save_intent(m, nothing ? before : intent, err);
+	/* A full disk must not keep the machine running. It is written when there is room again; a
+	 * daemon that came before that would have the machine run, which the condition tells. */
 	if (r < 0) {
-		log_error("%s", err->msg);
-		m->intent = nothing ? before : how;
+		log_error("%s (going on without it)", err->msg);
+		m->intent = nothing ? before : intent;
 	}
 	if (joins && op != NULL)
 		*op = m->op;
@@ -302,6 +304,8 @@ int machine_stop(struct machine *m, enum intent how, const char *by, bool want,
 		/* One that has come to its end, and only waits for the disk, keeps it. */
 		if (m->op_ending)
 			overruled = m->op_error;
+		if (put_down)
+			overruled.code = 0;
 		m->op = NULL;
 		m->op_ending = false;
 		operation_end(old, overruled.code < 0 ? &overruled : NULL);

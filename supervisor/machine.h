@@ -82,8 +82,17 @@ enum {
 	MACHINE_PANIC_SILENCE_MS = 3000
 };
 
+/* A nic that comes and goes while its machine runs (machine-nic.c). */
+enum nic_stage {
+	NIC_CONFIGURED, /* of the configuration, or a gap where one was removed */
+	NIC_ADDING,
+	NIC_ADDED,
+	NIC_REMOVING
+};
+
+/* m->nics[N] is "nicN" for as long as the run lasts: one that is removed leaves a gap. */
 struct nic {
-	char *network; /* name of the section */
+	char *network; /* name of the section; NULL: a gap */
 	char mac[18];
 	char tap[16];
 	struct ip4_prefix net; /* p2p: its /30; len 0: none given yet */
@@ -92,6 +101,7 @@ struct nic {
 	int ifindex; /* of the TAP that the run uses; 0: not known */
 	bool lost;   /* somebody deleted that TAP, and it could not be put back */
 	bool lost_told;
+	enum nic_stage stage;
 	struct tap_mend *mend; /* supervisor/network-tap.c's */
 };
 
@@ -126,6 +136,7 @@ struct machine {
 	struct machine_job *job; /* snapshot, suspend, restore; it may outlive its operation */
 	bool hold;               /* the guest stands still for our sake, and is to go on */
 	bool frozen;             /* its filesystems likewise */
+	bool copying;            /* the hypervisor copies its disks */
 	bool suspended;          /* what is in the folder `suspend` is its memory */
 	char *restore;           /* the snapshot that it is about to become; NULL: none */
 	bool restore_back;       /* no: the old disks are to come back */
@@ -148,6 +159,8 @@ struct machine {
 	struct space *space;   /* supervisor/machine-space.c's; NULL: no I/O error yet */
 	struct nic nics[NICS_MAX];
 	unsigned nnics;
+	struct list questions; /* of clients, that the hypervisor is to answer (routes-device.c) */
+	struct nic_job *nic_job; /* one of them is being added or removed */
 	struct machine_helper helpers[SHARES_MAX + 1];
 	unsigned nhelpers;
 	char *degraded;     /* why, if it is not a nic's dnsmasq; or NULL */
@@ -269,6 +282,28 @@ int machine_add_disk(struct machine *m, const json_t *disk, struct operation **o
 int machine_remove_disk(struct machine *m, const char *id, struct operation **op, struct err *err);
 /* The run has ended: what was added to it is no more. */
 void machine_forget_devices(struct machine *m);
+/* The hypervisor is let go of: it answers no more (routes-device.c). */
+void machine_forget_questions(struct machine *m);
+/* Whether the run can be asked for this now, and begins the operation, which machine_asked ends. */
+int machine_begin_asking(struct machine *m, const char *verb, enum hv_cap cap,
+	struct operation **op, struct err *err);
+
+/* ---- machine-nic.c: nics for this run ---- */
+/* {"network", "mac"}; the latter may be missing. It goes with the run. */
+int machine_add_nic(struct machine *m, const json_t *nic, struct operation **op, struct err *err);
+/* id: "nic1", one that was added to this run. */
+int machine_remove_nic(struct machine *m, const char *id, struct operation **op, struct err *err);
+const char *nic_stage_name(enum nic_stage s);
+enum nic_stage nic_stage_from_name(const char *name);
+unsigned machine_added_nics(const struct machine *m);
+/* What an earlier daemon had begun with them is brought to an end. */
+void machine_nics_adopt(struct machine *m);
+/* Whether the teardown has to wait for what is done to the host's side of one. */
+bool machine_nic_holds(const struct machine *m);
+/* The hypervisor is let go of: it answers no more. */
+void machine_nic_lost(struct machine *m);
+/* The run has ended, and their objects are released. */
+void machine_forget_nics(struct machine *m);
 
 /* ---- machine-snapshot.c, machine-suspend.c, machine-restore.c ---- */
 struct snapshot_opts {

@@ -31,6 +31,7 @@ static void machine_free(struct machine *m)
 {
 	for (unsigned i = 0; i < m->nnics; i++)
 		free(m->nics[i].network);
+	free(m->nic_job);
 	config_box_unref(m->run_box);
 	json_decref(m->applied);
 	json_decref(m->deferred);
@@ -86,6 +87,7 @@ int machine_create(struct machine **out, struct drover *d, const char *name, str
 	m->log_dir = str_printf("%s/log/%s", d->state_dir, name);
 	m->guest_id = -1;
 	list_init(&m->queue);
+	list_init(&m->questions);
 	list_init(&m->image.entry);
 	if (m->name == NULL || m->owner == NULL || m->dir == NULL || m->run_dir == NULL ||
 		m->log_dir == NULL) {
@@ -131,6 +133,7 @@ static void machine_release(struct machine *m)
 	machine_save_last(m);
 	machine_space_forget(m);
 	hv_destroy(m->hv, NULL, NULL);
+	machine_forget_questions(m);
 	/* And what is under way, whose callback has m. */
 	m->closing = 3u + (m->syncing != SAVE_NOTHING) + m->tearing_down + m->attaching +
 		     m->removing + machine_job_release(m);

@@ -26,9 +26,15 @@ struct attach {
 	struct err err;
 };
 
-static const struct network_config *network_of(const struct machine *m, const struct nic *nic)
+const struct network_config *network_of_nic(const struct machine *m, const struct nic *nic)
 {
-	return config_network(m->run_box->config, nic->network);
+	const struct network_config *net = m->run_box != NULL ? config_network(m->run_box->config,
+									nic->network)
+							      : NULL;
+
+	if (net == NULL && nic->stage != NIC_CONFIGURED)
+		net = config_network(drover_config(m->d), nic->network);
+	return net;
 }
 
 static void attach_free(void *arg)
@@ -90,7 +96,7 @@ static bool inside(struct ip4_prefix range, struct ip4_prefix net)
 
 static int choose_subnet(struct attach *a, struct nic *nic, struct err *err)
 {
-	const struct network_config *net = network_of(a->m, nic);
+	const struct network_config *net = network_of_nic(a->m, nic);
 	struct machine *m = a->m;
 	const char *run_id = m->run_box->config->drover->run_id;
 	struct ip4_prefix range, *used = NULL, *host = NULL;
@@ -206,7 +212,7 @@ static int set_address(struct attach *a, struct nic *nic, struct err *err)
 
 static int dnsmasq_argv(struct machine *m, struct nic *nic, struct strv *argv, struct err *err)
 {
-	const struct network_config *net = network_of(m, nic);
+	const struct network_config *net = network_of_nic(m, nic);
 	static const char *const none[] = { NULL };
 	char *program = find_program("dnsmasq");
 	struct dnsmasq_p2p_spec spec = { .binary = program,
@@ -282,7 +288,7 @@ static void firewall_open(void *arg, const struct err *err)
 
 static int open_firewall(struct attach *a, struct nic *nic, struct err *err)
 {
-	bool nat = network_of(a->m, nic)->nat;
+	bool nat = network_of_nic(a->m, nic)->nat;
 	struct machine *m = a->m;
 	json_t *data = json_object();
 	struct buf text = { 0 };
@@ -307,7 +313,7 @@ static int save_subnet(struct attach *a, struct nic *nic, struct err *err)
 
 static int ready_host(struct attach *a, struct nic *nic, struct err *err)
 {
-	const struct network_config *net = network_of(a->m, nic);
+	const struct network_config *net = network_of_nic(a->m, nic);
 
 	return host_net_acquire(a->m->d, net->rp_filter == RP_FILTER_ALL, err);
 }
@@ -394,7 +400,7 @@ void network_attach(struct machine *m, unsigned i, network_done_fn *done, void *
 	}
 	*a = (struct attach){ .m = m, .i = i, .done = done, .arg = arg };
 	deadline_init(&a->soon, m->d->loop, attach_failed, a);
-	if (network_of(m, &m->nics[i]) != NULL) {
+	if (network_of_nic(m, &m->nics[i]) != NULL) {
 		if (m->nics[i].dnsmasq != NULL)
 			service_stop(m->nics[i].dnsmasq, old_dnsmasq_gone, a);
 		else
@@ -443,7 +449,8 @@ void network_adopt(struct machine *m)
 	for (unsigned i = 0; i < m->nnics; i++) {
 		struct nic *nic = &m->nics[i];
 
-		if (nic->net.len == 0)
+		/* Of one that was half there machine_nics_adopt() decides. */
+		if (nic->net.len == 0 || nic->stage == NIC_ADDING || nic->stage == NIC_REMOVING)
 			continue;
 		m->d->host_ready = true;
 		if (network_adopt_nic(m, nic, &err) < 0)

@@ -10,6 +10,9 @@
 
 #include "supervisor/machine.h"
 
+/* Its section: as the run began, or one that has come since; NULL: there is none. */
+const struct network_config *network_of_nic(const struct machine *m, const struct nic *nic);
+
 typedef void network_done_fn(void *arg, const struct err *err);
 
 /*
@@ -41,6 +44,10 @@ int network_set_address(struct drover *d, const struct nic *nic, struct err *err
  * once, not before this returns. What cannot be released is logged and stays in the ledger.
  */
 void objects_release(struct drover *d, const char *owner, void (*done)(void *arg), void *arg);
+
+/* The same for what belongs to the TAP alone: it, its firewall element, its dnsmasq. */
+void objects_release_tap(
+	struct drover *d, const char *owner, const char *tap, void (*done)(void *arg), void *arg);
 
 /* Says once, at start, which foreign rule will block guests. */
 void network_check_foreign(struct drover *d);

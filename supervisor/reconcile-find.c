@@ -196,7 +196,7 @@ static void find_folders(struct pass *p)
 bool reconcile_settled(const struct machine *m)
 {
 	return m->process && m->state != MACHINE_STOPPING && m->state != MACHINE_PREPARING &&
-	       !m->tearing_down && !m->attaching;
+	       !m->tearing_down && !m->attaching && m->nic_job == NULL;
 }
 
 static void find_nic(struct pass *p, struct machine *m, struct nic *nic, const struct survey *s)
@@ -239,8 +239,9 @@ bool reconcile_rp_filter_all(struct drover *d)
 
 	list_for_each_entry (m, &d->machines, entry) {
 		for (unsigned i = 0; m->run_box != NULL && i < m->nnics; i++) {
-			const struct network_config *net = config_network(
-				m->run_box->config, m->nics[i].network);
+			const struct network_config *net = m->nics[i].network != NULL
+								   ? network_of_nic(m, &m->nics[i])
+								   : NULL;
 
 			if (net != NULL && net->rp_filter == RP_FILTER_ALL)
 				return true;

@@ -161,9 +161,41 @@ void route_vm_disk_remove(void *arg, struct request *rq)
 	answer(arg, rq, m, r, op, &err);
 }
 
+void route_vm_nic_add(void *arg, struct request *rq)
+{
+	struct machine *m = route_machine(arg, rq);
+	struct operation *op = NULL;
+	struct err err;
+	json_t *body;
+	int r;
+
+	if (m == NULL || !wait_is_good(rq, m))
+		return;
+	body = object_body(rq, m);
+	if (body == NULL)
+		return;
+	r = machine_add_nic(m, body, &op, &err);
+	json_decref(body);
+	answer(arg, rq, m, r, op, &err);
+}
+
+void route_vm_nic_remove(void *arg, struct request *rq)
+{
+	struct machine *m = route_machine(arg, rq);
+	struct operation *op = NULL;
+	struct err err;
+	int r;
+
+	if (m == NULL || !wait_is_good(rq, m))
+		return;
+	r = machine_remove_nic(m, request_param(rq, "id"), &op, &err);
+	answer(arg, rq, m, r, op, &err);
+}
+
 /* ---- what is answered by the hypervisor ---- */
 
 struct asked {
+	struct list entry;  /* in m->questions */
 	struct request *rq; /* NULL: the client has gone */
 	char *path;
 };
@@ -175,15 +207,25 @@ static void client_gone(void *arg)
 	a->rq = NULL;
 }
 
-static struct asked *ask(struct request *rq)
+static struct asked *ask(struct machine *m, struct request *rq)
 {
 	struct asked *a = calloc(1, sizeof(*a));
 
 	if (a != NULL) {
 		a->rq = rq;
 		request_on_gone(rq, client_gone, a);
+		list_append(&m->questions, &a->entry);
 	}
 	return a;
+}
+
+static void asked_free(struct asked *a)
+{
+	list_remove(&a->entry);
+	if (a->path != NULL)
+		unlink(a->path);
+	free(a->path);
+	free(a);
 }
 
 /* The request that is still to be answered, or NULL. */
@@ -194,6 +236,20 @@ static struct request *answered(struct asked *a)
 	if (rq != NULL)
 		request_on_gone(rq, NULL, NULL);
 	return rq;
+}
+
+void machine_forget_questions(struct machine *m)
+{
+	while (!list_empty(&m->questions)) {
+		struct asked *a = list_first(&m->questions, struct asked, entry);
+		struct request *rq = answered(a);
+		struct err err;
+
+		asked_free(a);
+		err_set(&err, -ESRCH, "vm %s: the hypervisor is gone", m->name);
+		if (rq != NULL)
+			reply_err(rq, &err, m->name, NULL);
+	}
 }
 
 static int is_up(const struct machine *m, enum hv_cap cap, struct err *err)
@@ -208,7 +264,7 @@ static void counters_come(void *arg, const json_t *reply, const struct err *err)
 	struct asked *a = arg;
 	struct request *rq = answered(a);
 
-	free(a);
+	asked_free(a);
 	if (rq == NULL)
 		return;
 	if (err != NULL)
@@ -227,7 +283,7 @@ void route_vm_counters(void *arg, struct request *rq)
 	if (m == NULL)
 		return;
 	r = is_up(m, HV_CAP_COUNTERS, &err);
-	if (r == 0 && (a = ask(rq)) == NULL)
+	if (r == 0 && (a = ask(m, rq)) == NULL)
 		r = err_nomem(&err);
 	if (r < 0)
 		route_machine_err(rq, m, &err);
@@ -247,14 +303,12 @@ static void screen_done(void *arg, const struct err *err)
 	/* Small, and on a tmpfs: no disk is waited for. */
 	else if (file_read(a->path, SCREEN_MAX, &picture, &mine) < 0)
 		err = &mine;
-	unlink(a->path);
 	if (rq != NULL && err != NULL)
 		reply_err(rq, &mine, request_param(rq, "name"), NULL);
 	else if (rq != NULL)
 		reply_text(rq, 200, "image/png", picture.data, picture.len);
 	buf_finish(&picture);
-	free(a->path);
-	free(a);
+	asked_free(a);
 }
 
 void route_vm_screendump(void *arg, struct request *rq)
@@ -269,16 +323,17 @@ void route_vm_screendump(void *arg, struct request *rq)
 		return;
 	r = is_up(m, HV_CAP_SCREENDUMP, &err);
 	if (r == 0) {
-		a = ask(rq);
+		a = ask(m, rq);
 		if (a != NULL)
 			a->path = str_printf("%s/screen-%u.png", m->run_dir, number++);
 		if (a == NULL || a->path == NULL)
 			r = err_nomem(&err);
 	}
 	if (r < 0) {
-		if (a != NULL)
+		if (a != NULL) {
 			request_on_gone(rq, NULL, NULL);
-		free(a);
+			asked_free(a);
+		}
 		route_machine_err(rq, m, &err);
 		return;
 	}

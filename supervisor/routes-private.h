@@ -42,7 +42,8 @@ route_fn route_snapshots, route_snapshot, route_snapshot_create, route_snapshot_
 
 /* routes-device.c */
 route_fn route_vm_reset, route_vm_nmi, route_vm_dump, route_vm_resize, route_vm_disk_add,
-	route_vm_disk_remove, route_vm_counters, route_vm_screendump;
+	route_vm_disk_remove, route_vm_nic_add, route_vm_nic_remove, route_vm_counters,
+	route_vm_screendump;
 
 /* routes-stream.c */
 route_fn route_vm_log, route_events;

@@ -131,6 +131,8 @@ const struct route routes[] = {
 	{ "POST", "/vms/{name}/resize", route_vm_resize },
 	{ "POST", "/vms/{name}/disks", route_vm_disk_add },
 	{ "DELETE", "/vms/{name}/disks/{id}", route_vm_disk_remove },
+	{ "POST", "/vms/{name}/nics", route_vm_nic_add },
+	{ "DELETE", "/vms/{name}/nics/{id}", route_vm_nic_remove },
 	{ "GET", "/vms/{name}/counters", route_vm_counters },
 	{ "GET", "/vms/{name}/screendump", route_vm_screendump },
 	{ "POST", "/vms/{name}/suspend", route_vm_suspend },

@@ -59,11 +59,12 @@
  * summary: {name, state, conditions:[], hypervisor, pid|null, address|null, mac|null,
  *   network|null, image|null, uptime_s|null, restarts, last_cause|null}
  * conditions: unresponsive, degraded (a dnsmasq is down), restart-pending (on_change = defer),
+ *   unsaved (its state file cannot be written),
  *   not-ready, unhealthy
  * state: stopped preparing starting running paused saving restoring migrating stopping backoff
  *   failed unknown removed suspended
  * GET /vms/NAME adds: wanted ("running"|"stopped"), nics:[{name, network, mac, tap,
- *   addresses:[]}], accel, machine, memory, vcpus, kernel, rootfs, disk, boot (number of this
+ *   addresses:[], added}], accel, machine, memory, vcpus, kernel, rootfs, disk, boot (number of this
  *   boot), restart, error|null (why the last start failed), operation|null, ssh:{user, identity|null,
  *   address}, console (path of the Unix socket: raw bytes both ways, no replay), monitor,
  *   qmp (path of the socket for other clients of the monitor), log (path),

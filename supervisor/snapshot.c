@@ -85,6 +85,16 @@ json_t *snapshot_summary(const json_t *manifest)
 	return j;
 }
 
+/* One that nobody can restore takes its room all the same, and can be deleted. */
+static json_t *broken_summary(const char *name, const struct err *err)
+{
+	json_t *j = json_object();
+
+	json_put_str(j, "name", name);
+	json_put_str(j, "broken", err->msg);
+	return j;
+}
+
 static int by_time(const void *a, const void *b)
 {
 	const char *x = json_str(*(json_t *const *)a, "created");
@@ -114,15 +124,18 @@ json_t *snapshot_list(const char *folder)
 	while (d != NULL && (e = readdir(d)) != NULL) {
 		char *dir = NULL;
 		json_t *manifest, **more;
+		struct err err;
 
 		if (str_ends(e->d_name, ".tmp") || name_check(e->d_name, "snapshot", NULL) < 0)
 			continue;
 		dir = path_join(folder, e->d_name);
 		more = realloc(v, (n + 1) * sizeof(*v));
 		v = more != NULL ? more : v;
-		if (dir != NULL && more != NULL && snapshot_read(dir, &manifest, NULL) == 0) {
+		if (dir != NULL && more != NULL && snapshot_read(dir, &manifest, &err) == 0) {
 			v[n++] = snapshot_summary(manifest);
 			json_decref(manifest);
+		} else if (dir != NULL && more != NULL) {
+			v[n++] = broken_summary(e->d_name, &err);
 		}
 		free(dir);
 	}

@@ -13,12 +13,19 @@ _drover()
 	done
 	COMPREPLY=()
 	if [ ${#words[@]} = 0 ]; then
-		COMPREPLY=($(compgen -W 'list show start stop kill restart pause resume suspend reset nmi resize disk rm cancel clone snapshot ssh console log qmp hmp screendump dump stats ch why events doctor check plan reload config pull image registry version help --socket --output --help --version' -- "$cur"))
+		COMPREPLY=($(compgen -W 'list show start stop kill restart pause resume suspend reset nmi resize disk nic rm cancel clone snapshot ssh console log qmp hmp screendump dump stats ch why events doctor check plan reload config pull image registry version help --socket --output --help --version' -- "$cur"))
 		return
 	fi
 	verb=${words[0]}
 	case $verb in
 	disk)
+		if [ ${#words[@]} = 1 ]; then
+			COMPREPLY=($(compgen -W 'list add remove' -- "$cur"))
+			return
+		fi
+		verb="$verb ${words[1]}"
+		;;
+	nic)
 		if [ ${#words[@]} = 1 ]; then
 			COMPREPLY=($(compgen -W 'list add remove' -- "$cur"))
 			return
@@ -63,6 +70,9 @@ _drover()
 	'disk list') opts='--help' names=1 ;;
 	'disk add') opts='--id --format --readonly --serial --help' names=1 files=1 ;;
 	'disk remove') opts='--help' names=1 ;;
+	'nic list') opts='--help' names=1 ;;
+	'nic add') opts='--network --mac --help' names=1 ;;
+	'nic remove') opts='--help' names=1 ;;
 	'rm') opts='--disks --wait --no-wait --timeout --help' names=1 ;;
 	'cancel') opts='--id --wait --no-wait --timeout --help' names=1 ;;
 	'clone') opts='--from --wait --no-wait --timeout --help' names=1 ;;

@@ -33,6 +33,9 @@ binary = $(scripted full 'error vm.snapshot 500 ["The VM could not be snapshotte
 [vm stuck]
 template = ch
 binary = $(scripted stuck 'error vm.restore 500 ["The VM could not be restored","Error opening VM state snapshot file"]')
+[vm lingers]
+template = ch
+binary = $(scripted lingers 'wait vmm.shutdown 3000')
 END
 baseline
 start_droverd
@@ -111,6 +114,22 @@ ok 'what it was suspended with is kept' test -d "$W/state/vm/stuck/suspend"
 rm "$W/bin/stuck.script"
 ok 'it goes on when it can' drover resume stuck
 ok 'its guest runs' runs stuck
+
+# A stop that comes when the memory is on disk already does not let the guest run again.
+ok 'one that takes its time to end' drover start lingers
+ok 'its guest is up' wait_for 60 console_has lingers FAKE-READY
+drover suspend lingers >"$W/suspend" 2>&1 &
+suspending=$!
+put_down() { jq '.suspended' "$W/state/vm/lingers/state.json" | grep -q true && vm_is lingers stopping; }
+ok 'its memory is on disk, and it ends' wait_for "$patience" put_down
+ok 'a stop' drover stop lingers
+wait $suspending
+is "$?,$(cat "$W/suspend")" '0,lingers suspended' 'is no failure of the suspend'
+is "$(vm lingers .state)" suspended 'which it is'
+ok 'its guest was not let run again' not says '(resume|power)' drover why lingers
+ok 'and goes on now' drover resume lingers
+is "$(drover log lingers | grep -c FAKE-READY)" 0 'where it was'
+ok 'killed' drover kill lingers
 ok 'kill' eval 'drover kill stuck && drover kill full'
 ok 'droverd leaves' stop_droverd
 audit_clean 'after all'

@@ -47,6 +47,10 @@ truncate -s 1M "$W/extra" "$W/other" "$W/third"
 ok 'a disk is added' drover disk add roomy "$W/extra"
 is "$(drover disk list roomy -o json | jq -c '[.[] | [.id, .path, .format]]')" \
 	"[[\"added0\",\"$W/extra\",\"raw\"]]" 'it is listed'
+like "$(drover disk add slots "$W/extra" 2>&1)" "^drover: vm slots: '$W/extra' is a disk of vm roomy, which runs$" \
+	'another machine is told who has it'
+like "$(drover disk add roomy "$W/extra" --readonly 2>&1)" "is a disk of vm roomy, which runs and writes to it$" \
+	'and so is this one'
 ok 'QEMU has it' says added0 drover qmp roomy query-block
 ok 'it is counted' says '^added0 ' drover stats roomy
 ok 'another, for reading, by another name' drover disk add roomy "$W/other" --id data --readonly
@@ -59,7 +63,7 @@ text=$(drover disk add roomy "$W/other" --id Disk/1 2>&1)
 is $? 1 'nor a name that is none'
 text=$(drover disk add roomy "$W/other" --format vmdk 2>&1)
 is "$?,$text" "1,drover: vm roomy: unknown format 'vmdk': raw or qcow2" 'nor a format that is none'
-text=$(drover disk add roomy "$W/extra" --format qcow2 2>&1)
+text=$(drover disk add roomy "$W/third" --format qcow2 2>&1)
 is $? 1 'what QEMU refuses is refused'
 is "$(vm roomy '.added | length')" 2 'and leaves nothing'
 text=$(drover disk remove roomy nope 2>&1)
@@ -105,6 +109,13 @@ ok 'a dump' says "/vm/roomy/core-1.elf" drover dump roomy
 core=$(vm roomy .core)
 is "$(head -c 4 "$core" | tail -c 3)" ELF 'is an ELF file'
 is "$(stat -c %a "$core")" 600 'that only root reads'
+
+# Each is as large as the memory: only the last are kept.
+for i in 2 3 4 5; do cp "$core" "${core%-1.elf}-$i.elf"; done
+ok 'another dump' drover dump roomy
+cores() { (cd "$W/state/vm/roomy" && echo core-*); }
+three() { [ "$(cores)" = 'core-3.elf core-4.elf core-5.elf' ]; }
+ok 'leaves the last three' wait_for 30 three
 
 ok 'stop' drover stop roomy
 is "$(vm roomy '.added | length')" 0 'what was added went with the run'

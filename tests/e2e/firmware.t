@@ -5,6 +5,7 @@
 world
 boot=$(firmware_guests) || bail 'the guests cannot be made'
 cp "$boot/disk.raw" "$boot/esp.raw" "$boot/cd.iso" "$W/"
+cp "$boot/esp.raw" "$W/unsigned.raw"
 config <<END
 [template pc]
 memory = 64M
@@ -30,6 +31,11 @@ volume = empty size=1M
 template = pc
 firmware = uefi
 volume = $W/esp.raw
+[vm secure]
+template = pc
+firmware = uefi
+secure_boot = yes
+volume = $W/unsigned.raw
 [vm arm]
 template = pc
 arch = aarch64
@@ -45,7 +51,7 @@ END
 baseline
 start_droverd
 
-drover start disk order cd efi uki arm --no-wait >/dev/null
+drover start disk order cd efi uki secure arm --no-wait >/dev/null
 ok 'BIOS boots from the first disk' wait_for "$patience" console_has disk DISK-READY
 ok 'boot = cdrom, disk: from the CD-ROM' wait_for "$patience" console_has order CD-READY
 ok 'not from the disk' not console_has order DISK-READY
@@ -54,6 +60,11 @@ ok 'machine = pc: after a disk that boots nothing, from the CD-ROM' \
 ok 'UEFI boots from a disk' wait_for "$patience" console_has efi EFI-READY
 ok 'UEFI boots a kernel that is a UEFI program' wait_for "$patience" console_has uki EFI-READY
 
+ok 'with Secure Boot it refuses what nobody has signed' \
+	wait_for "$patience" console_has secure 'Access Denied|Security Violation'
+ok 'which has not run' not console_has secure EFI-READY
+is "$(stat -c %s "$W/state/vm/secure/vars-secure.fd")" "$(stat -c %s /usr/share/OVMF/OVMF_VARS_4M.ms.fd)" \
+	'it has variables of its own, with the keys'
 ok 'a virt machine of another architecture reaches its UEFI' \
 	await "$patience" console_has arm 'UEFI firmware'
 like "$(vm arm .accel)" '^tcg' 'which is emulated'

@@ -19,6 +19,12 @@ tpm = yes
 [vm fs]
 template = nano
 share = data $W/shared
+[vm reads]
+template = nano
+share = data $W/shared ro
+[vm moves]
+template = nano
+vhost = yes
 [vm screen]
 template = nano
 display = vnc
@@ -93,6 +99,29 @@ ok 'stop' drover stop fs
 ok 'virtiofsd has gone with it' wait_for "$patience" dead "$daemon"
 is "$(drover events -o json | jq -c 'select(.name == "virtiofsd-fs/data") | .event' | sort -u)" \
 	'"started"' 'which is no death to tell of'
+
+# One that can only be read, whatever virtiofsd does.
+ok 'a machine with a folder to read' drover start reads
+daemon=$(helper virtiofsd-reads/data)
+ok 'virtiofsd runs' wait_for "$patience" contains "/proc/$daemon/cmdline" virtiofsd
+for p in $daemon $(pgrep -P "$daemon"); do
+	like "$(awk '$4 ~ /shared$/ || $5 ~ /shared$/ { print $6 }' "/proc/$p/mountinfo" | sort -u)" '^ro(,[a-z]+)*$' \
+		"the folder is mounted read-only for process $p"
+done
+ok 'for it alone' touch "$W/shared/here"
+ok 'stop' drover stop reads
+ok 'virtiofsd has gone with it' wait_for "$patience" dead "$daemon"
+ok 'nothing stays mounted' not contains /proc/self/mountinfo "$W/shared"
+rm "$W/shared/here"
+
+# Packets by the kernel, where it can.
+if [ -w /dev/vhost-net ]; then
+	ok 'vhost = yes' drover start moves
+	ok 'stop' drover stop moves
+else
+	like "$(drover start moves 2>&1)" 'vhost = yes: /dev/vhost-net: .*modprobe vhost_net' \
+		'vhost = yes without /dev/vhost-net says what is missing'
+fi
 
 # The screen.
 ok 'a machine with a screen' drover start screen

@@ -80,6 +80,17 @@ manifest '.files += [{"size":1}]' "snapshot 'one' does not match: a file of its 
 manifest '(.files[] | select(.name == "memory")).name = "../one/memory"' \
 	"does not match: '\.\./one/memory' is no name of a file in it" 'a file of another folder'
 ok 'the machine runs' vm_is web running
+cp -a "$snap" "$snap-2"
+echo '{"version":1' >"$snap-2/manifest.json"
+rm -f "$snap/manifest.json"
+list=$(drover snapshot list web)
+like "$list" "one +- +broken +- +open '$snap/manifest.json': No such file" 'a snapshot without a manifest is listed as broken'
+like "$list" "one-2 +- +broken +- +'$snap-2/manifest.json': not JSON" 'and so is one with half of it'
+is "$(drover snapshot list web -o json | jq -c '[.[] | [.name, (.broken != null)]] | sort')" \
+	'[["one",true],["one-2",true]]' 'in JSON, too'
+like "$(drover snapshot restore web one-2 2>&1)" 'not JSON' 'it cannot be restored'
+ok 'but deleted' drover snapshot delete web one-2
+is "$(drover snapshot list web -o json | jq -c '[.[].name]')" '["one"]' 'then it is gone'
 cp -a "$W/manifest" "$snap/manifest.json"
 ok 'as it was, it is restored' drover snapshot restore web one
 

@@ -77,7 +77,7 @@ static void put(const char *name, const char *text)
 
 static void assert_last(const char *owner, const char *name)
 {
-	const struct object *o = ledger_last(w.l, owner);
+	const struct object *o = ledger_last(w.l, owner, NULL);
 
 	if (name == NULL)
 		assert_null(o);

@@ -552,6 +552,14 @@ static void test_state_damaged(void **state)
 	assert_int_equal(m->nnics, 1);
 	assert_int_equal(m->nics[0].net.len, 0);
 	assert_int_equal(saved.state, MACHINE_STOPPED);
+	/* Where one was removed from a run there is a gap; those after it keep their numbers. */
+	m = loaded("{\"state\":\"running\",\"nics\":[{},{\"network\":\"taps\",\"mac\":\"m\","
+		   "\"tap\":\"t\",\"stage\":\"removing\"},{}]}",
+		&saved, 0);
+	assert_int_equal(m->nnics, 2);
+	assert_null(m->nics[0].network);
+	assert_int_equal(m->nics[0].tap_fd, -1);
+	assert_int_equal(m->nics[1].stage, NIC_REMOVING);
 }
 
 /* A long story keeps its beginning and its end. */

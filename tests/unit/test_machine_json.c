@@ -204,7 +204,8 @@ static void test_running(void **state)
 	assert_json(j, "last_cause", "\"guest-panic\"");
 	assert_json(j, "nics",
 		"[{\"name\":\"nic0\",\"network\":\"taps\",\"mac\":\"52:00:00:00:00:01\","
-		"\"tap\":\"tap0123456789ab\",\"addresses\":[\"172.16.3.6\"]}]");
+		"\"tap\":\"tap0123456789ab\",\"addresses\":[\"172.16.3.6\"],"
+		"\"added\":false}]");
 	assert_json(j, "monitor", "\"/run/d/vm/full/mon.sock\"");
 	assert_json(j, "qmp", "\"/run/d/vm/full/qmp.sock\"");
 	assert_json(j, "log", "\"/state/log/full/4.log\"");

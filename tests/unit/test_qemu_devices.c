@@ -91,6 +91,18 @@ static void test_firmware(void **state)
 		"virt,gic-version=max,dump-guest-core=off,pflash0=firmware,pflash1=vars");
 }
 
+static void test_secure_boot(void **state)
+{
+	struct hv_spec s = base();
+
+	s.firmware = "/fw/CODE.secboot.fd";
+	s.firmware_vars = "/vm/vars-secure.fd";
+	s.secure_boot = true;
+	check_option(
+		&s, "-machine", "q35,dump-guest-core=off,smm=on,pflash0=firmware,pflash1=vars");
+	check_option(&s, "-global", "driver=cfi.pflash01,property=secure,value=on");
+}
+
 static void test_flash_nodes(void **state)
 {
 	struct hv_spec s = base();
@@ -254,6 +266,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_firmware),
+		cmocka_unit_test(test_secure_boot),
 		cmocka_unit_test(test_flash_nodes),
 		cmocka_unit_test(test_size),
 		cmocka_unit_test(test_memory),
