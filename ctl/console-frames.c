@@ -1,20 +1,25 @@
 #include "ctl/console-frames.h"
 
 #include <errno.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define HEAD_MAX   32
 #define OBJECT_MAX (64u << 10)
+#define OUTPUT_MAX (64u << 20)
 
 /* "o 123\n" */
 static int take_head(struct console_frames *f)
 {
+	char *digits = f->held.data + 2, *end;
 	unsigned long len;
-	char end;
 
-	if (sscanf(buf_str(&f->held), "%c %9lu%c", &f->kind, &len, &end) != 3 || end != '\n' ||
-		(f->kind != 'o' && f->kind != 'j') || (f->kind == 'j' && len > OBJECT_MAX))
+	if (f->held.len < 4 || f->held.data[1] != ' ' || *digits < '0' || *digits > '9')
+		return -EBADMSG;
+	len = strtoul(digits, &end, 10);
+	f->kind = f->held.data[0];
+	if (*end != '\n' || (f->kind != 'o' && f->kind != 'j') ||
+		len > (f->kind == 'j' ? OBJECT_MAX : OUTPUT_MAX))
 		return -EBADMSG;
 	f->left = len;
 	buf_clear(&f->held);

@@ -32,6 +32,7 @@ struct console {
 	bool streaming;
 	struct console_frames frames;
 	int64_t attached, boot;
+	int64_t wrote;     /* whom droverd knew us as when it went, if we wrote then */
 	uint64_t position; /* of the next byte */
 	uint64_t now;      /* what is before that was there when we came */
 	bool known;        /* boot and position are */
@@ -242,6 +243,8 @@ static void on_stream_end(struct api_call *call)
 	bool broken = unanswered || !refused;
 
 	con->streaming = false;
+	if (con->attached != 0)
+		con->wrote = con->writes ? con->attached : 0;
 	con->attached = 0;
 	if (con->over || con->left)
 		return;
@@ -281,6 +284,8 @@ static void attach(struct console *con)
 		api_query(&con->stream, "force", "1");
 	if (ctl_flag(con->c, "no-replay") && !con->was_there)
 		api_query(&con->stream, "replay", "0");
+	if (con->wrote != 0)
+		api_query_int(&con->stream, "wrote", con->wrote);
 	if (con->known) {
 		api_query_int(&con->stream, "boot", con->boot);
 		api_query_int(&con->stream, "from", (int64_t)con->position);

@@ -24,12 +24,16 @@ struct attached {
 	struct console_seat seat;
 	struct console *console; /* NULL once the run is over */
 	struct stream *st;
+	const struct drover *d;
 	char *name; /* of the machine */
 };
 
 static void leave(struct attached *a)
 {
-	if (a->console != NULL)
+	/* A daemon that goes, and sends all away, gives nobody another one's turn. */
+	if (a->d->stopping || a->d->leaving)
+		list_remove(&a->seat.entry);
+	else if (a->console != NULL)
 		console_seat_leave(console_seats(a->console), &a->seat);
 	console_unfollow(&a->follow);
 	free(a->name);
@@ -40,7 +44,7 @@ static void on_gone(void *arg)
 {
 	struct attached *a = arg;
 
-	if (a->seat.writes)
+	if (a->seat.writes && !a->d->stopping)
 		log_msg(LOG_LVL_INFO, a->name, "uid %u (pid %d) has left the console",
 			(unsigned)a->seat.uid, (int)a->seat.pid);
 	leave(a);
@@ -138,7 +142,7 @@ static int wished_mode(const char *word, enum console_mode *out, struct err *err
 /* A position of another boot is none of this one's. */
 static int read_wish(struct request *rq, const struct machine *m, struct wish *w, struct err *err)
 {
-	int64_t from = 0, boot = 0, replay = 1;
+	int64_t from = 0, boot = 0, replay = 1, wrote = 0;
 	int r = wished_mode(request_query(rq, "write"), &w->mode, err);
 
 	if (r == 0)
@@ -147,8 +151,13 @@ static int read_wish(struct request *rq, const struct machine *m, struct wish *w
 		r = request_query_int(rq, "boot", 0, &boot, err);
 	if (r == 0)
 		r = request_query_int(rq, "replay", 1, &replay, err);
+	if (r == 0)
+		r = request_query_int(rq, "wrote", 0, &wrote, err);
 	if (r < 0)
 		return r;
+	/* Who had the turn when an earlier daemon ended has it still, whoever comes back first. */
+	if (wrote > 0 && (uint64_t)wrote >> ID_COUNT_BITS < m->d->started_ms)
+		w->force = true;
 	w->replay = replay != 0 || boot != 0;
 	w->from = boot == (int64_t)m->boot && from > 0 ? (uint64_t)from : 0;
 	return 0;
@@ -225,6 +234,7 @@ static int attach(struct machine *m, struct request *rq, const struct wish *w, s
 	list_init(&a->follow.entry);
 	list_init(&a->seat.entry);
 	a->console = m->console;
+	a->d = m->d;
 	a->follow.data = on_output;
 	a->follow.arg = a->seat.arg = opts.arg = a;
 	a->seat.changed = on_changed;

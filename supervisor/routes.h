@@ -24,7 +24,8 @@
  *   DELETE /vms/NAME[?disks=1][&wait=S]   an operation; only a stopped or removed machine
  *   GET    /vms/NAME/why                  the last run, below
  *   GET    /vms/NAME/log[?boot=N][&follow=1]  text/plain; boot 0: the current or last, -1 before
- *   GET    /vms/NAME/console[?write=MODE][&force=1][&replay=0][&from=POS&boot=N]  see below
+ *   GET    /vms/NAME/console[?write=MODE][&force=1][&replay=0][&from=POS&boot=N]
+ *                     [&wrote=ID]       see below
  *   POST   /vms/NAME/console[?attached=ID]  body: bytes for the guest; 204. Without ID beside
  *                                         others that share
  *   POST   /vms/NAME/qmp[?write=1]        body: one QMP command; answer: its reply as QEMU gave it;
@@ -64,6 +65,7 @@
  * position (a count of bytes since the boot began; the log's last 1 MiB at most, or what came behind
  * POS of boot N, or with replay=0 nothing before now); all before now is old. MODE: alone (the
  * default; waits until nobody else writes), share, none; force takes the turn from who has it.
+ * wrote=ID: who was ID at an earlier droverd's, and wrote, goes on writing.
  * {writes, writers} comes when that changes; writers: "uid 0 (pid 17), for 3s" or null. {end: true}:
  * the run is over. A reader more than 1 MiB behind is cut off without it, and may come again.
  * busy (409): somebody else writes; again (503): the guest has no room, nothing was taken.
