@@ -315,7 +315,7 @@ static void on_typed(struct api_call *call)
 	if (con->over)
 		return;
 	/* A person who typed it would not know when it comes; a program that sends it waits. */
-	if (con->raw ? code == -EAGAIN && !con->left : code == -EAGAIN || lost) {
+	if (con->raw ? code == -EAGAIN && !con->left : code == -EAGAIN || code == -EBADFD || lost) {
 		uv_timer_start(&con->retry, on_retry, NO_ROOM_MS, 0);
 		return;
 	}

@@ -170,8 +170,10 @@ static void console(void *arg, struct request *rq)
 		query(rq, "replay"), query(rq, "force"), query(rq, "from"));
 	t.stream = request_stream(rq, &opts);
 	stream_write(t.stream, hello, strlen(hello));
-	if (t.cuts_off)
+	if (t.cuts_off) {
 		stream_end(t.stream);
+		t.stream = NULL;
+	}
 	t.cuts_off = false;
 }
 
@@ -181,6 +183,10 @@ static void typed(void *arg, struct request *rq)
 	const char *data = request_body(rq, &len);
 	struct buf echo = { 0 };
 
+	if (t.stream == NULL) {
+		refuse(rq, -EBADFD, "you are not at its console any more", "running");
+		return;
+	}
 	buf_printf(&echo, "o %zu\n", len);
 	for (size_t i = 0; i < len; i++) {
 		char c = data[i] >= 'a' && data[i] <= 'z' ? (char)(data[i] - 32) : data[i];
