@@ -266,6 +266,15 @@ uint64_t console_log_position(const struct console_log *l)
 	return l->base + l->size;
 }
 
+uint64_t console_log_written_ms(const struct console_log *l)
+{
+	struct stat st;
+
+	if (l->fd < 0 || fstat(l->fd, &st) < 0 || console_log_position(l) == 0)
+		return 0;
+	return (uint64_t)st.st_mtim.tv_sec * 1000 + (uint64_t)st.st_mtim.tv_nsec / 1000000;
+}
+
 /* What path has from offset on. */
 static int read_from(const char *path, uint64_t offset, size_t len, struct buf *out)
 {

@@ -36,6 +36,8 @@ uint64_t console_log_position(const struct console_log *l);
  */
 int console_log_from(const struct console_log *l, uint64_t from, size_t max, struct buf *out,
 	uint64_t *start, struct err *err);
+/* When it was last written, as clock_unix_ms(); 0: never. */
+uint64_t console_log_written_ms(const struct console_log *l);
 void console_log_finish(struct console_log *l);
 
 #endif

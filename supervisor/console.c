@@ -2,11 +2,13 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "lib/clock.h"
 #include "lib/file.h"
 #include "lib/log.h"
 #include "lib/peer.h"
@@ -371,6 +373,24 @@ void console_note(struct console *c, const char *text)
 	buf_printf(&b, "\r\n[drover: %s]\r\n", text);
 	console_write(c, buf_str(&b), b.len);
 	buf_finish(&b);
+}
+
+void console_note_gap(struct console *c)
+{
+	uint64_t written = console_log_written_ms(&c->log);
+	char from[32], to[32], text[256];
+
+	format_time(to, clock_unix_ms());
+	if (written == 0) {
+		snprintf(text, sizeof(text), "nobody may have listened until %s", to);
+	} else {
+		format_time(from, written);
+		snprintf(text, sizeof(text),
+			"what the guest said after %s, when this log was last written, and before %s "
+			"may be missing: there was no droverd to listen",
+			from, to);
+	}
+	console_note(c, text);
 }
 
 struct console_seats *console_seats(struct console *c)

@@ -41,6 +41,11 @@ void console_tail(const struct console *c, unsigned n, struct strv *out);
 unsigned console_clients(const struct console *c);
 /* A line of drover's own, in the log and for whoever reads: "\r\n[drover: TEXT]\r\n". */
 void console_note(struct console *c, const char *text);
+/*
+ * For a machine that another daemon has left running: whatever it said while nobody listened is
+ * lost, and the log says between when that was.
+ */
+void console_note_gap(struct console *c);
 
 /*
  * Who writes. A client of the socket takes a seat that shares with its first byte, until it leaves;

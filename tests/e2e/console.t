@@ -176,6 +176,8 @@ ok 'the next one is found' wait_for "$patience" back
 types keen iota
 ok 'and works' sees keen iota
 is "$(grep -c theta "$W/keen")" 1 'nothing came twice'
+ok 'the log says that there was nobody, and when' console_has web \
+	'drover: what the guest said after 20.*Z, when this log was last written, and before 20.*Z may be'
 ok 'the program is there, too' wait_for "$patience" contains "$W/pipe" iota
 is "$(grep -c theta "$W/pipe")" 1 'and nothing came twice to it'
 
