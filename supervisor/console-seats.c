@@ -118,9 +118,8 @@ void console_seats_writers(const struct console_seats *s, struct buf *out)
 	list_for_each_entry (seat, &s->list, entry) {
 		if (!seat->writes)
 			continue;
-		buf_printf(out, "%suid %u (pid %d), for %s", more ? "; " : "",
-			(unsigned)seat->uid, (int)seat->pid,
-			format_duration((now - seat->since_ms) / 1000));
+		buf_printf(out, "%suid %u (pid %d), for %s", more ? "; " : "", (unsigned)seat->uid,
+			(int)seat->pid, format_duration((now - seat->since_ms) / 1000));
 		more = true;
 	}
 }
