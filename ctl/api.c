@@ -265,6 +265,10 @@ int api_start(struct ctl *c, struct api_call *call)
 		.on_data = on_data };
 	int ret = CTL_OK;
 
+	if (call->body_data != NULL) {
+		spec.body = call->body_data;
+		spec.body_len = call->body_len;
+	}
 	if (c->api == NULL)
 		ret = api_open(c);
 	if (ret == CTL_OK &&
@@ -285,6 +289,17 @@ int api_start(struct ctl *c, struct api_call *call)
 		err_set(&call->err, -EIO, "the request could not be made");
 	}
 	return ret;
+}
+
+uv_loop_t *api_loop(struct ctl *c)
+{
+	return &c->api->loop;
+}
+
+void api_cancel(struct api_call *call)
+{
+	if (!call->ended && call->req != NULL)
+		http_cancel(call->req);
 }
 
 static bool all_ended(const struct api_call *calls, size_t n)

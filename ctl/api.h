@@ -6,6 +6,7 @@
 #define DROVER_CTL_API_H
 
 #include <jansson.h>
+#include <uv.h>
 #include "ctl/ctl.h"
 
 struct api_call {
@@ -15,6 +16,8 @@ struct api_call {
 	const json_t *body;     /* NULL: none */
 	const char *no_machine; /* set by api_path(): a name that no path can carry */
 	const char *body_text;  /* in its place, JSON as it is; NULL: none */
+	const char *body_data;  /* or any bytes; NULL: none */
+	size_t body_len;        /* of body_data */
 	uint64_t timeout_ms;    /* 0: none */
 	/* A successful answer's body as it comes, or each of its lines; both NULL: collected. */
 	void (*data)(void *arg, const char *data, size_t len);
@@ -52,6 +55,10 @@ int api_run(struct ctl *c, struct api_call *call);
 int api_report(const struct api_call *call);
 void api_finish(struct api_call *call);
 void api_close(struct ctl *c);
+/* The loop of a call that was started, for what else is to be waited for. */
+uv_loop_t *api_loop(struct ctl *c);
+/* Ends a call that was started; it ends with -ECANCELED on a later turn of the loop. */
+void api_cancel(struct api_call *call);
 
 /* GET of what answers quickly; *out is a new reference. */
 int api_get(struct ctl *c, json_t **out, struct api_call *call);

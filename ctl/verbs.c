@@ -124,9 +124,24 @@ const struct verb verbs[] = {
 		{ { "wait", 'w', "SECONDS", "wait so long for the machine to answer on port 22" } },
 		verb_ssh },
 	{ "Inside a machine", "console", "NAME", 1, 1, false, "Connect to the serial console",
-		"Ctrl-] leaves. When standard input is no terminal, what it has is sent and the output\n"
-		"goes on until the console closes, or with --once until standard input ends.",
-		{ { "once", 0, NULL, "leave at the end of standard input" } }, verb_console },
+		"Begins with what the guest has said since it booted (the last 1 MiB at most), as plain\n"
+		"text. Ctrl-] leaves. Several may read; one writes, and whoever comes second is told\n"
+		"who that is, reads along, and writes when the first has left.\n"
+		"A guest can send a terminal more than text. Passed on are colours and what programs\n"
+		"need that draw on the whole screen; left out is what would set the title, the\n"
+		"clipboard, the size or the keys of your terminal, print, or ask it for what is on the\n"
+		"screen. --raw passes on everything, and so does standard output that is no terminal.\n"
+		"When droverd goes, drover tries to come back for a minute, and goes on where it was.\n"
+		"At a terminal it waits for the next run of a machine that is started again. When\n"
+		"standard input is no terminal, what it has is sent and the output goes on until the\n"
+		"run ends, or with --once until standard input ends.",
+		{ { "once", 0, NULL, "leave at the end of standard input" },
+			{ "share", 's', NULL, "write beside others who share, too" },
+			{ "force", 'f', NULL, "take over from who writes" },
+			{ "read-only", 'r', NULL, "never write" },
+			{ "no-replay", 0, NULL, "only what comes from now on" },
+			{ "raw", 0, NULL, "let the guest send the terminal anything" } },
+		verb_console },
 	{ "Inside a machine", "log", "NAME", 1, 1, false, "Print the console's log", NULL,
 		{ { "boot", 'b', "N", "of that boot; -1 is the one before (default: the last)" },
 			{ "follow", 'f', NULL, "go on as it is written, until the run ends" } },

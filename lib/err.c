@@ -87,6 +87,7 @@ static const struct {
 	{ EDQUOT, "no-space" },
 	{ ENOMEM, "no-memory" },
 	{ ENOTSUP, "unsupported" },
+	{ EAGAIN, "again" },
 	{ EHOSTUNREACH, "unavailable" },
 	{ ECONNREFUSED, "unavailable" },
 };

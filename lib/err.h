@@ -31,7 +31,8 @@ int err_nomem(struct err *err);
  * The word for code that the API and the command line give to programs: "not-found" (ENOENT),
  * "exists" (EEXIST), "busy" (EBUSY), "invalid" (EINVAL), "denied" (EPERM, EACCES), "wrong-state"
  * (EBADFD), "timeout" (ETIMEDOUT), "cancelled" (ECANCELED), "no-space" (ENOSPC), "no-memory"
- * (ENOMEM), "unsupported" (ENOTSUP), "unavailable" (EHOSTUNREACH, ECONNREFUSED); else "failed".
+ * (ENOMEM), "unsupported" (ENOTSUP), "again" (EAGAIN), "unavailable" (EHOSTUNREACH, ECONNREFUSED);
+ * else "failed".
  */
 const char *err_word(int code);
 /* The errno (negative) for such a word; -EIO for a word that is not known. */

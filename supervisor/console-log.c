@@ -21,6 +21,12 @@ static char *boot_path(const char *dir, unsigned boot, bool old)
 	return str_printf("%s/%u%s.log", dir, boot, old ? ".0" : "");
 }
 
+/* Has the position at which BOOT.log begins, once there was a rotation. */
+static char *at_path(const char *dir, unsigned boot)
+{
+	return str_printf("%s/%u.at", dir, boot);
+}
+
 /* The number in "7.log" or "7.0.log"; false for anything else. */
 static bool boot_of(const char *name, unsigned *out)
 {
@@ -84,6 +90,11 @@ static int list_boots(const char *dir, unsigned **out, size_t *n, struct err *er
 
 static void remove_boot(const char *dir, unsigned boot)
 {
+	char *at = at_path(dir, boot);
+
+	if (at != NULL)
+		unlink(at);
+	free(at);
 	for (int old = 0; old < 2; old++) {
 		char *path = boot_path(dir, boot, old);
 
@@ -123,6 +134,40 @@ static int log_open(struct console_log *l)
 	return 0;
 }
 
+static uint64_t file_size(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 ? (uint64_t)st.st_size : 0;
+}
+
+/* Of a log that an earlier daemon has begun. */
+static void find_base(struct console_log *l)
+{
+	uint64_t old = file_size(l->old_path);
+	struct buf text = { 0 };
+
+	l->base = old;
+	if (old > 0 && file_read(l->at_path, 64, &text, NULL) == 0 &&
+		parse_u64(buf_str(&text), 0, UINT64_MAX / 2, &l->base, NULL) == 0)
+		l->base = MAX(l->base, old);
+	buf_finish(&text);
+}
+
+/* Lost or old it only makes who comes again read some of it twice. */
+static void keep_base(const struct console_log *l)
+{
+	char text[32];
+	int n = snprintf(text, sizeof(text), "%llu", (unsigned long long)l->base);
+	int fd = open(l->at_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	if (fd < 0)
+		return;
+	if (write(fd, text, (size_t)n) < 0)
+		unlink(l->at_path);
+	close(fd);
+}
+
 int console_log_init(
 	struct console_log *l, const char *dir, unsigned boot, uint64_t max_bytes, struct err *err)
 {
@@ -134,12 +179,15 @@ int console_log_init(
 	prune(dir, boot);
 	l->path = boot_path(dir, boot, false);
 	l->old_path = boot_path(dir, boot, true);
-	if (l->path == NULL || l->old_path == NULL)
+	l->at_path = at_path(dir, boot);
+	if (l->path == NULL || l->old_path == NULL || l->at_path == NULL)
 		r = err_nomem(err);
 	else if ((r = log_open(l)) < 0)
 		err_errno(err, r, "open the console log %s", quote(l->path));
 	if (r < 0)
 		console_log_finish(l);
+	else
+		find_base(l);
 	return r;
 }
 
@@ -160,10 +208,14 @@ static void rotate(struct console_log *l)
 		/* The bound holds before all else. */
 		if (ftruncate(l->fd, 0) < 0)
 			failed(l, -errno);
+		l->base += l->size;
 		l->size = 0;
 		return;
 	}
 	close(l->fd);
+	l->base += l->size;
+	l->size = 0;
+	keep_base(l);
 	r = log_open(l);
 	if (r < 0)
 		failed(l, r);
@@ -205,7 +257,74 @@ void console_log_finish(struct console_log *l)
 	l->fd = -1;
 	free(l->path);
 	free(l->old_path);
-	l->path = l->old_path = NULL;
+	free(l->at_path);
+	l->path = l->old_path = l->at_path = NULL;
+}
+
+uint64_t console_log_position(const struct console_log *l)
+{
+	return l->base + l->size;
+}
+
+uint64_t console_log_written_ms(const struct console_log *l)
+{
+	struct stat st;
+
+	if (l->fd < 0 || fstat(l->fd, &st) < 0 || console_log_position(l) == 0)
+		return 0;
+	return (uint64_t)st.st_mtim.tv_sec * 1000 + (uint64_t)st.st_mtim.tv_nsec / 1000000;
+}
+
+/* What path has from offset on. */
+static int read_from(const char *path, uint64_t offset, size_t len, struct buf *out)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW), r = 0;
+	char chunk[16384];
+	ssize_t n;
+
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	while (len > 0 && r == 0) {
+		n = pread(fd, chunk, MIN(len, sizeof(chunk)), (off_t)offset);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0) {
+			r = n < 0 ? -errno : 0;
+			break;
+		}
+		buf_add(out, chunk, (size_t)n);
+		offset += (uint64_t)n;
+		len -= (size_t)n;
+	}
+	close(fd);
+	return r;
+}
+
+int console_log_from(const struct console_log *l, uint64_t from, size_t max, struct buf *out,
+	uint64_t *start, struct err *err)
+{
+	uint64_t end = console_log_position(l), old = file_size(l->old_path);
+	uint64_t oldest = l->base - MIN(old, l->base);
+	struct buf text = { 0 };
+	int r = 0;
+
+	from = MIN(MAX(from, oldest), end);
+	from = MAX(from, end - MIN(end, (uint64_t)max));
+	if (from < l->base)
+		r = read_from(l->old_path, from - oldest, (size_t)(l->base - from), &text);
+	if (r == 0 && end > MAX(from, l->base))
+		r = read_from(l->path, MAX(from, l->base) - l->base,
+			(size_t)(end - MAX(from, l->base)), &text);
+	if (r == 0 && text.bad)
+		r = -ENOMEM;
+	if (r < 0) {
+		buf_finish(&text);
+		return err_errno(err, r, "read the console log %s", quote(l->path));
+	}
+	*out = text;
+	if (start != NULL)
+		*start = from;
+	return 0;
 }
 
 static int read_part(const char *dir, unsigned boot, bool old, struct buf *out, struct err *err)

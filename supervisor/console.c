@@ -2,13 +2,16 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "lib/clock.h"
 #include "lib/file.h"
 #include "lib/log.h"
+#include "lib/peer.h"
 #include "supervisor/console-lines.h"
 #include "supervisor/console-log.h"
 
@@ -25,6 +28,8 @@ struct client {
 	int fd;
 	struct buf queue;
 	bool eof; /* it will not write any more, but may still read */
+	struct console_seat seat;
+	bool seated, told;
 };
 
 struct console {
@@ -39,6 +44,7 @@ struct console {
 	unsigned handles; /* that are open; the memory goes with the last */
 	bool closing;
 	struct list clients, followers;
+	struct console_seats seats;
 	unsigned nclients;
 
 	struct console_lines lines;
@@ -75,6 +81,7 @@ static void client_drop(struct client *cl)
 {
 	if (uv_is_closing((uv_handle_t *)&cl->poll))
 		return;
+	console_seat_leave(&cl->c->seats, &cl->seat);
 	list_remove(&cl->entry);
 	cl->c->nclients--;
 	uv_close((uv_handle_t *)&cl->poll, client_closed);
@@ -137,16 +144,47 @@ static void client_eof(struct client *cl)
 	struct pollfd p = { .fd = cl->fd };
 
 	cl->eof = true;
+	console_seat_leave(&cl->c->seats, &cl->seat);
 	if (poll(&p, 1, 0) < 0 || (p.revents & (POLLHUP | POLLERR)) != 0)
 		client_drop(cl);
 	else
 		client_watch(cl);
 }
 
+/* Nobody who only reads is in the way of one who wants to write alone. */
+static void client_sit(struct client *cl)
+{
+	struct ucred peer = { .uid = (uid_t)-1 };
+
+	peer_credentials(cl->fd, &peer);
+	cl->seat.mode = CONSOLE_SHARES;
+	cl->seat.uid = peer.uid;
+	cl->seat.pid = peer.pid;
+	cl->seated = true;
+	console_seat_take(&cl->c->seats, &cl->seat, false);
+}
+
+static void client_typed(struct client *cl, const char *data, size_t len)
+{
+	struct buf text = { 0 };
+
+	if (!cl->seated)
+		client_sit(cl);
+	if (cl->seat.writes) {
+		console_type(cl->c, data, len);
+	} else if (!cl->told) {
+		cl->told = true;
+		buf_adds(&text, "\r\n[drover: not passed on: somebody writes alone: ");
+		console_seats_writers(&cl->c->seats, &text);
+		buf_adds(&text, "]\r\n");
+		client_give(cl, buf_str(&text), text.len);
+		buf_finish(&text);
+	}
+}
+
 static void client_cb(uv_poll_t *poll, int status, int events)
 {
 	struct client *cl = container_of(poll, struct client, poll);
-	struct console *c = cl->c;
 	char data[4096];
 	ssize_t n;
 
@@ -166,8 +204,8 @@ static void client_cb(uv_poll_t *poll, int status, int events)
 	if ((events & UV_READABLE) == 0 || cl->eof)
 		return;
 	n = recv(cl->fd, data, sizeof(data), MSG_DONTWAIT);
-	if (n > 0 && c->opts.input != NULL)
-		c->opts.input(c->opts.arg, data, (size_t)n);
+	if (n > 0)
+		client_typed(cl, data, (size_t)n);
 	else if (n == 0)
 		client_eof(cl);
 	else if (n < 0 && errno != EAGAIN && errno != EINTR)
@@ -186,6 +224,7 @@ static void client_add(struct console *c, int fd)
 	}
 	cl->c = c;
 	cl->fd = fd;
+	list_init(&cl->seat.entry);
 	list_append(&c->clients, &cl->entry);
 	c->nclients++;
 	c->handles++;
@@ -290,6 +329,7 @@ int console_create(
 	c->listen_fd = c->log.fd = -1;
 	list_init(&c->clients);
 	list_init(&c->followers);
+	console_seats_init(&c->seats);
 	c->socket_path = strdup(opts->socket_path);
 	r = c->socket_path == NULL
 		    ? err_nomem(err)
@@ -324,6 +364,54 @@ void console_write(struct console *c, const char *data, size_t len)
 		f->data(f->arg, data, len);
 	/* Last: a line may make the machine end this console. */
 	console_lines_take(&c->lines, data, len, on_line, c);
+}
+
+void console_note(struct console *c, const char *text)
+{
+	struct buf b = { 0 };
+
+	buf_printf(&b, "\r\n[drover: %s]\r\n", text);
+	console_write(c, buf_str(&b), b.len);
+	buf_finish(&b);
+}
+
+void console_note_gap(struct console *c)
+{
+	uint64_t written = console_log_written_ms(&c->log);
+	char from[32], to[32], text[256];
+
+	format_time(to, clock_unix_ms());
+	if (written == 0) {
+		snprintf(text, sizeof(text), "nobody may have listened until %s", to);
+	} else {
+		format_time(from, written);
+		snprintf(text, sizeof(text),
+			"what the guest said after %s, when this log was last written, and before %s "
+			"may be missing: there was no droverd to listen",
+			from, to);
+	}
+	console_note(c, text);
+}
+
+struct console_seats *console_seats(struct console *c)
+{
+	return &c->seats;
+}
+
+int console_type(struct console *c, const char *data, size_t len)
+{
+	return c->opts.input != NULL ? c->opts.input(c->opts.arg, data, len) : -EPIPE;
+}
+
+uint64_t console_position(const struct console *c)
+{
+	return console_log_position(&c->log);
+}
+
+int console_from(const struct console *c, uint64_t from, size_t max, struct buf *out,
+	uint64_t *start, struct err *err)
+{
+	return console_log_from(&c->log, from, max, out, start, err);
 }
 
 void console_tail(const struct console *c, unsigned n, struct strv *out)

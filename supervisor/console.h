@@ -14,6 +14,7 @@
 #include <uv.h>
 #include "lib/list.h"
 #include "lib/str.h"
+#include "supervisor/console-seats.h"
 
 struct console;
 
@@ -22,8 +23,8 @@ struct console_opts {
 	const char *socket_path; /* run_dir/vm/NAME/console.sock */
 	unsigned boot;
 	uint64_t max_bytes;
-	/* Bytes that a client typed, for the guest. */
-	void (*input)(void *arg, const char *data, size_t len);
+	/* Bytes that a client typed, for the guest. -EAGAIN: it has no room now; nothing was taken. */
+	int (*input)(void *arg, const char *data, size_t len);
 	/* A whole line from the guest, without its end, control characters taken out; may be NULL. */
 	void (*line)(void *arg, const char *line);
 	void *arg;
@@ -38,6 +39,25 @@ void console_write(struct console *c, const char *data, size_t len);
 void console_tail(const struct console *c, unsigned n, struct strv *out);
 /* Number of clients at the socket. */
 unsigned console_clients(const struct console *c);
+/* A line of drover's own, in the log and for whoever reads: "\r\n[drover: TEXT]\r\n". */
+void console_note(struct console *c, const char *text);
+/*
+ * For a machine that another daemon has left running: whatever it said while nobody listened is
+ * lost, and the log says between when that was.
+ */
+void console_note_gap(struct console *c);
+
+/*
+ * Who writes. A client of the socket takes a seat that shares with its first byte, until it leaves;
+ * what it types while somebody writes alone is dropped, and it is told so once.
+ */
+struct console_seats *console_seats(struct console *c);
+/* As the input of opts. -EPIPE when nobody takes it. */
+int console_type(struct console *c, const char *data, size_t len);
+/* As in supervisor/console-log.h. */
+uint64_t console_position(const struct console *c);
+int console_from(const struct console *c, uint64_t from, size_t max, struct buf *out,
+	uint64_t *start, struct err *err);
 /*
  * Whoever follows the log within the daemon, embedded. data has what the guest wrote just now, when
  * it is in the log; NULL once, when the console ends. data may unfollow its own.

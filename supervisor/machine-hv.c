@@ -209,12 +209,11 @@ static void console_line(void *arg, const char *line)
 	machine_panic_line(m, line);
 }
 
-static void console_input(void *arg, const char *data, size_t len)
+static int console_input(void *arg, const char *data, size_t len)
 {
 	struct machine *m = arg;
 
-	if (m->hv != NULL)
-		hv_console_write(m->hv, data, len);
+	return m->hv != NULL ? hv_console_write(m->hv, data, len) : -ENOTCONN;
 }
 
 void machine_hv_console(void *arg, const char *data, size_t len)

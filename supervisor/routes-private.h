@@ -48,6 +48,9 @@ route_fn route_vm_reset, route_vm_nmi, route_vm_dump, route_vm_resize, route_vm_
 /* routes-stream.c */
 route_fn route_vm_log, route_events;
 
+/* routes-console.c */
+route_fn route_vm_console, route_vm_console_type;
+
 /* routes-doctor.c */
 route_fn route_doctor, route_doctor_fix;
 

@@ -144,6 +144,8 @@ const struct route routes[] = {
 	{ "POST", "/vms/{name}/snapshots/{snapshot}/restore", route_snapshot_restore },
 	{ "GET", "/vms/{name}/why", route_vm_why },
 	{ "GET", "/vms/{name}/log", route_vm_log },
+	{ "GET", "/vms/{name}/console", route_vm_console },
+	{ "POST", "/vms/{name}/console", route_vm_console_type },
 	{ "POST", "/vms/{name}/qmp", route_vm_qmp },
 	{ "POST", "/vms/{name}/ch", route_vm_ch },
 	{ "GET", "/operations", route_operations },

@@ -4,7 +4,7 @@
  * HTTP/1.1 with JSON over the Unix socket `listen`. An error is
  *   {"error":{"code":WORD,"message":SENTENCE,"vm":NAME|null,"state":STATE|null}}
  * with WORD as err_word(): invalid 400, denied 403, not-found 404, wrong-state, busy and exists
- * 409, unsupported 501, timeout 504, anything else 500. A reload or plan of a broken file has
+ * 409, unsupported 501, again 503, timeout 504, anything else 500. A reload or plan of a broken file has
  * "errors":[{"file","line","message"}] beside it (code "config", 422).
  *
  *   GET    /version                       {version, api: 1, pid}
@@ -24,6 +24,10 @@
  *   DELETE /vms/NAME[?disks=1][&wait=S]   an operation; only a stopped or removed machine
  *   GET    /vms/NAME/why                  the last run, below
  *   GET    /vms/NAME/log[?boot=N][&follow=1]  text/plain; boot 0: the current or last, -1 before
+ *   GET    /vms/NAME/console[?write=MODE][&force=1][&replay=0][&from=POS&boot=N]
+ *                     [&wrote=ID]       see below
+ *   POST   /vms/NAME/console[?attached=ID]  body: bytes for the guest; 204. Without ID beside
+ *                                         others that share
  *   POST   /vms/NAME/qmp[?write=1]        body: one QMP command; answer: its reply as QEMU gave it;
  *                                         without write one that may change something is denied
  *   POST   /vms/NAME/ch[?write=1]         body: a request to cloud-hypervisor's API as text, "PUT
@@ -55,6 +59,16 @@
  *
  * A log that is followed begins with what there is of the boot and ends with the run; that of a
  * machine which is about to start waits for its console. A pull goes on when its client goes.
+ *
+ * A console is a stream of frames, "o LEN\n" with so many bytes of the guest's or "j LEN\n" with an
+ * object. The first is {attached: ID, boot, position, now, writes, writers}: the output begins at
+ * position (a count of bytes since the boot began; the log's last 1 MiB at most, or what came behind
+ * POS of boot N, or with replay=0 nothing before now); all before now is old. MODE: alone (the
+ * default; waits until nobody else writes), share, none; force takes the turn from who has it.
+ * wrote=ID: who was ID at an earlier droverd's, and wrote, goes on writing.
+ * {writes, writers} comes when that changes; writers: "uid 0 (pid 17), for 3s" or null. {end: true}:
+ * the run is over. A reader more than 1 MiB behind is cut off without it, and may come again.
+ * busy (409): somebody else writes; again (503): the guest has no room, nothing was taken.
  *
  * summary: {name, state, conditions:[], hypervisor, pid|null, address|null, mac|null,
  *   network|null, image|null, uptime_s|null, restarts, last_cause|null}

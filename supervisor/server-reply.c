@@ -107,6 +107,7 @@ static int http_status(int code)
 		{ EACCES, MHD_HTTP_FORBIDDEN },
 		{ ENOTSUP, MHD_HTTP_NOT_IMPLEMENTED },
 		{ ETIMEDOUT, MHD_HTTP_GATEWAY_TIMEOUT },
+		{ EAGAIN, MHD_HTTP_SERVICE_UNAVAILABLE },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(table); i++) {

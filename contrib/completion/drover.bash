@@ -82,7 +82,7 @@ _drover()
 	'snapshot restore') opts='--wait --no-wait --timeout --help' names=1 ;;
 	'snapshot delete') opts='--wait --no-wait --timeout --help' names=1 ;;
 	'ssh') opts='--wait --help' names=1 ;;
-	'console') opts='--once --help' names=1 ;;
+	'console') opts='--once --share --force --read-only --no-replay --raw --help' names=1 ;;
 	'log') opts='--boot --follow --help' names=1 ;;
 	'qmp') opts='--write --help' names=1 ;;
 	'hmp') opts='--write --help' names=1 ;;

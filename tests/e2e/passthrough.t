@@ -6,6 +6,7 @@ world
 kernel=$(nano)
 machines() { # machines [LINE]: LINE is added to one
 	config <<END
+group = games
 [template nano]
 kernel = $kernel
 memory = 16M
@@ -100,6 +101,42 @@ like "$(paused_by)" '^paused uid 0 \(pid [0-9]+\) at the monitor$' 'by somebody,
 ok 'for that request only' not drover qmp one cont
 ok 'cont by the human monitor' drover hmp --write one cont
 is "$(vm one .state)" running 'is a resume'
+
+# --- the prompt: a terminal, completion by Tab, history by Ctrl-P ---
+mkfifo "$W/keys"
+TERM=vt100 socat 'EXEC:drover qmp one,pty,setsid,ctty,stderr' - <"$W/keys" >"$W/screen" 2>&1 &
+prompt=$!
+exec {keys}>"$W/keys"
+prompts() { [ "$(grep -o 'one> ' "$W/screen" | wc -l)" -ge "$1" ]; }
+answers() { [ "$(grep -c '"name"' "$W/screen")" -ge "$1" ]; }
+machine_name=$(drover qmp one query-name | jq -r .return.name)
+ok 'a prompt' wait_for "$patience" prompts 1
+printf 'query-nam\t\n' >&"$keys"
+ok 'Tab completes a command: it has its answer' wait_for "$patience" contains "$W/screen" "\"$machine_name\""
+ok 'and another prompt' wait_for "$patience" prompts 2
+before=$(last_seq)
+printf '\020\n' >&"$keys"
+again() { [ "$(events_of one "$before" | grep -c query-name)" = 1 ]; }
+ok 'Ctrl-P brings it back' wait_for "$patience" again
+printf '\004' >&"$keys"
+ok 'Ctrl-D ends it' wait_for "$patience" dead $prompt
+exec {keys}>&-
+rm "$W/keys"
+
+# --- the group ---
+# as UID GROUP COMMAND...
+as() { setpriv --reuid="$1" --regid="$1" --groups="$2" --inh-caps=-all "${@:3}"; }
+gid=$(getent group games | cut -d: -f3)
+asked() { printf '%s\n' "$(command qmp_capabilities)" "$(command query-name)" |
+	as "$1" "$2" timeout 20 socat -t 20 - "UNIX-CONNECT:$(sock one)" 2>&1; }
+like "$(asked 4321 4321)" 'Permission denied' 'a stranger may not use the socket'
+like "$(as 4321 4321 drover qmp one query-name 2>&1)" 'no permission' 'nor the API'
+last=$(last_seq)
+like "$(asked 4321 "$gid")" "\"name\": *\"$machine_name\"" 'a member of the group may use the socket'
+is "$(as 4321 "$gid" drover qmp one query-name | jq -r .return.name)" "$machine_name" 'and the API'
+is "$(as 4321 "$gid" drover console one --once </dev/null | grep -c NANO-READY)" 1 'and the console'
+by_group() { events_of one "$last" | jq -r 'select(.event == "qmp") | .uid' | sort -u; }
+is "$(by_group)" 4321 'and is on record with his uid'
 
 # --- writing opened by a reload, and descriptors ---
 pid=$(vm_pid one)

@@ -20,7 +20,7 @@ struct setup {
 	bool destroy_on_input;
 };
 
-static void on_input(void *arg, const char *data, size_t len)
+static int on_input(void *arg, const char *data, size_t len)
 {
 	struct setup *s = arg;
 
@@ -28,6 +28,7 @@ static void on_input(void *arg, const char *data, size_t len)
 	s->got_input = true;
 	if (s->destroy_on_input)
 		console_destroy(s->console);
+	return 0;
 }
 
 static void on_line(void *arg, const char *line)

@@ -262,6 +262,63 @@ static void test_read(void **state)
 	assert_null(text.data);
 }
 
+/* ---- positions ---- */
+
+static void assert_from(const struct console_log *l, uint64_t from, size_t max, const char *want,
+	uint64_t want_start)
+{
+	struct buf text = { 0 };
+	uint64_t start = 0;
+	struct err err;
+
+	if (console_log_from(l, from, max, &text, &start, &err) < 0)
+		fail_msg("%s", err.msg);
+	assert_string_equal(buf_str(&text), want);
+	assert_int_equal(start, want_start);
+	buf_finish(&text);
+}
+
+/* Half of 8 bytes is the size of a file: of 14 bytes the first 4 and then 4 more are gone. */
+static void test_position(void **state)
+{
+	struct console_log l = start(1, 8);
+
+	assert_from(&l, 0, 100, "", 0);
+	put(&l, "0123");
+	assert_from(&l, 1, 100, "123", 1);
+	put(&l, "456789");
+	assert_int_equal(console_log_position(&l), 10);
+	assert_from(&l, 0, 100, "456789", 4);
+	assert_from(&l, 5, 100, "56789", 5);
+	assert_from(&l, 9, 100, "9", 9);
+	assert_from(&l, 0, 3, "789", 7);
+	assert_from(&l, 10, 100, "", 10);
+	assert_from(&l, 99, 100, "", 10);
+	console_log_finish(&l);
+}
+
+static void test_position_of_next_daemon(void **state)
+{
+	struct console_log l = start(1, 8);
+
+	put(&l, "0123456789abcd");
+	console_log_finish(&l);
+	l = start(1, 8);
+	assert_int_equal(console_log_position(&l), 14);
+	put(&l, "ef");
+	assert_from(&l, 0, 100, "89abcdef", 8);
+	console_log_finish(&l);
+	/* Another boot begins at 0, and the file that says otherwise goes with its boot. */
+	l = start(2, 8);
+	assert_int_equal(console_log_position(&l), 0);
+	console_log_finish(&l);
+	for (unsigned boot = 3; boot < 3 + CONSOLE_BOOTS; boot++) {
+		l = start(boot, 8);
+		console_log_finish(&l);
+	}
+	assert_null(read_file("1.at"));
+}
+
 int main(void)
 {
 #define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
@@ -276,6 +333,8 @@ int main(void)
 		T(test_folder_gone),
 		T(test_cannot_open),
 		T(test_read),
+		T(test_position),
+		T(test_position_of_next_daemon),
 	};
 
 	return cmocka_run_group_tests_name("console_log", tests, NULL, NULL);

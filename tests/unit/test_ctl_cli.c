@@ -20,7 +20,8 @@
 
 static struct {
 	uv_loop_t *loop;
-	char *dir, *path, *drover, *console;
+	char *dir, *path, *drover;
+	bool has_console, cuts_off;
 	struct server *server;
 	struct buf asked; /* "METHOD PATH?QUERY BODY\n", as far as handlers note it */
 	struct stream *stream;
@@ -62,11 +63,9 @@ static void show(void *arg, struct request *rq)
 		return;
 	}
 	text = str_printf(
-		"{\"name\":\"%s\",\"state\":\"%s\",\"console\":%s%s%s,"
+		"{\"name\":\"%s\",\"state\":\"%s\",\"console\":null,"
 		"\"ssh\":{\"user\":\"me\",\"identity\":\"/key\",\"address\":\"127.0.0.9\"}}",
-		name, strcmp(name, "web") == 0 ? "running" : "stopped",
-		t.console != NULL ? "\"" : "", t.console != NULL ? t.console : "null",
-		t.console != NULL ? "\"" : "");
+		name, strcmp(name, "web") == 0 ? "running" : "stopped");
 	answer(rq, 200, text);
 	free(text);
 }
@@ -145,6 +144,65 @@ static void events(void *arg, struct request *rq)
 	stream_write(t.stream, one, strlen(one));
 }
 
+static const char *query(struct request *rq, const char *name)
+{
+	const char *value = request_query(rq, name);
+
+	return value != NULL ? value : "none";
+}
+
+/* A console that greets, gives back what it gets in capitals, and ends after "q". */
+static void console(void *arg, struct request *rq)
+{
+	static const char hello[] = "j 66\n{\"attached\":5,\"boot\":1,\"position\":0,\"now\":6,"
+				    "\"writes\":true,\"a\":\"b\"}o 6\nhello\n";
+	struct stream_opts opts = { .type = "application/vnd.drover.console", .gone = stream_gone };
+
+	if (strcmp(request_param(rq, "name"), "web") != 0) {
+		refuse(rq, -ENOENT, "there is no machine 'x'", NULL);
+		return;
+	}
+	if (!t.has_console) {
+		refuse(rq, -EBADFD, "no console", "stopped");
+		return;
+	}
+	buf_printf(&t.asked, "%s replay=%s force=%s from=%s\n", query(rq, "write"),
+		query(rq, "replay"), query(rq, "force"), query(rq, "from"));
+	t.stream = request_stream(rq, &opts);
+	stream_write(t.stream, hello, strlen(hello));
+	if (t.cuts_off) {
+		stream_end(t.stream);
+		t.stream = NULL;
+	}
+	t.cuts_off = false;
+}
+
+static void typed(void *arg, struct request *rq)
+{
+	size_t len;
+	const char *data = request_body(rq, &len);
+	struct buf echo = { 0 };
+
+	if (t.stream == NULL) {
+		refuse(rq, -EBADFD, "you are not at its console any more", "running");
+		return;
+	}
+	buf_printf(&echo, "o %zu\n", len);
+	for (size_t i = 0; i < len; i++) {
+		char c = data[i] >= 'a' && data[i] <= 'z' ? (char)(data[i] - 32) : data[i];
+
+		/* As a guest's terminal shows Ctrl-C. */
+		buf_add(&echo, c == 3 ? "~" : &c, 1);
+	}
+	stream_write(t.stream, echo.data, echo.len);
+	buf_finish(&echo);
+	reply_text(rq, 204, "text/plain", "", 0);
+	if (memchr(data, 'q', len) == NULL)
+		return;
+	stream_write(t.stream, "j 12\n{\"end\":true}", 17);
+	stream_end(t.stream);
+}
+
 static void plan(void *arg, struct request *rq)
 {
 	answer(rq, 200,
@@ -190,6 +248,8 @@ static const struct route routes_of_test[] = {
 	{ "DELETE", "/vms/{name}", act },
 	{ "GET", "/vms/{name}/log", log_text },
 	{ "POST", "/vms/{name}/qmp", qmp },
+	{ "GET", "/vms/{name}/console", console },
+	{ "POST", "/vms/{name}/console", typed },
 	{ "POST", "/vms/{name}/{action}", act },
 	{ "GET", "/events", events },
 	{ "GET", "/plan", plan },
@@ -243,7 +303,6 @@ static int teardown(void **state)
 	rig_tmp_finish(t.dir);
 	free(t.path);
 	free(t.drover);
-	free(t.console);
 	rig_loop_finish(t.loop);
 	return 0;
 }
@@ -542,68 +601,40 @@ static void tells_versions(void **state)
 	assert_non_null(strstr(r.out, "\"droverd\":{\"version\":\"9.8.7\""));
 }
 
-/* A console that greets, gives back what it gets in capitals, and closes after "q". */
-static struct {
-	uv_pipe_t listener, conn;
-	bool connected;
-	char out[64];
-	uv_write_t greet, echo;
-} con;
-
-static void con_alloc(uv_handle_t *h, size_t n, uv_buf_t *b)
-{
-	static char space[64];
-
-	*b = uv_buf_init(space, sizeof(space));
-}
-
-static void con_read(uv_stream_t *s, ssize_t n, const uv_buf_t *b)
-{
-	uv_buf_t echo;
-
-	if (n < 0) {
-		if (!uv_is_closing((uv_handle_t *)s))
-			uv_close((uv_handle_t *)s, NULL);
-		return;
-	}
-	for (ssize_t i = 0; i < n; i++)
-		con.out[i] = (char)(b->base[i] >= 'a' && b->base[i] <= 'z' ? b->base[i] - 32
-									   : b->base[i]);
-	echo = uv_buf_init(con.out, (unsigned)n);
-	uv_try_write(s, &echo, 1);
-	if (memchr(b->base, 'q', (size_t)n) != NULL)
-		uv_close((uv_handle_t *)s, NULL);
-}
-
-static void con_accept(uv_stream_t *listener, int status)
-{
-	uv_buf_t hello = uv_buf_init("hello\n", 6);
-
-	uv_pipe_init(t.loop, &con.conn, 0);
-	assert_int_equal(uv_accept(listener, (uv_stream_t *)&con.conn), 0);
-	uv_try_write((uv_stream_t *)&con.conn, &hello, 1);
-	uv_read_start((uv_stream_t *)&con.conn, con_alloc, con_read);
-}
-
 static void connects_to_the_console(void **state)
 {
 	assert_int_equal(DROVER("console", "web"), 4);
 	assert_int_equal(DROVER("console", "nope"), 3);
-	t.console = path_join(t.dir, "console.sock");
-	uv_pipe_init(t.loop, &con.listener, 0);
-	assert_int_equal(uv_pipe_bind(&con.listener, t.console), 0);
-	assert_int_equal(uv_listen((uv_stream_t *)&con.listener, 4, con_accept), 0);
-	/* The input ends with q: the console closes, and drover with it. */
+	t.has_console = true;
+	/* The input has a q: the run ends, and drover with it. */
 	begin((const char *const[]){ "console", "web", NULL }, "abc\nq");
 	rig_run_until(t.loop, &r.done);
 	assert_int_equal(r.status, 0);
 	assert_string_equal(r.out, "hello\nABC\nQ");
+	assert_string_equal(buf_str(&t.asked), "alone replay=none force=none from=none\n");
 	/* --once leaves at the end of the input although the console goes on. */
-	begin((const char *const[]){ "console", "--once", "web", NULL }, "abc");
+	buf_clear(&t.asked);
+	begin((const char *const[]){ "console", "--once", "--share", "--force", "--no-replay",
+		      "web", NULL },
+		"abc");
 	rig_run_until(t.loop, &r.done);
 	assert_int_equal(r.status, 0);
-	uv_close((uv_handle_t *)&con.listener, NULL);
-	rig_run_for(t.loop, 20);
+	assert_string_equal(buf_str(&t.asked), "share replay=0 force=1 from=none\n");
+	assert_int_equal(DROVER("console", "--read-only", "--force", "web"), 2);
+}
+
+/* Cut off in the middle: it comes again, for what is behind the six bytes that it has. */
+static void comes_back_to_the_console(void **state)
+{
+	t.has_console = t.cuts_off = true;
+	begin((const char *const[]){ "console", "web", NULL }, "xq");
+	rig_run_until(t.loop, &r.done);
+	assert_int_equal(r.status, 0);
+	assert_string_equal(r.out, "hello\nhello\nXQ");
+	assert_string_equal(buf_str(&t.asked), "alone replay=none force=none from=none\n"
+					       "alone replay=none force=none from=6\n");
+	assert_non_null(strstr(r.err, "the connection to droverd is lost"));
+	assert_non_null(strstr(r.err, "connected again"));
 }
 
 static pid_t on_terminal(int *master, int *slave, const char *const *args)
@@ -657,10 +688,7 @@ static void puts_the_terminal_back(void **state)
 	const char *const args[] = { "drover", "console", "web", NULL };
 	static const int ends[] = { 0, SIGTERM };
 
-	t.console = path_join(t.dir, "console.sock");
-	uv_pipe_init(t.loop, &con.listener, 0);
-	assert_int_equal(uv_pipe_bind(&con.listener, t.console), 0);
-	assert_int_equal(uv_listen((uv_stream_t *)&con.listener, 4, con_accept), 0);
+	t.has_console = true;
 	for (size_t i = 0; i < ARRAY_LEN(ends); i++) {
 		struct termios raw, after;
 		struct buf text = { 0 };
@@ -672,7 +700,7 @@ static void puts_the_terminal_back(void **state)
 		assert_int_equal(raw.c_lflag & (ICANON | ECHO | ISIG), 0);
 		/* Ctrl-C is the guest's. */
 		assert_int_equal(write(master, "ab\003", 3), 3);
-		read_until(master, &text, "AB\003");
+		read_until(master, &text, "AB~");
 		if (ends[i] == 0)
 			assert_int_equal(write(master, "\035", 1), 1);
 		else
@@ -684,8 +712,6 @@ static void puts_the_terminal_back(void **state)
 		close(slave);
 		buf_finish(&text);
 	}
-	uv_close((uv_handle_t *)&con.listener, NULL);
-	rig_run_for(t.loop, 20);
 }
 
 static void runs_ssh_in_its_place(void **state)
@@ -730,6 +756,7 @@ int main(void)
 		TEST(pulls),
 		TEST(tells_versions),
 		TEST(connects_to_the_console),
+		TEST(comes_back_to_the_console),
 		TEST(puts_the_terminal_back),
 		TEST(runs_ssh_in_its_place),
 	};
