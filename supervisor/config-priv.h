@@ -128,6 +128,9 @@ void check_has_kernel(struct load *l, const struct vm_config *vm, const struct r
 void check_vsocks(struct load *l);
 void check_shared_volumes(struct load *l); /* config-check-volume.c */
 
+/* config-check-warm.c: warm templates and the machines that are made from them. */
+void check_warm(struct load *l, const struct vm_config *vm, const struct raw_key *raws);
+
 /* config-hypervisor.c: whether there is one of this name, and what it cannot do. */
 void check_hypervisor(struct load *l, const struct vm_config *vm);
 

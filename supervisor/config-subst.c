@@ -324,6 +324,8 @@ int config_vm_references(const struct vm_config *vm, struct strv *out)
 		if (!strv_has(&names, vm->after.v[i]))
 			strv_add(&names, vm->after.v[i]);
 	}
+	if (vm->from != NULL && !strv_has(&names, vm->from))
+		strv_add(&names, vm->from);
 	if (names.bad) {
 		strv_finish(&names);
 		return -ENOMEM;

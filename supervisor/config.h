@@ -199,6 +199,8 @@ struct vm_config {
 	char *cmdline;
 	int disk;             /* enum vm_disk_policy */
 	bool ephemeral;       /* its disks go when the run ends */
+	bool warm;            /* machines are made from its memory: supervisor/warm.h */
+	char *from;           /* name of such a machine; NULL: it boots */
 	uint64_t disk_size;   /* 0: the image's */
 	struct strv volumes;  /* `volume`, as written: supervisor/hardware.h */
 	char *cdrom;          /* path; NULL: none */

@@ -498,7 +498,7 @@ static int check_new_name(struct machine *m, const char *name, struct err *err)
 
 static int check_source(struct machine *m, const char *snapshot, struct err *err)
 {
-	bool for_run = m->cfg != NULL && (m->cfg->ephemeral || m->cfg->disk == DISK_RUN);
+	bool for_run = m->cfg != NULL && (m->cfg->ephemeral || m->cfg->warm || m->cfg->disk == DISK_RUN);
 
 	if (m->op != NULL)
 		return machine_busy(m, err);

@@ -126,7 +126,7 @@ void machine_step_kernel(struct machine *m)
 
 static bool disk_is_there(const struct machine *m)
 {
-	bool for_run = m->run_cfg->disk == DISK_RUN || m->run_cfg->ephemeral;
+	bool for_run = m->run_cfg->disk == DISK_RUN || m->run_cfg->ephemeral || m->run_cfg->warm;
 
 	return is_file(m->disk_path) && !(for_run && m->disk_stale);
 }

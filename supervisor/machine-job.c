@@ -174,6 +174,10 @@ int job_check_run(const struct machine *m, struct err *err)
 {
 	if (!m->process)
 		return 0;
+	if (machine_is_warm_template(m))
+		return err_set(err, -EBADFD,
+			"vm %s: it is a warm template, which is frozen by itself once it is ready",
+			m->name);
 	if (m->added != NULL && json_array_size(m->added) > 0)
 		return err_set(err, -EBADFD,
 			"vm %s: it has disks that were added to this run, which the next would not "
