@@ -7,6 +7,7 @@ world
 ssh_key
 write_config() { # write_config EXTRA
 	config <<END
+on_exit = stop
 [registry cache]
 upstream = http://$ORIGIN_HOST
 listen = 127.0.0.1:5000
