@@ -30,7 +30,7 @@
 
 #define WAIT_MS  300000 /* for a template to be frozen, by one who begins with it */
 #define AGENT_MS 60000  /* for the guest to have become who it is */
-#define ASK_MS   15     /* from one question after that to the next */
+#define ASK_MS   40     /* from one question after that to the next: each costs the guest time */
 
 struct warm_start {
 	struct machine *m; /* NULL: it has gone meanwhile */
