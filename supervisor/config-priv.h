@@ -112,6 +112,11 @@ char *path_resolve(
  */
 char *subst_text(struct load *l, const struct config_section *s, const struct config_key *k,
 	const char *file, unsigned line, const char *text);
+/*
+ * A good text as another machine's section would have it: {{name}} and {{guestId}} stay, what is of
+ * our environment does not. malloc'd; NULL: it has neither of the two.
+ */
+char *subst_kept(struct load *l, const char *text);
 bool text_is_late(const char *text);
 
 /* config-print.c: the exact value in the largest unit that divides it. */

@@ -78,6 +78,11 @@ struct config_section {
 	char *name; /* "" for [drover] */
 	struct config_pos pos;
 	struct config_pos *key_pos; /* by index in config_keys; line 0: not in a file (default) */
+	/*
+	 * Values with {{name}} or {{guestId}} in them, as another machine would have them: "KEY=TEXT",
+	 * or "KEY:TEXT" for several words of a command line; all of a list if it is for one.
+	 */
+	struct strv written;
 };
 
 enum on_exit {
