@@ -369,6 +369,7 @@ void machine_step_warm(struct machine *m)
 	struct err err;
 
 	m->warm_cold = false;
+	m->warm_told = false;
 	if (m->run_cfg->warm) {
 		machine_start_next(m, machine_warm_prepare(m, &err) < 0 ? &err : NULL);
 	} else if (m->load_dir != NULL || has_own_disk(m)) {
@@ -406,6 +407,7 @@ static void fail(struct warm_start *w, const struct err *err)
 {
 	struct machine *m = w->m;
 
+	m->warm_told = true;
 	m->error = *err;
 	err_wrap(&m->error, "vm %s: the guest was not told who it is", m->name);
 	machine_tell(m, "warm-failed", "%s", m->error.msg);
@@ -568,6 +570,9 @@ bool machine_warm_settle(struct machine *m)
 	if (!m->warm_load || m->warm_image == NULL || m->error.code >= 0 || !wanted)
 		return false;
 	m->warm_cold = true;
+	/* Nobody else is to try it. */
+	if (!m->warm_told)
+		warm_drop(m->d, m->warm_image);
 	set_note(m, m->error.msg);
 	json_decref(m->story);
 	m->story = NULL;

@@ -150,6 +150,7 @@ struct machine {
 	bool warm_load;      /* load_dir is a warm image's */
 	bool warm_asked;     /* in this start the template was set going */
 	bool warm_cold;      /* this start is to be a boot */
+	bool warm_told;      /* the memory was loaded, but the guest did not become itself */
 	char *warm_note;     /* why it booted, or, of a template, is not frozen; or NULL */
 	struct deadline warm_timer;
 	struct warm_start *warm; /* a copy or an identity under way */

@@ -198,6 +198,11 @@ static void remove_image(struct drover *d, const char *path)
 	free(gone);
 }
 
+void warm_drop(struct drover *d, const char *image)
+{
+	remove_image(d, image);
+}
+
 static void sweep_folder(struct drover *d, const char *folder, const char *name, bool at_start)
 {
 	const struct machine *t = machine_find(d, name);

@@ -45,4 +45,7 @@ int warm_check(const struct machine *t, const char *dir, const json_t *manifest,
 /* Removes what nobody needs, in the pool. At the start also what is unfinished. */
 void warm_sweep(struct drover *d, bool at_start);
 
+/* Removes one that could not be loaded. */
+void warm_drop(struct drover *d, const char *image);
+
 #endif
