@@ -2,7 +2,7 @@
  * A machine that begins with a warm image: supervisor/machine.h, supervisor/warm.h.
  *
  * It gets copies of the image's disks and maps its memory copy-on-write. The guest that goes on then
- * is the template still: its MACs are let through by nobody. It is told by the guest agent who it is
+ * is the template still, alone on its TAP. It is told by the guest agent who it is
  * (supervisor/guest-identity.h), and only when it has done as it was told is its start over. Until
  * then m->warm_image is set, and whatever ends the run or us before that, the next start begins with
  * new copies. What cannot be done is a boot instead, with its reason in m->warm_note.
