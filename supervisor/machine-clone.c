@@ -32,6 +32,7 @@
 
 #define INJECT    "inject.json"
 #define IDENTITY  "identity.json" /* supervisor/machine-identity.h */
+#define MEMORY_DIR "begin"         /* of a machine that begins with the memory of a snapshot */
 #define KEYGEN_MS 60000
 
 /* ---- the files ---- */
@@ -78,11 +79,60 @@ static int copy_folder(struct machine_job *j, struct err *err)
 	return r;
 }
 
+/* ---- a snapshot's memory ---- */
+
+static int copy_saved(struct machine_job *j, json_t *f, struct err *err)
+{
+	char *from = path_join(j->dir, json_str(f, "name"));
+	char *name = str_printf(MEMORY_DIR "/%s", json_str(f, "name"));
+	char *to = name != NULL ? path_join(j->tmp, name) : NULL;
+	struct stat st;
+	int r = from == NULL || to == NULL ? err_nomem(err) : copy_file(j, from, name, err);
+
+	if (r == 0 && stat(to, &st) < 0)
+		r = err_errno(err, -errno, "%s", quote(to));
+	if (r == 0)
+		json_put_int(f, "mtime_ns", snapshot_mtime_ns(&st));
+	free(from);
+	free(name);
+	free(to);
+	return r;
+}
+
+/* What is no disk, with a manifest of its own, for the new machine to begin with. */
+static int copy_memory(struct machine_job *j, struct err *err)
+{
+	json_t *manifest = json_deep_copy(j->manifest), *files = json_array(), *f;
+	char *dir = path_join(j->tmp, MEMORY_DIR), *path = NULL, *text = NULL;
+	int r = manifest == NULL || dir == NULL ? err_nomem(err) : mkdir_p(dir, 0700, err);
+	size_t i;
+
+	json_array_foreach (json_object_get(manifest, "files"), i, f) {
+		if (r < 0 || json_str(f, "path") != NULL || json_str(f, "name") == NULL)
+			continue;
+		r = copy_saved(j, f, err);
+		json_array_append(files, f);
+	}
+	json_object_set_new(manifest, "files", files);
+	if (r == 0) {
+		path = path_join(dir, SNAPSHOT_MANIFEST);
+		text = json_text(manifest);
+		r = path == NULL || text == NULL ? err_nomem(err) : 0;
+	}
+	if (r == 0)
+		r = file_write_atomic(path, text, strlen(text), 0600, true, err);
+	json_decref(manifest);
+	free(dir);
+	free(path);
+	free(text);
+	return r;
+}
+
 static int copy_snapshot(struct machine_job *j, struct err *err)
 {
 	const json_t *files = json_arr(j->manifest, "files"), *f;
 	size_t i;
-	int r = 0;
+	int r = j->memory ? copy_memory(j, err) : 0;
 
 	json_array_foreach (files, i, f) {
 		const char *path = json_str(f, "path"), *name = json_str(f, "name"), *base;
@@ -168,7 +218,7 @@ static void make_keys(struct machine_job *j)
 /* What is written into the disk, or, where the memory has that mounted, is told to the guest. */
 static const char *identity_file(const struct machine_job *j)
 {
-	return j->warm ? IDENTITY : INJECT;
+	return j->warm || j->memory ? IDENTITY : INJECT;
 }
 
 /* A thread of the pool. */
@@ -258,7 +308,7 @@ static void inject_if_disk(struct machine_job *j)
 	bool there = disk != NULL && access(disk, F_OK) == 0;
 
 	free(disk);
-	if (j->warm) {
+	if (j->warm || j->memory) {
 		job_next(j, NULL);
 		return;
 	}
@@ -316,9 +366,9 @@ static int set_warm(const struct machine_job *j, struct machine *n, struct err *
 {
 	struct stat st;
 
-	if (!j->warm)
+	if (!j->warm && !j->memory)
 		return 0;
-	n->warm_image = strdup(j->dir);
+	n->warm_image = j->warm ? strdup(j->dir) : path_join(n->dir, MEMORY_DIR);
 	if (n->warm_image == NULL)
 		return err_nomem(err);
 	if (n->disk_path != NULL && stat(n->disk_path, &st) == 0)
@@ -535,6 +585,10 @@ static int fill(struct machine_job *j, const char *name, const char *snapshot, s
 			r = err_set(err, -EINVAL, "vm %s: snapshot %s has no disk", m->name,
 				quote(snapshot));
 	}
+	/* A guest that has no agent could not learn that it is another one: then the disks alone. */
+	j->memory = r == 0 && snapshot != NULL && snapshot_has_memory(j->manifest) &&
+		    m->cfg->agent && json_arr(j->manifest, "macs") != NULL &&
+		    str_eq(m->cfg->hypervisor, json_str(j->manifest, "hypervisor"));
 	if (snapshot == NULL && m->cfg->warm) {
 		j->warm = true;
 		r = warm_find(m, m->cfg, &j->dir, &j->manifest, err);

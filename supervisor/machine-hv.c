@@ -401,6 +401,9 @@ static int set_memory(
 
 	if (!m->run_cfg->warm && !load)
 		return 0;
+	/* A copy of a snapshot has its memory in the stream. */
+	if (load && !warm_has_ram(m->load_dir))
+		return 0;
 	hold->memory = load ? path_join(m->load_dir, WARM_RAM) : machine_warm_ram(m);
 	spec->memory_file = hold->memory;
 	spec->memory_private = load;

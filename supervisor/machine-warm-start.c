@@ -1,6 +1,7 @@
 /*
  * A machine that begins with a warm image: supervisor/machine.h, supervisor/warm.h.
  *
+ * (A copy of a snapshot that has its memory begins in the same way, with what is its own already.)
  * It gets copies of the image's disks and maps its memory copy-on-write. The guest that goes on then
  * is the template still, alone on its TAP. It is told by the guest agent who it is
  * (supervisor/guest-identity.h), and only when it has done as it was told is its start over. Until
@@ -99,6 +100,21 @@ bool machine_warm_foreign(const struct machine *m)
 	return m->warm_image != NULL;
 }
 
+/* The memory of a copy of a snapshot, which is its own, as are the disks. */
+static bool is_private(const struct machine *m)
+{
+	return m->warm_image != NULL && str_starts(m->warm_image, m->dir);
+}
+
+static void forget_image(struct machine *m)
+{
+	if (is_private(m))
+		pool_remove_tree(m->d->loop, m->warm_image);
+	free(m->warm_image);
+	m->warm_image = NULL;
+	m->warm_mtime = 0;
+}
+
 /* ---- it boots instead ---- */
 
 static void boot(struct machine *m, const char *why)
@@ -109,11 +125,9 @@ static void boot(struct machine *m, const char *why)
 		log_msg(LOG_LVL_WARN, m->name, "it boots instead of starting warm: %s", why);
 	}
 	/* The disk of another one. */
-	if (m->warm_image != NULL)
+	if (m->warm_image != NULL && !is_private(m))
 		machine_throw_disks(m);
-	free(m->warm_image);
-	m->warm_image = NULL;
-	m->warm_mtime = 0;
+	forget_image(m);
 	machine_save_soon(m);
 	machine_start_next(m, NULL);
 }
@@ -421,8 +435,7 @@ static void told(struct warm_start *w)
 	struct err err;
 
 	destroy(w);
-	free(m->warm_image);
-	m->warm_image = NULL;
+	forget_image(m);
 	machine_tell(m, "identity", "the guest is %s now", m->name);
 	events_emit(m->d->events, "vm", m->name, "identity", NULL);
 	if (machine_save(m, &err) < 0)

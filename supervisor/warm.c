@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <config.h>
 
 #include "lib/file.h"
@@ -60,7 +61,7 @@ static void add_input(json_t *inputs, const char *path)
 void warm_describe(const struct machine *t, json_t *manifest)
 {
 	char *binary = machine_program(t->run_cfg);
-	json_t *inputs = json_array(), *macs = json_array();
+	json_t *inputs = json_array();
 
 	add_input(inputs, t->kernel_path);
 	add_input(inputs, t->initrd_path);
@@ -68,10 +69,7 @@ void warm_describe(const struct machine *t, json_t *manifest)
 	add_input(inputs, t->firmware_path);
 	add_input(inputs, binary);
 	free(binary);
-	for (unsigned i = 0; i < t->nnics; i++)
-		json_array_append_new(macs, json_string(t->nics[i].mac));
 	json_object_set_new(manifest, "inputs", inputs);
-	json_object_set_new(manifest, "macs", macs);
 	json_put_str(manifest, "drover", PACKAGE_VERSION);
 }
 
@@ -196,6 +194,15 @@ static void remove_image(struct drover *d, const char *path)
 	if (gone != NULL && (strcmp(gone, path) == 0 || rename(path, gone) == 0))
 		pool_remove_tree(d->loop, gone);
 	free(gone);
+}
+
+bool warm_has_ram(const char *dir)
+{
+	char *path = path_join(dir, WARM_RAM);
+	bool has = path != NULL && access(path, F_OK) == 0;
+
+	free(path);
+	return has;
 }
 
 void warm_drop(struct drover *d, const char *image)

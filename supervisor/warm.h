@@ -5,8 +5,8 @@
  *
  * In it: `ram`, the guest's memory, which every machine maps copy-on-write and nobody writes to;
  * `memory`, the devices (hv_save()); the disks; and manifest.json (supervisor/snapshot.h, kind
- * "warm") with, besides, `inputs`: [{path, size, mtime_ns}] of the files that it was made from,
- * `drover`: the version, and `macs`, which the guest still has.
+ * "warm") with, besides, `inputs`: [{path, size, mtime_ns}] of the files that it was made from, and
+ * `drover`: the version.
  *
  * An image goes once it is neither its template's newest nor that of a machine that has not become
  * itself yet. A hypervisor that has mapped the memory keeps it beyond that, as any mapped file.
@@ -45,6 +45,8 @@ int warm_check(const struct machine *t, const char *dir, const json_t *manifest,
 /* Removes what nobody needs, in the pool. At the start also what is unfinished. */
 void warm_sweep(struct drover *d, bool at_start);
 
+/* Whether the memory of what lies there is a file to be mapped, and no part of the stream. */
+bool warm_has_ram(const char *dir);
 /* Removes one that could not be loaded. */
 void warm_drop(struct drover *d, const char *image);
 

@@ -111,6 +111,22 @@ is "$(guest three hostname)" three 'as itself'
 ok 'with a host key of its own' [ "$(host_key three)" != "$key" ]
 ok 'another copy' drover clone base five
 
+# A copy of a snapshot goes on from its memory, too.
+guest three 'echo kept >/run/in-memory; echo kept >/root/on-disk; sync'
+ok 'a snapshot with memory' drover snapshot create three now
+ok 'a copy of it' drover clone three six --from now
+like "$(vm six .warm.image)" '/six/begin$' 'it has the memory'
+ok 'it starts' drover start six
+ok 'with it' began_warm six
+ok 'it answers' ssh_wait six
+is "$(guest six cat /run/in-memory /root/on-disk | xargs)" 'kept kept' 'memory and disk are there'
+is "$(guest six hostname)" six 'as itself'
+is "$(guest six cat /sys/class/net/eth0/address)" "$(vm six .mac)" 'with its MAC'
+ok 'with a host key of its own' [ "$(host_key six)" != "$(host_key three)" ]
+ok 'what it began with is gone' wait_for "$patience" [ ! -e "$W/state/vm/six/begin" ]
+ok 'kill' drover kill six
+ok 'rm' drover rm six --disks
+
 # Changed, it is made anew when somebody needs it; the old one goes with its last user.
 old=$(image)
 ok 'stop' drover stop two
