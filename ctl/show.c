@@ -198,7 +198,9 @@ static void show_warm(struct table *t, const json_t *warm)
 
 	if (json_object_get(warm, "good") == NULL)
 		buf_printf(&text, "%s%s", from != NULL ? "from " : "begins with ",
-			from != NULL ? from : image != NULL ? image : "nothing");
+			from != NULL    ? from
+			: image != NULL ? image
+					: "nothing");
 	else if (image == NULL)
 		buf_adds(&text, "not frozen yet");
 	else

@@ -49,13 +49,15 @@ static void check_template(struct load *l, const struct vm_config *vm, const str
 			"machines made from it learn who they are by the guest agent: set "
 			"agent = yes");
 	if (vm->disk == DISK_KEEP && raw_key(raws, "disk")->n > 0)
-		key_error(l, vm, "warm", "disk = keep says that the disk stays, which that of a "
-					 "warm template does not");
+		key_error(l, vm, "warm",
+			"disk = keep says that the disk stays, which that of a "
+			"warm template does not");
 	if (vm->hugepages)
 		key_error(l, vm, "warm", "the memory of huge pages cannot be kept in a file");
 	if (vm->memory_shared)
-		key_error(l, vm, "warm", "each machine has its memory to itself: "
-					 "memory_shared = yes is not possible");
+		key_error(l, vm, "warm",
+			"each machine has its memory to itself: "
+			"memory_shared = yes is not possible");
 	if (vm->shares.n > 0)
 		key_error(l, vm, "warm", "a machine with a share cannot be frozen");
 	if (vm->tpm)

@@ -27,10 +27,10 @@ struct guest_nic {
 
 struct guest_identity {
 	const char *hostname, *old_hostname;
-	const char *machine_id;   /* 32 digits */
-	const char *seed;         /* text, stirred into the guest's random numbers */
-	uint64_t now_s;           /* unix; the guest's clock stood still */
-	const json_t *host_keys;  /* [{name, text}], below /etc/ssh; may be NULL */
+	const char *machine_id;  /* 32 digits */
+	const char *seed;        /* text, stirred into the guest's random numbers */
+	uint64_t now_s;          /* unix; the guest's clock stood still */
+	const json_t *host_keys; /* [{name, text}], below /etc/ssh; may be NULL */
 	const struct guest_nic *nics;
 	size_t nnics;
 };

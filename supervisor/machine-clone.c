@@ -30,10 +30,10 @@
 #include "supervisor/reload.h"
 #include "supervisor/warm.h"
 
-#define INJECT    "inject.json"
-#define IDENTITY  "identity.json" /* supervisor/machine-identity.h */
+#define INJECT     "inject.json"
+#define IDENTITY   "identity.json" /* supervisor/machine-identity.h */
 #define MEMORY_DIR "begin"         /* of a machine that begins with the memory of a snapshot */
-#define KEYGEN_MS 60000
+#define KEYGEN_MS  60000
 
 /* ---- the files ---- */
 
@@ -538,7 +538,8 @@ static int check_new_name(struct machine *m, const char *name, struct err *err)
 
 static int check_source(struct machine *m, const char *snapshot, struct err *err)
 {
-	bool for_run = m->cfg != NULL && (m->cfg->ephemeral || m->cfg->warm || m->cfg->disk == DISK_RUN);
+	bool for_run = m->cfg != NULL &&
+		       (m->cfg->ephemeral || m->cfg->warm || m->cfg->disk == DISK_RUN);
 
 	if (m->op != NULL)
 		return machine_busy(m, err);

@@ -206,8 +206,7 @@ static void copied(void *arg, const struct err *err)
 		return;
 	if (err == NULL && fault_at("warm", "copied", &mine) < 0)
 		err = &mine;
-	if (err == NULL && snapshot_file_of(w->manifest, "disk0") != NULL &&
-		set_disk(m, &mine) < 0)
+	if (err == NULL && snapshot_file_of(w->manifest, "disk0") != NULL && set_disk(m, &mine) < 0)
 		err = &mine;
 	if (err == NULL) {
 		m->load_dir = w->image;
@@ -371,8 +370,8 @@ static bool has_own_disk(const struct machine *m)
 {
 	bool for_run = m->run_cfg->ephemeral || m->run_cfg->disk == DISK_RUN;
 
-	return m->warm_image == NULL && m->disk_path != NULL &&
-	       access(m->disk_path, F_OK) == 0 && !(for_run && m->disk_stale);
+	return m->warm_image == NULL && m->disk_path != NULL && access(m->disk_path, F_OK) == 0 &&
+	       !(for_run && m->disk_stale);
 }
 
 void machine_step_warm(struct machine *m)
@@ -471,8 +470,8 @@ static void answered(void *arg, const json_t *reply, const struct err *err)
 
 static void ask(struct warm_start *w)
 {
-	json_t *cmd = json_pack("{s:s,s:{s:I}}", "execute", "guest-exec-status", "arguments", "pid",
-		w->pid);
+	json_t *cmd = json_pack(
+		"{s:s,s:{s:I}}", "execute", "guest-exec-status", "arguments", "pid", w->pid);
 
 	hv_agent(w->m->hv, cmd, 0, answered, w);
 	json_decref(cmd);

@@ -145,13 +145,13 @@ struct machine {
 	char *load_dir; /* of the start: its memory; NULL: the guest boots */
 
 	/* Warm templates and what is made from them: machine-warm.c, machine-warm-start.c. */
-	char *warm_image;    /* that its disk was copied from; NULL: it is itself */
-	int64_t warm_mtime;  /* of that copy, which has not been written to; 0: it is not made yet */
-	bool warm_load;      /* load_dir is a warm image's */
-	bool warm_asked;     /* in this start the template was set going */
-	bool warm_cold;      /* this start is to be a boot */
-	bool warm_told;      /* the memory was loaded, but the guest did not become itself */
-	char *warm_note;     /* why it booted, or, of a template, is not frozen; or NULL */
+	char *warm_image;   /* that its disk was copied from; NULL: it is itself */
+	int64_t warm_mtime; /* of that copy, which has not been written to; 0: it is not made yet */
+	bool warm_load;     /* load_dir is a warm image's */
+	bool warm_asked;    /* in this start the template was set going */
+	bool warm_cold;     /* this start is to be a boot */
+	bool warm_told;     /* the memory was loaded, but the guest did not become itself */
+	char *warm_note;    /* why it booted, or, of a template, is not frozen; or NULL */
 	struct deadline warm_timer;
 	struct warm_start *warm; /* a copy or an identity under way */
 

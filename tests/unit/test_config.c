@@ -465,10 +465,11 @@ static bool nothing(const struct config_key *k)
 /* The section of a copy has the copy's name where this one has its own. */
 static void for_another_one(void **state)
 {
-	static const char text[] = "[vm one]\nkernel = ./kernels/{{name}}\n"
-				   "cmdline = host={{ name }} id={{guestId}} user={{env.WARM_USER}}\n"
-				   "volume = /srv/{{name}}.raw ro\n\t/srv/all.raw ro\n"
-				   "qemu_args = -name {{name}}\n\t\"-a b\"\nhostname = fixed\n";
+	static const char text[] =
+		"[vm one]\nkernel = ./kernels/{{name}}\n"
+		"cmdline = host={{ name }} id={{guestId}} user={{env.WARM_USER}}\n"
+		"volume = /srv/{{name}}.raw ro\n\t/srv/all.raw ro\n"
+		"qemu_args = -name {{name}}\n\t\"-a b\"\nhostname = fixed\n";
 	struct buf out = { 0 }, wanted = { 0 };
 	struct config *c;
 

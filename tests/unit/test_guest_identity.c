@@ -48,7 +48,8 @@ static void assert_file(const char *name, const char *wanted)
 /* Every path that it names is put below root, programs that would change the host are scripts. */
 static char *below_root(const char *script)
 {
-	static const char *const tops[] = { "/etc/", "/sys/", "/proc/", "/var/", "/run/", "/dev/u" };
+	static const char *const tops[] = { "/etc/", "/sys/", "/proc/", "/var/", "/run/",
+		"/dev/u" };
 	struct buf out = { 0 };
 
 	for (const char *p = script; *p != '\0'; p++) {
@@ -80,7 +81,8 @@ static void make_guest(void)
 		put(name, stub, 0755);
 	}
 	put("etc/hostname", "base\n", 0644);
-	put("etc/hosts", "127.0.0.1 localhost\n127.0.1.1\tbase.example base\n1.2.3.4 database\n", 0644);
+	put("etc/hosts", "127.0.0.1 localhost\n127.0.1.1\tbase.example base\n1.2.3.4 database\n",
+		0644);
 	put("etc/machine-id", "11111111111111111111111111111111\n", 0444);
 	put("etc/ssh/ssh_host_rsa_key", "old", 0600);
 	put("etc/dropbear/dropbear_rsa_host_key", "old", 0600);
@@ -126,7 +128,8 @@ static void is_another_one(const char *shell)
 	run_script(shell, &id);
 	assert_file("etc/hostname", "one\n");
 	assert_file("proc/sys/kernel/hostname", "one\n");
-	assert_file("etc/hosts", "127.0.0.1 localhost\n127.0.1.1\tone.example one\n1.2.3.4 database\n");
+	assert_file(
+		"etc/hosts", "127.0.0.1 localhost\n127.0.1.1\tone.example one\n1.2.3.4 database\n");
 	assert_file("etc/machine-id", "22222222222222222222222222222222\n");
 	assert_file("etc/ssh/ssh_host_ed25519_key", "it's $HOME `id`\nEND\n");
 	assert_file("etc/ssh/ssh_host_ed25519_key.pub", "public\n");
@@ -134,7 +137,8 @@ static void is_another_one(const char *shell)
 	assert_file("dev/urandom", "a'b$c\n");
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0600);
-	run("test ! -e %1$s/etc/ssh/ssh_host_rsa_key -a ! -e %1$s/etc/dropbear/dropbear_rsa_host_key", NULL);
+	run("test ! -e %1$s/etc/ssh/ssh_host_rsa_key -a ! -e %1$s/etc/dropbear/dropbear_rsa_host_key",
+		NULL);
 	run("grep -qx 'ip link set dev eth0 address 52:00:00:00:00:0b' %s/log", NULL);
 	run("grep -qx 'hook address eth0' %s/log", NULL);
 	run("grep -qx 'date -u -s @1700000000' %s/log", NULL);
