@@ -193,10 +193,20 @@ static void remove_files(struct machine_job *j)
 	job_pool(j, remove_both);
 }
 
+/* They have waited in vain. */
+static void wake_waiting(struct machine_job *j)
+{
+	struct drover *d = j->m->d;
+
+	job_next(j, NULL);
+	machine_warm_wake(d);
+}
+
 static const struct job_step undo[] = {
 	{ "take-back", take_back },
 	{ "remove", remove_files },
 	{ "resume", job_resume },
+	{ "wake", wake_waiting },
 	{ NULL, NULL },
 };
 
@@ -292,6 +302,19 @@ static json_t *template_json(const struct machine *m)
 	free(newest);
 	free(folder);
 	return j;
+}
+
+bool machine_is_frozen(const struct machine *m)
+{
+	char *folder = m->cfg != NULL && m->cfg->warm && !machine_active(m)
+			       ? warm_folder(m->d, m->name)
+			       : NULL;
+	char *newest = folder != NULL ? warm_newest(folder) : NULL;
+	bool frozen = newest != NULL;
+
+	free(newest);
+	free(folder);
+	return frozen;
 }
 
 /* null for a machine that has to do with neither. */

@@ -365,6 +365,8 @@ int machine_warm_prepare(struct machine *m, struct err *err);
 void machine_warm_forget_run(struct machine *m);
 char *machine_warm_ram(const struct machine *m); /* malloc'd, or NULL */
 bool machine_is_warm_template(const struct machine *m);
+/* It is at rest, and machines can begin with it unless something has changed. */
+bool machine_is_frozen(const struct machine *m);
 json_t *machine_warm_json(const struct machine *m);
 
 /* ---- machine-warm-start.c: a machine that begins with a warm image ---- */
