@@ -139,12 +139,6 @@ static void add_memory(struct qemu_args *b)
 	args_add_buf(b, "-m", &v);
 	if (has_backend(s))
 		add_backend(b);
-	/*
-	 * Another number in each process: a guest that finds its memory in a new one is told, and makes
-	 * its random numbers anew (QEMU, docs/specs/vmgenid.txt). These two boards have the ACPI for it.
-	 */
-	if (s->memory_file != NULL && !b->microvm && !b->virt)
-		args_add(b, "-device", "vmgenid,guid=auto");
 }
 
 /* What a guest's own doings do to it. */

@@ -159,7 +159,6 @@ static void test_memory(void **state)
 	s.hugepages = false;
 	s.memory_file = "/m/a,b";
 	check_option(&s, "-object", BACKEND("file", "pc.ram") ",mem-path=/m/a,,b,share=on");
-	check_option(&s, "-device", "vmgenid,guid=auto");
 	s.memory_private = true;
 	s.machine = "microvm";
 	check_option(&s, "-object", BACKEND("file", "microvm.ram") ",mem-path=/m/a,,b,share=off");
