@@ -30,6 +30,7 @@ health = console:^GUEST-READY
 [vm begins]
 from = base
 ephemeral = yes
+autostart = no
 END
 start_droverd
 frozen() { vm_is base stopped && [ "$(vm base .warm.good)" = true ]; }
