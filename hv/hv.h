@@ -72,7 +72,7 @@ struct hv_spec {
 	uint64_t memory_mib;
 	uint64_t memory_max_mib; /* up to which it can be resized; 0: as memory_mib */
 	bool hugepages;
-	bool memory_shared;        /* with other processes: vhost-user, memory clones */
+	bool memory_shared; /* with other processes: vhost-user, memory clones */
 	/*
 	 * The guest's memory is this file, shared with whoever maps it, and hv_save() leaves it there;
 	 * NULL: anonymous. With memory_private it is mapped copy-on-write and never written: then
