@@ -190,6 +190,31 @@ static void show_health(struct table *t, const json_t *health)
 	buf_finish(&text);
 }
 
+static void show_warm(struct table *t, const json_t *warm)
+{
+	const char *image = json_str(warm, "image"), *reason = json_str(warm, "reason");
+	const char *from = json_str(warm, "from"), *made = json_str(warm, "made");
+	struct buf text = { 0 };
+
+	if (json_object_get(warm, "good") == NULL)
+		buf_printf(&text, "%s%s", from != NULL ? "from " : "begins with ",
+			from != NULL    ? from
+			: image != NULL ? image
+					: "nothing");
+	else if (image == NULL)
+		buf_adds(&text, "not frozen yet");
+	else
+		buf_printf(&text, "%s, made %s", image, made != NULL ? made : "some time ago");
+	if (reason != NULL)
+		buf_printf(&text, " (%s)", reason);
+	pair(t, "warm", buf_str(&text));
+	buf_clear(&text);
+	format_value(&text, json_arr(warm, "machines"));
+	if (text.len > 0)
+		pair(t, "machines", buf_str(&text));
+	buf_finish(&text);
+}
+
 static void show_cannot(struct table *t, const json_t *cannot)
 {
 	const char *cap;
@@ -213,6 +238,8 @@ static void show_member(struct table *t, const char *key, const json_t *v)
 		show_ssh(t, v);
 	} else if (strcmp(key, "health") == 0 && json_is_object(v)) {
 		show_health(t, v);
+	} else if (strcmp(key, "warm") == 0 && json_is_object(v)) {
+		show_warm(t, v);
 	} else if (strcmp(key, "cannot") == 0 && json_is_object(v)) {
 		show_cannot(t, v);
 	} else if (strcmp(key, "operation") == 0 && json_is_object(v)) {

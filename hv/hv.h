@@ -72,9 +72,14 @@ struct hv_spec {
 	uint64_t memory_mib;
 	uint64_t memory_max_mib; /* up to which it can be resized; 0: as memory_mib */
 	bool hugepages;
-	bool memory_shared;        /* with other processes: vhost-user, memory clones */
-	const char *memory_file;   /* the guest's memory is this file, shared; NULL: anonymous */
-	bool memory_private;       /* memory_file is mapped copy-on-write and never written */
+	bool memory_shared; /* with other processes: vhost-user, memory clones */
+	/*
+	 * The guest's memory is this file, shared with whoever maps it, and hv_save() leaves it there;
+	 * NULL: anonymous. With memory_private it is mapped copy-on-write and never written: then
+	 * restore_dir is what was saved of the guest that had the file.
+	 */
+	const char *memory_file;
+	bool memory_private;
 	const char *firmware;      /* code image; NULL: the backend's default */
 	const char *firmware_vars; /* the machine's own, writable; NULL: none */
 	bool secure_boot;          /* only the firmware may write the variables (q35, SMM) */

@@ -150,8 +150,9 @@ static int begin(struct qemu_migration *m, const struct hv_migration *to, struct
 
 	if (r < 0)
 		return r;
-	capabilities = json_pack(
-		"{s:b,s:b,s:b}", "return-path", 1, "late-block-activate", 1, "auto-converge", 1);
+	/* The last: as a start from a warm image has left it on. */
+	capabilities = json_pack("{s:b,s:b,s:b,s:b}", "return-path", 1, "late-block-activate", 1,
+		"auto-converge", 1, "x-ignore-shared", 0);
 	parameters = json_pack("{s:I}", "downtime-limit", (json_int_t)downtime);
 	if (capabilities == NULL || parameters == NULL) {
 		r = err_nomem(err);

@@ -86,6 +86,24 @@ static int open_memory(struct qemu_save *s, const char *dir, struct err *err)
 	return s->fd < 0 ? err->code : 0;
 }
 
+/*
+ * Memory that is in a file which others share stays there, and is no part of the stream (QEMU,
+ * qapi/migration.json, x-ignore-shared). A reader that maps the file for itself alone has to know;
+ * what it saves itself one day is whole again.
+ */
+static int stream_start(struct qemu *q, struct qemu_stream_opts *opts, bool ignore, struct err *err)
+{
+	json_t *capabilities = json_pack("{s:b}", "x-ignore-shared", ignore);
+	int r;
+
+	if (capabilities == NULL)
+		return err_nomem(err);
+	opts->capabilities = capabilities;
+	r = qemu_stream_start(q, opts, err);
+	json_decref(capabilities);
+	return r;
+}
+
 static int save_begin(struct qemu_save *s, const char *dir, struct err *err)
 {
 	struct qemu_stream_opts opts = { .progress = save_progress, .done = written, .arg = s };
@@ -99,7 +117,7 @@ static int save_begin(struct qemu_save *s, const char *dir, struct err *err)
 	if (r < 0)
 		return r;
 	opts.fd = s->fd;
-	return qemu_stream_start(s->q, &opts, err);
+	return stream_start(s->q, &opts, s->q->memory_file, err);
 }
 
 void qemu_save(
@@ -201,6 +219,6 @@ void qemu_restore(struct qemu *q)
 	if (q->restoring)
 		return;
 	q->restoring = true;
-	if (qemu_stream_start(q, &opts, &err) < 0)
+	if (stream_start(q, &opts, q->restore_file, &err) < 0)
 		restored(q, &err);
 }

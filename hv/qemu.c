@@ -175,6 +175,8 @@ static int set_paths(struct qemu *q, const struct hv_spec *spec, struct err *err
 	q->mon_path = path_join(spec->run_dir, "mon.sock");
 	q->serial_path = path_join(spec->run_dir, "serial.sock");
 	q->agent_path = path_join(spec->run_dir, "agent.sock");
+	q->restore_file = spec->memory_file != NULL;
+	q->memory_file = spec->memory_file != NULL && !spec->memory_private;
 	q->log_path = spec->log_path != NULL ? strdup(spec->log_path) : NULL;
 	if (q->run_dir == NULL || q->mon_path == NULL || q->serial_path == NULL ||
 		q->agent_path == NULL || (spec->log_path != NULL && q->log_path == NULL))
@@ -385,11 +387,6 @@ static void qemu_destroy(struct hv *hv, void (*closed)(void *arg), void *arg)
 	qmp_mux_destroy(q->mux, qemu_part_closed, q);
 }
 
-/* What drover does not do with QEMU. */
-static const char *const not_yet[HV_NCAPS] = {
-	[HV_CAP_MEMORY_CLONE] = "drover does not do that with QEMU yet",
-};
-
 static int qemu_create(
 	struct hv **out, uv_loop_t *loop, const struct hv_callbacks *cb, struct err *err)
 {
@@ -402,8 +399,6 @@ static int qemu_create(
 	q->hv.cb = *cb;
 	snprintf(q->hv.program, sizeof(q->hv.program), "QEMU");
 	q->hv.caps.program = q->hv.program;
-	for (size_t i = 0; i < HV_NCAPS; i++)
-		q->hv.caps.why_not[i] = not_yet[i];
 	list_init(&q->ops);
 	list_init(&q->rows);
 	list_init(&q->counters);

@@ -125,6 +125,8 @@ struct qemu {
 	struct qemu_copy *copy; /* likewise; qemu-copy.c */
 	int restore_fd;         /* of a start from a file, until that is loaded; else -1 */
 	bool restoring;
+	bool memory_file;       /* the guest's memory is in a file: saves leave it out */
+	bool restore_file;      /* so did the one that it is started from */
 	struct list migrations; /* qemu-migrate.c */
 
 	unsigned handles; /* whose close callback has not come */

@@ -504,6 +504,7 @@ void check_config(struct load *l)
 				check_qemu_args(l, (const void *)s, l->raw[k][i].keys);
 				check_machine(l, (const void *)s);
 				check_hardware(l, (void *)s, l->raw[k][i].keys);
+				check_warm(l, (void *)s, l->raw[k][i].keys);
 				check_health(l, (const void *)s, l->raw[k][i].keys);
 				check_watchdog(l, (const void *)s);
 				break;

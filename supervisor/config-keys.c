@@ -218,6 +218,21 @@ const struct config_key config_keys[] = {
 			"whatever ended it, so that every start begins with new ones; they outlive "
 			"only the guest's reboots and `drover suspend`. Files that rootfs and volume "
 			"name by their path stay." },
+	{ SECTION_VM, "warm", KEY_BOOL, V(warm), .def = "no", .reload = RELOAD_RESTART,
+		.help = "A warm template: the machine boots, and once it is ready it is frozen and "
+			"its run ends. What is kept of it (memory, devices, disks) is what each "
+			"machine with `from` begins with, in a fraction of a boot's time. It is made "
+			"anew when the configuration, the kernel, the image or the hypervisor has "
+			"changed, and by `drover start`. Needs health, which tells that it is ready, "
+			"and agent = yes, by which the others learn who they are; its disks are "
+			"made anew for each boot." },
+	{ SECTION_VM, "from", KEY_REF, V(from), .ref = SECTION_VM, .reload = RELOAD_LIVE,
+		.help = "The warm template (a [vm] with warm = yes) that this machine begins as: "
+			"where its disk is made it starts from the template's memory instead of "
+			"booting, with a name, machine-id, SSH host keys, MAC and address of its "
+			"own. Keys that this section and its template do not set are the warm "
+			"template's, but for autostart and hostname. Where that cannot be done it "
+			"boots (condition cold-start)." },
 	{ SECTION_VM, "disk_size", KEY_SIZE, V(disk_size), .def = "0", .max = 64 * TIB,
 		.reload = RELOAD_RECREATE,
 		.help = "Size of the first disk, at least 1M; 0 is the image's." },

@@ -152,6 +152,27 @@ void config_print(const struct config *c, bool all, struct buf *out)
 	}
 }
 
+/* Whether it is among those that are not the same for another machine. */
+static bool print_written(
+	const struct config_section *s, const struct config_key *k, struct buf *out)
+{
+	size_t len = strlen(k->name);
+	bool any = false;
+
+	for (size_t i = 0; i < s->written.n; i++) {
+		const char *w = s->written.v[i];
+
+		if (strncmp(w, k->name, len) != 0 || (w[len] != '=' && w[len] != ':'))
+			continue;
+		any = true;
+		if (w[len] == '=')
+			print_value(k, w + len + 1, out);
+		else
+			buf_printf(out, "%s = %s\n", k->name, w + len + 1);
+	}
+	return any;
+}
+
 void config_print_section(const struct config_section *s, const char *name,
 	bool (*skip)(const struct config_key *k), struct buf *out)
 {
@@ -161,7 +182,7 @@ void config_print_section(const struct config_section *s, const char *name,
 	keys = section_keys(s->kind, &n);
 	buf_printf(out, "[%s %s]\n", section_kind_name(s->kind), name);
 	for (size_t i = 0; i < n; i++)
-		if (!skip(&keys[i]))
+		if (!skip(&keys[i]) && !print_written(s, &keys[i], out))
 			print_key(s, &keys[i], false, out);
 }
 

@@ -112,6 +112,11 @@ char *path_resolve(
  */
 char *subst_text(struct load *l, const struct config_section *s, const struct config_key *k,
 	const char *file, unsigned line, const char *text);
+/*
+ * A good text as another machine's section would have it: {{name}} and {{guestId}} stay, what is of
+ * our environment does not. malloc'd; NULL: it has neither of the two.
+ */
+char *subst_kept(struct load *l, const char *text);
 bool text_is_late(const char *text);
 
 /* config-print.c: the exact value in the largest unit that divides it. */
@@ -127,6 +132,9 @@ void check_hardware(struct load *l, struct vm_config *vm, const struct raw_key *
 void check_has_kernel(struct load *l, const struct vm_config *vm, const struct raw_key *raws);
 void check_vsocks(struct load *l);
 void check_shared_volumes(struct load *l); /* config-check-volume.c */
+
+/* config-check-warm.c: warm templates and the machines that are made from them. */
+void check_warm(struct load *l, const struct vm_config *vm, const struct raw_key *raws);
 
 /* config-hypervisor.c: whether there is one of this name, and what it cannot do. */
 void check_hypervisor(struct load *l, const struct vm_config *vm);

@@ -256,6 +256,36 @@ char *subst_text(struct load *l, const struct config_section *s, const struct co
 	return NULL;
 }
 
+char *subst_kept(struct load *l, const char *text)
+{
+	const char *start, *end, *ref, *value;
+	struct buf out = { 0 };
+	bool own = false;
+	size_t len;
+	char *copy;
+
+	while (next_ref(text, &start, &end, &ref, &len) == 1) {
+		struct ref r = parse_ref(ref, len);
+
+		buf_add(&out, text, (size_t)(start - text));
+		value = r.type == REF_ENV ? getenv(r.name) : NULL;
+		if (value != NULL)
+			buf_adds(&out, value);
+		else
+			buf_printf(&out, "{{%.*s}}", (int)len, ref);
+		own = own || r.type == REF_NAME || r.type == REF_GUEST_ID;
+		text = end;
+	}
+	buf_adds(&out, text);
+	copy = buf_steal(&out);
+	if (copy == NULL)
+		l->nomem = true;
+	if (own)
+		return copy;
+	free(copy);
+	return NULL;
+}
+
 int config_expand(
 	const char *value, config_lookup_fn *lookup, void *arg, char **out, struct err *err)
 {
@@ -324,6 +354,8 @@ int config_vm_references(const struct vm_config *vm, struct strv *out)
 		if (!strv_has(&names, vm->after.v[i]))
 			strv_add(&names, vm->after.v[i]);
 	}
+	if (vm->from != NULL && !strv_has(&names, vm->from))
+		strv_add(&names, vm->from);
 	if (names.bad) {
 		strv_finish(&names);
 		return -ENOMEM;

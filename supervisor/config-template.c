@@ -1,5 +1,6 @@
 /* Templates: a section's keys go before its template's, that one's before its own template's. */
 #include <stdlib.h>
+#include <string.h>
 #include "supervisor/config-priv.h"
 
 enum state {
@@ -79,6 +80,41 @@ static unsigned inherit(struct chain *c, enum section_kind kind, size_t at, unsi
 	return c->length[t];
 }
 
+/* What a machine does not have from the one that it begins as. */
+static bool is_own(const struct config_key *key)
+{
+	static const char *const names[] = { "template", "warm", "from", "hostname", "autostart" };
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		if (strcmp(key->name, names[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Behind the templates: a machine has the keys of the warm one, which has its own templates'. */
+static void inherit_from(struct load *l, const struct config_key *keys, size_t nkeys)
+{
+	const struct config_array *vms = &l->c->pub.by_kind[SECTION_VM];
+	size_t from_key = (size_t)(config_key_find(SECTION_VM, "from") - keys);
+
+	for (size_t i = 0; i < vms->n; i++) {
+		struct raw_section *raw = &l->raw[SECTION_VM][i];
+		const struct raw_key *key = &raw->keys[from_key];
+		const char *name = key->n > 0 ? key->v[0].text : "";
+		ssize_t at = config_find_at(l->c, SECTION_VM, name);
+
+		if (at < 0 && name[0] != '\0')
+			load_error(l, key->file, key->line, "from: there is no [vm %.80s]%s", name,
+				did_you_mean(config_nearest(&l->c->pub, SECTION_VM, name)));
+		if (at < 0 || l->raw[SECTION_VM][at].keys[from_key].n > 0)
+			continue;
+		for (size_t k = 0; k < nkeys; k++)
+			if (raw->keys[k].n == 0 && !is_own(&keys[k]))
+				raw->keys[k] = l->raw[SECTION_VM][at].keys[k];
+	}
+}
+
 void load_templates(struct load *l)
 {
 	const struct config *config = &l->c->pub;
@@ -103,5 +139,6 @@ void load_templates(struct load *l)
 	}
 	for (i = 0; i < config->by_kind[SECTION_VM].n; i++)
 		inherit(&c, SECTION_VM, i, 0);
+	inherit_from(l, keys, c.nkeys);
 	free(c.state);
 }

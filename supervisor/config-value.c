@@ -234,6 +234,51 @@ static void add_words(struct strv *list, char *text)
 		strv_add(list, word);
 }
 
+/* The mark of several words of a command line, which quotes would make one. */
+static char mark_of(const struct config_key *k, bool quoted)
+{
+	return k->type == KEY_ARGS && !quoted ? ':' : '=';
+}
+
+static void keep_single(struct load *l, struct config_section *s, const struct config_key *k,
+	const struct raw_key *raw)
+{
+	char *kept = k->meta ? NULL : subst_kept(l, raw->v[0].text), *path;
+	bool is_path = kept != NULL && (k->type == KEY_PATH || k->type == KEY_IMAGE);
+
+	/* It means the same in another file. */
+	if (is_path && (k->type == KEY_PATH || kept[0] == '.' || kept[0] == '~')) {
+		path = path_resolve(l, raw->file, raw->line, k->name, kept);
+		free(kept);
+		kept = path;
+	}
+	if (kept != NULL)
+		strv_addf(&s->written, "%s=%s", k->name, kept);
+	l->nomem |= s->written.bad;
+	free(kept);
+}
+
+static void keep_list(struct load *l, struct config_section *s, const struct config_key *k,
+	const struct raw_key *raw)
+{
+	bool any = false;
+
+	for (size_t i = 0; i < raw->n && !any; i++) {
+		char *kept = subst_kept(l, raw->v[i].text);
+
+		any = kept != NULL;
+		free(kept);
+	}
+	for (size_t i = 0; i < raw->n && any; i++) {
+		char *kept = subst_kept(l, raw->v[i].text);
+
+		strv_addf(&s->written, "%s%c%s", k->name, mark_of(k, raw->v[i].quoted),
+			kept != NULL ? kept : raw->v[i].text);
+		free(kept);
+	}
+	l->nomem |= s->written.bad;
+}
+
 static void set_list(struct value *v, const struct raw_key *raw)
 {
 	struct strv *list = key_member(v->s, v->k);
@@ -280,6 +325,8 @@ void value_set(struct load *l, struct config_section *s, const struct config_key
 	}
 	if (k->type == KEY_LIST || k->type == KEY_ARGS) {
 		set_list(&v, raw);
+		if (s->kind == SECTION_VM)
+			keep_list(l, s, k, raw);
 		return;
 	}
 	if (raw->v[0].text[0] == '\0') {
@@ -291,5 +338,7 @@ void value_set(struct load *l, struct config_section *s, const struct config_key
 		       : subst_text(l, s, k, v.file, v.line, raw->v[0].text);
 	if (text != NULL)
 		set_single(&v, text);
+	if (text != NULL && s->kind == SECTION_VM)
+		keep_single(l, s, k, raw);
 	free(text);
 }

@@ -29,6 +29,7 @@ void section_free(struct config_section *s)
 
 	if (s == NULL)
 		return;
+	strv_finish(&s->written);
 	keys = section_keys(s->kind, &n);
 	for (i = 0; i < n; i++) {
 		switch (keys[i].type) {

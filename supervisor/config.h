@@ -78,6 +78,11 @@ struct config_section {
 	char *name; /* "" for [drover] */
 	struct config_pos pos;
 	struct config_pos *key_pos; /* by index in config_keys; line 0: not in a file (default) */
+	/*
+	 * Values with {{name}} or {{guestId}} in them, as another machine would have them: "KEY=TEXT",
+	 * or "KEY:TEXT" for several words of a command line; all of a list if it is for one.
+	 */
+	struct strv written;
 };
 
 enum on_exit {
@@ -199,6 +204,8 @@ struct vm_config {
 	char *cmdline;
 	int disk;             /* enum vm_disk_policy */
 	bool ephemeral;       /* its disks go when the run ends */
+	bool warm;            /* machines are made from its memory: supervisor/warm.h */
+	char *from;           /* name of such a machine; NULL: it boots */
 	uint64_t disk_size;   /* 0: the image's */
 	struct strv volumes;  /* `volume`, as written: supervisor/hardware.h */
 	char *cdrom;          /* path; NULL: none */

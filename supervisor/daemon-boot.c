@@ -12,6 +12,7 @@
 #include "lib/file.h"
 #include "lib/log.h"
 #include "supervisor/daemon.h"
+#include "supervisor/warm.h"
 #include "supervisor/faults.h"
 #include "supervisor/host-net.h"
 #include "supervisor/machine.h"
@@ -110,8 +111,10 @@ static void adopted(void *arg)
 {
 	struct daemon *dm = daemon_of(arg);
 
-	if (--dm->adopting == 0 && !dm->leaving)
+	if (--dm->adopting == 0 && !dm->leaving) {
+		warm_sweep(&dm->d, true);
 		release_leftovers(&dm->d);
+	}
 }
 
 /* The marked processes are looked for when the first machine is met that needs it. */

@@ -146,6 +146,7 @@ int daemon_open(struct daemon *dm, struct config *c, struct err *err)
 	list_init(&d->begin_queue);
 	list_init(&d->start_queue);
 	list_init(&d->after_queue);
+	list_init(&d->warm_queue);
 	d->started_ms = clock_unix_ms();
 	d->look_after = daemon_look_after;
 	d->state_dir = strdup(c->drover->state_dir);

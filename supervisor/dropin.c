@@ -22,7 +22,8 @@ static char *file_of(const char *state_dir, const char *name)
 /* What two machines cannot share; what is derived from the name comes by itself. */
 static bool is_own(const struct config_key *key)
 {
-	return strcmp(key->name, "hostname") == 0 || strcmp(key->name, "vsock") == 0;
+	return strcmp(key->name, "hostname") == 0 || strcmp(key->name, "vsock") == 0 ||
+	       strcmp(key->name, "warm") == 0;
 }
 
 int dropin_text(const struct vm_config *cfg, const char *name, char **out, struct err *err)

@@ -54,6 +54,7 @@ struct drover {
 	struct list registries;
 	struct list image_jobs;
 	struct list after_queue; /* machines that wait for others (`after`) */
+	struct list warm_queue;  /* machines that wait for a warm template */
 	struct list begin_queue; /* machines whose start's first step is due, in order */
 	struct begins *begins;   /* NULL: nobody is in it */
 	struct list start_queue; /* machines that wait for a slot, in order */

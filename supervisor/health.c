@@ -407,7 +407,7 @@ int health_create(struct health **out, uv_loop_t *loop, struct http_client *http
 		struct check *c = &h->checks[i];
 
 		c->h = h;
-		c->seen = spec->ready;
+		c->seen = spec->ready || spec->said;
 		r = health_check_parse(&c->what, spec->checks->v[i], err);
 		if (r < 0)
 			break;

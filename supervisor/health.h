@@ -33,6 +33,7 @@ struct health_spec {
 	 */
 	bool late;
 	bool ready; /* it has been ready since its boot */
+	bool said; /* the signs on the console were seen: its memory is of a guest that was ready */
 };
 
 /* Each may destroy, pause or reset its health object. */

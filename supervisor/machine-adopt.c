@@ -122,11 +122,16 @@ static void adopted(void *arg, const struct err *err)
 		m->copying = false;
 		hv_job_cancel(m->hv);
 	}
+	if (m->intent == INTENT_NONE && machine_warm_foreign(m) && !m->hold &&
+		hv_status(m->hv) == HV_STATUS_PAUSED)
+		m->intent = INTENT_RESTART;
 	/* A stop or a restart that was begun goes on. */
 	if (m->intent != INTENT_NONE)
 		machine_event(m, EV_STOP);
 	else if (m->hold || m->frozen)
 		machine_unhold(m);
+	if (m->intent == INTENT_NONE && machine_warm_foreign(m))
+		machine_warm_adopted(m);
 	machine_adopt_finished(m);
 }
 

@@ -25,11 +25,15 @@
 #include "supervisor/dropin.h"
 #include "supervisor/faults.h"
 #include "supervisor/hardware.h"
+#include "supervisor/machine-identity.h"
 #include "supervisor/machine-job.h"
 #include "supervisor/reload.h"
+#include "supervisor/warm.h"
 
-#define IDENTITY  "inject.json"
-#define KEYGEN_MS 60000
+#define INJECT     "inject.json"
+#define IDENTITY   "identity.json" /* supervisor/machine-identity.h */
+#define MEMORY_DIR "begin"         /* of a machine that begins with the memory of a snapshot */
+#define KEYGEN_MS  60000
 
 /* ---- the files ---- */
 
@@ -75,11 +79,60 @@ static int copy_folder(struct machine_job *j, struct err *err)
 	return r;
 }
 
+/* ---- a snapshot's memory ---- */
+
+static int copy_saved(struct machine_job *j, json_t *f, struct err *err)
+{
+	char *from = path_join(j->dir, json_str(f, "name"));
+	char *name = str_printf(MEMORY_DIR "/%s", json_str(f, "name"));
+	char *to = name != NULL ? path_join(j->tmp, name) : NULL;
+	struct stat st;
+	int r = from == NULL || to == NULL ? err_nomem(err) : copy_file(j, from, name, err);
+
+	if (r == 0 && stat(to, &st) < 0)
+		r = err_errno(err, -errno, "%s", quote(to));
+	if (r == 0)
+		json_put_int(f, "mtime_ns", snapshot_mtime_ns(&st));
+	free(from);
+	free(name);
+	free(to);
+	return r;
+}
+
+/* What is no disk, with a manifest of its own, for the new machine to begin with. */
+static int copy_memory(struct machine_job *j, struct err *err)
+{
+	json_t *manifest = json_deep_copy(j->manifest), *files = json_array(), *f;
+	char *dir = path_join(j->tmp, MEMORY_DIR), *path = NULL, *text = NULL;
+	int r = manifest == NULL || dir == NULL ? err_nomem(err) : mkdir_p(dir, 0700, err);
+	size_t i;
+
+	json_array_foreach (json_object_get(manifest, "files"), i, f) {
+		if (r < 0 || json_str(f, "path") != NULL || json_str(f, "name") == NULL)
+			continue;
+		r = copy_saved(j, f, err);
+		json_array_append(files, f);
+	}
+	json_object_set_new(manifest, "files", files);
+	if (r == 0) {
+		path = path_join(dir, SNAPSHOT_MANIFEST);
+		text = json_text(manifest);
+		r = path == NULL || text == NULL ? err_nomem(err) : 0;
+	}
+	if (r == 0)
+		r = file_write_atomic(path, text, strlen(text), 0600, true, err);
+	json_decref(manifest);
+	free(dir);
+	free(path);
+	free(text);
+	return r;
+}
+
 static int copy_snapshot(struct machine_job *j, struct err *err)
 {
 	const json_t *files = json_arr(j->manifest, "files"), *f;
 	size_t i;
-	int r = 0;
+	int r = j->memory ? copy_memory(j, err) : 0;
 
 	json_array_foreach (files, i, f) {
 		const char *path = json_str(f, "path"), *name = json_str(f, "name"), *base;
@@ -162,47 +215,10 @@ static void make_keys(struct machine_job *j)
 		job_next(j, &err);
 }
 
-static int add_host_keys(struct machine_job *j, json_t *array, struct err *err)
+/* What is written into the disk, or, where the memory has that mounted, is told to the guest. */
+static const char *identity_file(const struct machine_job *j)
 {
-	char *dir_path = path_join(j->tmp, "etc/ssh");
-	DIR *dir = dir_path != NULL ? opendir(dir_path) : NULL;
-	struct dirent *e;
-	int r = 0;
-
-	while (dir != NULL && r == 0 && (e = readdir(dir)) != NULL) {
-		struct buf text = { 0 };
-		char *path;
-
-		if (!str_starts(e->d_name, "ssh_host_"))
-			continue;
-		path = path_join(dir_path, e->d_name);
-		r = path == NULL ? err_nomem(err) : file_read(path, 65536, &text, err);
-		if (r == 0)
-			json_array_append_new(array,
-				json_pack("{s:s,s:s}", "name", e->d_name, "text", buf_str(&text)));
-		buf_finish(&text);
-		free(path);
-	}
-	if (dir != NULL)
-		closedir(dir);
-	free(dir_path);
-	return r;
-}
-
-/* machine-id(5): 32 hexadecimal digits; as a random UUID has them (RFC 4122, 4.4). */
-static int add_machine_id(json_t *to, struct err *err)
-{
-	unsigned char b[16];
-	char text[33];
-
-	if (getrandom(b, sizeof(b), 0) != sizeof(b))
-		return err_errno(err, -errno, "random numbers");
-	b[6] = (unsigned char)((b[6] & 0x0f) | 0x40);
-	b[8] = (unsigned char)((b[8] & 0x3f) | 0x80);
-	for (size_t i = 0; i < sizeof(b); i++)
-		snprintf(text + 2 * i, 3, "%02x", b[i]);
-	json_put_str(to, "machine_id", text);
-	return 0;
+	return j->warm || j->memory ? IDENTITY : INJECT;
 }
 
 /* A thread of the pool. */
@@ -210,14 +226,15 @@ static int write_identity(void *arg, struct err *err)
 {
 	struct machine_job *j = arg;
 	json_t *doc = json_object(), *keys = json_array();
-	char *path = path_join(j->tmp, IDENTITY), *text = NULL, *etc = path_join(j->tmp, "etc");
-	int r = path == NULL || etc == NULL ? err_nomem(err) : 0;
+	char *path = path_join(j->tmp, identity_file(j)), *text = NULL,
+	     *etc = path_join(j->tmp, "etc"), *ssh = path_join(j->tmp, "etc/ssh");
+	int r = path == NULL || etc == NULL || ssh == NULL ? err_nomem(err) : 0;
 
 	json_put_str(doc, "hostname", j->name);
 	if (r == 0)
-		r = add_machine_id(doc, err);
+		r = machine_identity_add_id(doc, err);
 	if (r == 0)
-		r = add_host_keys(j, keys, err);
+		r = machine_identity_add_keys(ssh, keys, err);
 	json_object_set_new(doc, "host_keys", keys);
 	if (r == 0 && (text = json_text(doc)) == NULL)
 		r = err_nomem(err);
@@ -229,12 +246,13 @@ static int write_identity(void *arg, struct err *err)
 	free(text);
 	free(path);
 	free(etc);
+	free(ssh);
 	return r;
 }
 
 static void forget_identity(struct machine_job *j)
 {
-	char *path = path_join(j->tmp, IDENTITY);
+	char *path = path_join(j->tmp, INJECT);
 
 	if (path != NULL)
 		unlink(path);
@@ -272,7 +290,7 @@ static void inject(struct machine_job *j)
 	strv_add(&args, "--disk");
 	strv_addf(&args, "%s/disk.raw", j->tmp);
 	strv_add(&args, "--inject");
-	strv_addf(&args, "%s/" IDENTITY, j->tmp);
+	strv_addf(&args, "%s/" INJECT, j->tmp);
 	m->image = (struct image_sub){ .done = injected, .arg = j };
 	list_init(&m->image.entry);
 	m->image_busy = true;
@@ -290,6 +308,10 @@ static void inject_if_disk(struct machine_job *j)
 	bool there = disk != NULL && access(disk, F_OK) == 0;
 
 	free(disk);
+	if (j->warm || j->memory) {
+		job_next(j, NULL);
+		return;
+	}
 	if (there) {
 		inject(j);
 		return;
@@ -339,6 +361,21 @@ static int write_section(void *arg, struct err *err)
 	return dropin_write(j->m->d->state_dir, j->name, j->text, err);
 }
 
+/* It begins with the memory that these disks belong to, unless somebody writes to them before. */
+static int set_warm(const struct machine_job *j, struct machine *n, struct err *err)
+{
+	struct stat st;
+
+	if (!j->warm && !j->memory)
+		return 0;
+	n->warm_image = j->warm ? strdup(j->dir) : path_join(n->dir, MEMORY_DIR);
+	if (n->warm_image == NULL)
+		return err_nomem(err);
+	if (n->disk_path != NULL && stat(n->disk_path, &st) == 0)
+		n->warm_mtime = snapshot_mtime_ns(&st);
+	return 0;
+}
+
 /* What it is to know before it is in the configuration: it has a disk, and waits to be started. */
 static int make_machine(struct machine_job *j, struct err *err)
 {
@@ -360,6 +397,9 @@ static int make_machine(struct machine_job *j, struct err *err)
 		disk = NULL;
 	}
 	free(disk);
+	r = set_warm(j, n, err);
+	if (r < 0)
+		return r;
 	machine_tell(n, "clone", "made from %s", j->m->name);
 	return machine_save(n, err);
 }
@@ -498,7 +538,8 @@ static int check_new_name(struct machine *m, const char *name, struct err *err)
 
 static int check_source(struct machine *m, const char *snapshot, struct err *err)
 {
-	bool for_run = m->cfg != NULL && (m->cfg->ephemeral || m->cfg->disk == DISK_RUN);
+	bool for_run = m->cfg != NULL &&
+		       (m->cfg->ephemeral || m->cfg->warm || m->cfg->disk == DISK_RUN);
 
 	if (m->op != NULL)
 		return machine_busy(m, err);
@@ -507,13 +548,18 @@ static int check_source(struct machine *m, const char *snapshot, struct err *err
 			err, -EBUSY, "vm %s: its last operation is coming to its end", m->name);
 	if (m->cfg == NULL)
 		return machine_wrong_state(m, "clone", err);
-	if (snapshot != NULL)
+	if (snapshot != NULL || m->cfg->warm)
 		return 0;
 	if (machine_active(m) || m->state == MACHINE_BACKOFF || m->suspended)
 		return err_set(err, -EBADFD,
 			"vm %s: only a stopped machine can be copied, and it is %s; stop it, or take "
 			"a snapshot and say --from SNAP",
 			m->name, m->suspended ? "suspended" : machine_state_name(m->state));
+	if (machine_warm_foreign(m))
+		return err_set(err, -EBADFD,
+			"vm %s: it has not been started since it was made, and is nothing of its "
+			"own yet",
+			m->name);
 	if (m->cfg->rootfs != NULL && (m->disk_path == NULL || access(m->disk_path, F_OK) < 0 ||
 					      (for_run && m->disk_stale)))
 		return err_set(err, -EBADFD, "vm %s: it has no disk %s", m->name,
@@ -539,6 +585,18 @@ static int fill(struct machine_job *j, const char *name, const char *snapshot, s
 			snapshot_file_of(j->manifest, "disk0") == NULL)
 			r = err_set(err, -EINVAL, "vm %s: snapshot %s has no disk", m->name,
 				quote(snapshot));
+	}
+	/* A guest that has no agent could not learn that it is another one: then the disks alone. */
+	j->memory = r == 0 && snapshot != NULL && snapshot_has_memory(j->manifest) &&
+		    m->cfg->agent && json_arr(j->manifest, "macs") != NULL &&
+		    str_eq(m->cfg->hypervisor, json_str(j->manifest, "hypervisor"));
+	if (snapshot == NULL && m->cfg->warm) {
+		j->warm = true;
+		r = warm_find(m, m->cfg, &j->dir, &j->manifest, err);
+		if (r == -ENOENT || r == -ESTALE)
+			r = err_set(err, -EBADFD,
+				"vm %s: it has no warm image (%s); `drover start %s` makes one",
+				m->name, err->msg, m->name);
 	}
 	return r == 0 ? dropin_text(m->cfg, name, &j->text, err) : r;
 }

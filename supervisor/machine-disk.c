@@ -8,6 +8,7 @@
 #include "lib/file.h"
 #include "lib/json.h"
 #include "lib/log.h"
+#include "supervisor/machine-identity.h"
 #include "supervisor/machine-steps.h"
 
 #define BUILT_SIZE (8ull << 30) /* of a built disk unless another one is asked for */
@@ -126,7 +127,7 @@ void machine_step_kernel(struct machine *m)
 
 static bool disk_is_there(const struct machine *m)
 {
-	bool for_run = m->run_cfg->disk == DISK_RUN || m->run_cfg->ephemeral;
+	bool for_run = m->run_cfg->disk == DISK_RUN || m->run_cfg->ephemeral || m->run_cfg->warm;
 
 	return is_file(m->disk_path) && !(for_run && m->disk_stale);
 }
@@ -220,6 +221,14 @@ static bool is_injected(const struct machine *m, const char *text)
 	return same;
 }
 
+/* {machine_id, host_keys} of a copy of another one that is to be told apart from it; or NULL. */
+static json_t *own_identity(const struct machine *m)
+{
+	json_t *j = NULL;
+
+	return machine_identity_read(m->dir, &j, NULL) == 0 ? j : NULL;
+}
+
 /* Hostname and keys as JSON for drover-image; *out stays NULL when nothing is to be written. */
 static int inject_text(struct machine *m, char **out, struct err *err)
 {
@@ -228,10 +237,12 @@ static int inject_text(struct machine *m, char **out, struct err *err)
 	char *hostname = NULL;
 	int r;
 
+	j = own_identity(m);
 	/* A disk file of somebody's own is left as it is unless a key was asked for. */
-	if (is_path(cfg->rootfs) && cfg->ssh_keys.n == 0)
+	if (j == NULL && is_path(cfg->rootfs) && cfg->ssh_keys.n == 0)
 		return 0;
-	j = json_object();
+	if (j == NULL)
+		j = json_object();
 	keys = json_array();
 	r = machine_expand(m, cfg->hostname != NULL ? cfg->hostname : m->name, &hostname, err);
 	json_put_str(j, "hostname", hostname);

@@ -20,8 +20,9 @@
 /* One that was removed from the configuration is still what it was. */
 static bool is_ephemeral(const struct machine *m)
 {
-	return m->cfg != NULL ? m->cfg->ephemeral
-			      : str_eq(json_str(m->applied, "ephemeral"), "yes");
+	return m->cfg != NULL ? m->cfg->ephemeral || m->cfg->warm
+			      : str_eq(json_str(m->applied, "ephemeral"), "yes") ||
+					str_eq(json_str(m->applied, "warm"), "yes");
 }
 
 /* By the names that droverd gives them in its own folder: what a user named lies elsewhere. */
@@ -66,7 +67,7 @@ static bool collect(struct machine *m, const char *away)
 	return any;
 }
 
-static void throw_away(struct machine *m)
+void machine_throw_disks(struct machine *m)
 {
 	char *away = str_printf("%s/thrown.%llu.tmp", m->dir, (unsigned long long)clock_mono_ms());
 
@@ -84,11 +85,11 @@ static void throw_away(struct machine *m)
 void machine_throw_away(struct machine *m)
 {
 	if (is_ephemeral(m) && !m->suspended && m->restore == NULL)
-		throw_away(m);
+		machine_throw_disks(m);
 }
 
 void machine_throw_away_stale(struct machine *m)
 {
-	if (m->run_cfg->ephemeral && m->disk_stale && m->load_dir == NULL)
-		throw_away(m);
+	if ((m->run_cfg->ephemeral || m->run_cfg->warm) && m->disk_stale && m->load_dir == NULL)
+		machine_throw_disks(m);
 }

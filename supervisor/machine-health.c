@@ -42,6 +42,7 @@ static void became_ready(void *arg)
 	emit(m, "ready", NULL);
 	log_msg(LOG_LVL_INFO, m->name, "ready");
 	save(m);
+	machine_warm_ready(m);
 }
 
 static void changed(void *arg, enum health_state state)
@@ -177,14 +178,16 @@ static void start(struct machine *m, bool late)
 	struct health_spec spec;
 	struct err err;
 
-	if (cfg == NULL || cfg->health.n == 0)
+	/* What another one's guest answers says nothing of this one. */
+	if (cfg == NULL || cfg->health.n == 0 || machine_warm_foreign(m))
 		return;
 	spec = (struct health_spec){ .checks = &cfg->health,
 		.interval_ms = cfg->health_interval,
 		.timeout_ms = cfg->health_timeout,
 		.start_period_ms = cfg->health_start_period,
 		.retries = (unsigned)cfg->health_retries,
-		.late = late,
+		.late = late && !m->warm_load,
+		.said = m->warm_load,
 		.ready = m->ready };
 	if (health_create(&m->health, m->d->loop, m->d->http, &spec, &cb, &err) < 0) {
 		log_msg(LOG_LVL_ERROR, m->name, "health checks: %s (ignoring)", err.msg);
@@ -192,6 +195,8 @@ static void start(struct machine *m, bool late)
 	}
 	if (late)
 		machine_health_console(m);
+	if (m->ready)
+		machine_warm_ready(m);
 }
 
 static void stop(struct machine *m)

@@ -10,6 +10,7 @@
 #include "supervisor/machine-space.h"
 #include "supervisor/machine-steps.h"
 #include "supervisor/marker.h"
+#include "supervisor/warm.h"
 
 void machine_set_hint(struct machine *m, enum cause cause, char *text)
 {
@@ -392,6 +393,23 @@ static int set_extra(struct machine *m, struct spec_hold *hold, struct err *err)
 	return hold->extra.bad ? err_nomem(err) : 0;
 }
 
+/* In a file that can be kept when it is to be frozen, or, of another one, was. */
+static int set_memory(
+	struct machine *m, struct hv_spec *spec, struct spec_hold *hold, struct err *err)
+{
+	bool load = m->warm_load && m->load_dir != NULL;
+
+	if (!m->run_cfg->warm && !load)
+		return 0;
+	/* A copy of a snapshot has its memory in the stream. */
+	if (load && !warm_has_ram(m->load_dir))
+		return 0;
+	hold->memory = load ? path_join(m->load_dir, WARM_RAM) : machine_warm_ram(m);
+	spec->memory_file = hold->memory;
+	spec->memory_private = load;
+	return hold->memory == NULL ? err_nomem(err) : 0;
+}
+
 const char *machine_board_name(const struct vm_config *cfg)
 {
 	static const char *const names[] = { "q35", "pc", "microvm", "virt" };
@@ -459,12 +477,14 @@ int machine_spec(struct machine *m, struct hv_spec *spec, struct spec_hold *hold
 		.log_path = hold->log_path,
 		.ready_timeout_ms = cfg->start_timeout,
 	};
-	return machine_spec_hardware(m, spec, hold, err);
+	r = set_memory(m, spec, hold, err);
+	return r < 0 ? r : machine_spec_hardware(m, spec, hold, err);
 }
 
 void spec_hold_finish(struct spec_hold *hold)
 {
 	free(hold->binary);
+	free(hold->memory);
 	free(hold->jail);
 	free(hold->cmdline);
 	free(hold->log_path);

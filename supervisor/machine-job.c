@@ -174,6 +174,10 @@ int job_check_run(const struct machine *m, struct err *err)
 {
 	if (!m->process)
 		return 0;
+	if (machine_is_warm_template(m))
+		return err_set(err, -EBADFD,
+			"vm %s: it is a warm template, which is frozen by itself once it is ready",
+			m->name);
 	if (m->added != NULL && json_array_size(m->added) > 0)
 		return err_set(err, -EBADFD,
 			"vm %s: it has disks that were added to this run, which the next would not "
@@ -272,6 +276,16 @@ static int add_disks(struct machine_job *j, struct err *err)
 	return machine_own_files(m, cfg, &j->disks, err);
 }
 
+/* What a guest that is to be another one is told apart by. */
+static json_t *macs_json(const struct machine *m)
+{
+	json_t *array = json_array();
+
+	for (unsigned i = 0; i < m->nnics; i++)
+		json_array_append_new(array, json_string(m->nics[i].mac));
+	return array;
+}
+
 int job_manifest(struct machine_job *j, const char *kind, const char *consistency, struct err *err)
 {
 	struct machine *m = j->m;
@@ -293,6 +307,7 @@ int job_manifest(struct machine_job *j, const char *kind, const char *consistenc
 	json_put_str(out, "accel", up ? hv_accel_text(m->hv) : NULL);
 	json_put_str(out, "host_cpu", snapshot_host_cpu());
 	json_put_int(out, "boot", m->boot);
+	json_object_set_new(out, "macs", macs_json(m));
 	if (m->run_cfg == NULL && m->cfg != NULL)
 		json_object_set_new(out, "config", plan_applied(&m->cfg->s));
 	else if (m->applied != NULL)

@@ -58,6 +58,8 @@ struct machine_job {
 
 	/* Of a clone. */
 	char *text;        /* the section of the new machine */
+	bool warm;         /* of a warm template: manifest and dir are its image's */
+	bool memory;       /* of a snapshot that has one: the new machine begins with it */
 	bool placed, made; /* its folder is in its place; it is among the machines */
 };
 

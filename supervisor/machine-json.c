@@ -255,6 +255,7 @@ json_t *machine_detail(const struct machine *m)
 	put_time(j, "started", machine_active(m) ? m->run_started_ms : 0);
 	json_object_set_new(j, "capabilities", capabilities(m));
 	json_object_set_new(j, "cannot", cannot(m));
+	json_object_set_new(j, "warm", machine_warm_json(m));
 	json_object_set_new(j, "health", m->health != NULL ? health_json(m->health) : json_null());
 	return j;
 }

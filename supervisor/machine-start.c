@@ -22,6 +22,7 @@ static const struct {
 	void (*fn)(struct machine *m);
 } steps[] = {
 	{ "folders", make_folders },
+	{ "warm", machine_step_warm },
 	{ "ssh-keys", machine_step_keys },
 	{ "kernel", machine_step_kernel },
 	{ "rootfs", machine_step_rootfs },
@@ -155,6 +156,7 @@ static void reset_run(struct machine *m)
 	m->run_started_ms = clock_unix_ms();
 	m->run_ended_ms = 0;
 	m->up_mono_ms = 0;
+	m->warm_load = m->warm_asked = false;
 	m->exit_status = (struct child_status){ 0 };
 	json_decref(m->last_console);
 	m->last_console = NULL;
@@ -396,6 +398,9 @@ void machine_begin_spawn(struct machine *m)
 		r = start_fault(m, "spawn", &err);
 	if (r == 0)
 		r = hv_create(&m->hv, hv_find(m->run_cfg->hypervisor), m->d->loop, &cb, &err);
+	/* One that cannot be frozen runs all the same. */
+	if (r == 0 && m->run_cfg->warm && hv_can(m->hv, HV_CAP_MEMORY_CLONE, NULL) < 0)
+		spec.memory_file = NULL;
 	if (r == 0)
 		r = start_fault(m, "passthrough", &err);
 	if (r == 0)
@@ -417,8 +422,11 @@ void machine_cancel_start(struct machine *m)
 
 	machine_flush(m);
 	m->cancelled = true;
-	if (queued) {
+	if (m->warm != NULL) {
+		machine_warm_cancel(m);
+	} else if (queued) {
 		list_remove(&m->queue);
+		deadline_cancel(&m->warm_timer);
 		machine_start_next(m, NULL);
 	} else if (m->hv != NULL) {
 		hv_start_cancel(m->hv);

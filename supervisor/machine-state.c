@@ -86,6 +86,10 @@ static void put_saved(const struct machine *m, json_t *j)
 	json_put_bool(j, "restore_back", m->restore_back);
 	json_put_bool(j, "restore_memory", m->restore_memory);
 	json_put_bool(j, "restore_run", m->restore_run);
+	json_put_str(j, "warm_image", m->warm_image);
+	json_put_int(j, "warm_mtime", m->warm_mtime);
+	json_put_bool(j, "warm_load", m->warm_load);
+	json_put_str(j, "warm_note", m->warm_note);
 }
 
 json_t *machine_state_json(const struct machine *m)
@@ -204,6 +208,10 @@ static void load_saved(struct machine *m, const json_t *j)
 	m->restore_back = json_flag(j, "restore_back", false);
 	m->restore_memory = json_flag(j, "restore_memory", false);
 	m->restore_run = json_flag(j, "restore_run", false);
+	set_string(&m->warm_image, j, "warm_image");
+	m->warm_mtime = json_int(j, "warm_mtime", 0);
+	m->warm_load = json_flag(j, "warm_load", false);
+	set_string(&m->warm_note, j, "warm_note");
 }
 
 static enum machine_state state_from_name(const char *name)

@@ -219,7 +219,7 @@ void machine_begin_shutdown(struct machine *m)
 	else if (status == HV_STATUS_CREATED || status == HV_STATUS_PANICKED ||
 		 status == HV_STATUS_BROKEN || status == HV_STATUS_SHUTDOWN ||
 		 status == HV_STATUS_INCOMING || m->intent == INTENT_SUSPEND ||
-		 m->intent == INTENT_RESTORE)
+		 m->intent == INTENT_RESTORE || m->intent == INTENT_WARM)
 		m->shutdown_step = STEP_QUIT; /* there is no guest that could shut down */
 	else
 		m->shutdown_step = hv_caps(m->hv)->agent ? STEP_AGENT : STEP_GUEST;
@@ -245,6 +245,8 @@ static const char *intent_text(enum intent intent)
 		return "stopped on request";
 	case INTENT_SUSPEND:
 		return "suspended to disk";
+	case INTENT_WARM:
+		return "frozen: machines begin with its memory";
 	case INTENT_RESTORE:
 		return "ended for a restore";
 	default:
@@ -254,7 +256,8 @@ static const char *intent_text(enum intent intent)
 
 static bool stays_down(const struct machine *m)
 {
-	return m->intent == INTENT_STOP || m->intent == INTENT_KILL || m->intent == INTENT_SUSPEND;
+	return m->intent == INTENT_STOP || m->intent == INTENT_KILL ||
+	       m->intent == INTENT_SUSPEND || m->intent == INTENT_WARM;
 }
 
 static void find_cause(struct machine *m)
@@ -375,6 +378,7 @@ static void save_end(struct machine *m)
 static void let_go(struct machine *m)
 {
 	machine_job_lost(m);
+	machine_warm_lost(m);
 	console_destroy(m->console);
 	m->console = NULL;
 	hv_destroy(m->hv, NULL, NULL);
@@ -480,6 +484,9 @@ void machine_settle(struct machine *m)
 	uint64_t delay_ms = 0;
 
 	machine_throw_away(m);
+	machine_warm_forget_run(m);
+	if (machine_warm_settle(m))
+		return;
 	if (m->restore == NULL && (intent == INTENT_RESTART || intent == INTENT_RECREATE) &&
 		m->cfg != NULL && !m->d->stopping) {
 		if (intent == INTENT_RECREATE && machine_forget_disk(m, &err) < 0)
@@ -524,6 +531,7 @@ void machine_at_rest(struct machine *m)
 	m->intent = INTENT_NONE;
 	machine_end_op(m, result);
 	machine_wake_waiting(m->d);
+	machine_warm_wake(m->d);
 	machine_adopt_finished(m);
 	drover_machine_rests(m->d);
 }

@@ -18,6 +18,13 @@ bool machine_address(const struct machine *m, unsigned nic, char out[16])
 	return true;
 }
 
+/* It was to begin with a warm template's memory, and has booted. */
+static bool is_cold(const struct machine *m)
+{
+	return m->cfg != NULL && m->cfg->from != NULL && m->process && !m->warm_load &&
+	       m->warm_note != NULL;
+}
+
 static bool is_degraded(const struct machine *m)
 {
 	if (m->state != MACHINE_RUNNING && m->state != MACHINE_PAUSED)
@@ -56,6 +63,8 @@ static void add_conditions(const struct machine *m, struct buf *b)
 		{ machine_space_full(m), "nospace" },
 		{ machine_space_failed(m), "io-error" },
 		{ is_network_lost(m), "network-lost" },
+		{ machine_is_frozen(m), "frozen" },
+		{ is_cold(m), "cold-start" },
 		{ is_degraded(m), "degraded" },
 		{ m->health != NULL && !health_ready(m->health), "not-ready" },
 		{ m->health != NULL && health_state(m->health) == HEALTH_UNHEALTHY, "unhealthy" },

@@ -278,6 +278,10 @@ static void goes_on(void *arg, const struct err *err)
 	if (err == NULL) {
 		m->hold = false;
 		machine_save_soon(m);
+		if (m->warm_load) {
+			machine_warm_loaded(m);
+			return;
+		}
 	} else {
 		mine = *err;
 		err = err_wrap(&mine, "vm %s: resume", m->name) < 0 ? &mine : NULL;
@@ -310,6 +314,8 @@ void machine_now_loaded(struct machine *m)
 		machine_restore_done(m);
 	if (m->suspended)
 		machine_drop_suspended(m);
+	/* From here on its disk is no copy of the template's any more. */
+	m->warm_mtime = 0;
 	machine_save(m, NULL);
 	free(m->load_dir);
 	m->load_dir = NULL;

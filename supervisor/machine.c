@@ -11,6 +11,7 @@
 #include "lib/log.h"
 #include "supervisor/dropin.h"
 #include "supervisor/network.h"
+#include "supervisor/warm.h"
 
 static const char *event_name(enum machine_event ev)
 {
@@ -454,6 +455,7 @@ static void files_removed(uv_work_t *work, int status)
 	struct removal *rm = container_of(work, struct removal, work);
 	struct machine *m = rm->m;
 	struct operation *op = m->op;
+	struct drover *d = m->d;
 
 	m->op = NULL;
 	m->removing = false;
@@ -467,9 +469,12 @@ static void files_removed(uv_work_t *work, int status)
 		free(m->disk_path);
 		m->disk_path = NULL;
 		m->suspended = false;
+		free(m->warm_image);
+		m->warm_image = NULL;
 		/* One that is in the user's files stays, without its past. */
 		if (m->cfg == NULL)
 			machine_destroy(m);
+		warm_sweep(d, false);
 		operation_end(op, NULL);
 	}
 	free(rm->dir);

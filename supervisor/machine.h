@@ -71,7 +71,8 @@ enum intent {
 	INTENT_RESTART,
 	INTENT_RECREATE,
 	INTENT_SUSPEND, /* its memory is on disk */
-	INTENT_RESTORE  /* it becomes what it was in m->restore */
+	INTENT_RESTORE, /* it becomes what it was in m->restore */
+	INTENT_WARM     /* it is frozen: its memory is a warm image */
 };
 
 enum {
@@ -142,6 +143,17 @@ struct machine {
 	bool restore_back;       /* no: the old disks are to come back */
 	bool restore_memory, restore_run;
 	char *load_dir; /* of the start: its memory; NULL: the guest boots */
+
+	/* Warm templates and what is made from them: machine-warm.c, machine-warm-start.c. */
+	char *warm_image;   /* that its disk was copied from; NULL: it is itself */
+	int64_t warm_mtime; /* of that copy, which has not been written to; 0: it is not made yet */
+	bool warm_load;     /* load_dir is a warm image's */
+	bool warm_asked;    /* in this start the template was set going */
+	bool warm_cold;     /* this start is to be a boot */
+	bool warm_told;     /* the memory was loaded, but the guest did not become itself */
+	char *warm_note;    /* why it booted, or, of a template, is not frozen; or NULL */
+	struct deadline warm_timer;
+	struct warm_start *warm; /* a copy or an identity under way */
 
 	struct hv *hv;
 	char *cgroup;           /* of the run; NULL: none */
@@ -345,6 +357,38 @@ void machine_job_overruled(struct machine *m);
 /* m is being released: how many callbacks are to come. */
 unsigned machine_job_release(struct machine *m);
 
+/* ---- machine-warm.c: a warm template ---- */
+/* It is ready, or an earlier daemon has found it so: it is frozen as soon as nobody is busy with it. */
+void machine_warm_ready(struct machine *m);
+/* The folder for the memory of a run that is to be frozen; made for it, and gone with it. */
+int machine_warm_prepare(struct machine *m, struct err *err);
+void machine_warm_forget_run(struct machine *m);
+char *machine_warm_ram(const struct machine *m); /* malloc'd, or NULL */
+bool machine_is_warm_template(const struct machine *m);
+/* It is at rest, and machines can begin with it unless something has changed. */
+bool machine_is_frozen(const struct machine *m);
+json_t *machine_warm_json(const struct machine *m);
+
+/* ---- machine-warm-start.c: a machine that begins with a warm image ---- */
+void machine_step_warm(struct machine *m);
+/* m->warm_timer; of a template as of a machine that waits for one. */
+void machine_warm_timer(void *arg);
+/* Its memory is loaded and it runs, as another one: it is told who it is, then its start is over. */
+void machine_warm_loaded(struct machine *m);
+/* An adopted guest that may not have been told. */
+void machine_warm_adopted(struct machine *m);
+/* Whether it still is another one. */
+bool machine_warm_foreign(const struct machine *m);
+/* The run has ended: whether the start that failed is to be done again, as a boot. */
+bool machine_warm_settle(struct machine *m);
+/* A template has come to rest or a machine has gone: who waits looks again. */
+void machine_warm_wake(struct drover *d);
+/* Drops what is under way; how many callbacks are to come. */
+unsigned machine_warm_release(struct machine *m);
+void machine_warm_cancel(struct machine *m);
+/* The run is over. */
+void machine_warm_lost(struct machine *m);
+
 /* ---- machine.c: for those ---- */
 int machine_busy(const struct machine *m, struct err *err);
 int machine_wrong_state(const struct machine *m, const char *verb, struct err *err);
@@ -380,6 +424,8 @@ void machine_fill_slots(struct drover *d); /* machine-start.c */
 int machine_forget_disk(struct machine *m, struct err *err);
 /* The run of an ephemeral machine has ended: its disks go (machine-ephemeral.c). */
 void machine_throw_away(struct machine *m);
+/* Those of any machine: its next start makes them anew. */
+void machine_throw_disks(struct machine *m);
 
 /* Emits the event of the run's end, unless the log has it (machine-stop.c). */
 void machine_announce_end(struct machine *m);
@@ -472,7 +518,7 @@ struct spec_hold {
 	char *sockets[SHARES_MAX], *tpm, *vnc;
 	struct hv_nic nics[NICS_MAX];
 	char nic_ids[NICS_MAX][8];
-	char *binary, *jail, *cmdline, *log_path, *marker;
+	char *binary, *jail, *cmdline, *log_path, *marker, *memory;
 	struct strv extra;
 };
 int machine_spec(struct machine *m, struct hv_spec *spec, struct spec_hold *hold, struct err *err);

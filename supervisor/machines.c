@@ -41,6 +41,8 @@ static void machine_free(struct machine *m)
 	free(m->cgroup);
 	free(m->restore);
 	free(m->load_dir);
+	free(m->warm_image);
+	free(m->warm_note);
 	free(m->kernel_path);
 	free(m->initrd_path);
 	free(m->rootfs_path);
@@ -97,6 +99,7 @@ int machine_create(struct machine **out, struct drover *d, const char *name, str
 	deadline_init(&m->timer, d->loop, machine_timer, m);
 	deadline_init(&m->panic_timer, d->loop, machine_panic_timer, m);
 	deadline_init(&m->save_timer, d->loop, machine_save_turn, m);
+	deadline_init(&m->warm_timer, d->loop, machine_warm_timer, m);
 	list_append(bucket(d, name), &m->bucket);
 	/* By name; they mostly come in order, so the search goes from the end. */
 	at = &d->machines;
@@ -135,11 +138,12 @@ static void machine_release(struct machine *m)
 	hv_destroy(m->hv, NULL, NULL);
 	machine_forget_questions(m);
 	/* And what is under way, whose callback has m. */
-	m->closing = 3u + (m->syncing != SAVE_NOTHING) + m->tearing_down + m->attaching +
-		     m->removing + machine_job_release(m);
+	m->closing = 4u + (m->syncing != SAVE_NOTHING) + m->tearing_down + m->attaching +
+		     m->removing + machine_job_release(m) + machine_warm_release(m);
 	deadline_close(&m->timer, timer_closed);
 	deadline_close(&m->panic_timer, timer_closed);
 	deadline_close(&m->save_timer, timer_closed);
+	deadline_close(&m->warm_timer, timer_closed);
 }
 
 void machine_destroy(struct machine *m)

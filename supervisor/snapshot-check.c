@@ -15,7 +15,8 @@
  * boot only, or concerns our side of the process. Every other key does, the ones to come too.
  */
 static const char *const shapeless[] = { "binary", "kernel", "initrd", "rootfs", "cmdline", "disk",
-	"disk_size", "ssh_key", "ssh_user", "hostname", "jail", "start_paused", "reboot", "accel" };
+	"disk_size", "ssh_key", "ssh_user", "hostname", "jail", "start_paused", "reboot", "accel",
+	"warm" };
 
 static bool has_shape(const struct config_key *key)
 {

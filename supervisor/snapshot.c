@@ -37,7 +37,8 @@ int snapshot_read(const char *dir, json_t **out, struct err *err)
 		return r;
 	kind = json_str(j, "kind");
 	if (json_int(j, "version", 0) != 1 ||
-		(!str_eq(kind, "full") && !str_eq(kind, "disks") && !str_eq(kind, "suspend")) ||
+		(!str_eq(kind, "full") && !str_eq(kind, "disks") && !str_eq(kind, "suspend") &&
+			!str_eq(kind, "warm")) ||
 		json_obj(j, "config") == NULL || json_arr(j, "files") == NULL) {
 		json_decref(j);
 		return err_set(err, -EINVAL,

@@ -3,9 +3,10 @@
  * disks and, if it has the guest's memory, what hv_save() made. It is made under a name that ends in
  * ".tmp" and renamed when it is whole and on disk; who starts removes what still has such a name.
  *
- * manifest: {version, name, vm, created, description|null, kind: "full"|"disks"|"suspend",
+ * manifest: {version, name, vm, created, description|null, kind: "full"|"disks"|"suspend"|"warm",
  *   consistency: "memory"|"frozen"|"stopped"|"crash", running (the guest ran, and shall),
  *   hypervisor, hypervisor_version ("QEMU 7.2.9"), binary, accel, host_cpu, config: {KEY: VALUE},
+ *   macs (of the nics, in their order),
  *   files: [{name, size, allocated, mtime_ns, sha256|null, disk (its id), path (of the machine's
  *   file)}]}
  * A file of at most SNAPSHOT_DIGEST_MAX bytes has a digest; of a larger one size and time of

@@ -67,6 +67,8 @@ ok 'one starts' drover start one
 ok 'two starts' drover start two
 ok 'one is up' wait_for "$patience" console_has one NANO-READY
 ok 'two is up' wait_for "$patience" console_has two NANO-READY
+like "$(tr '\0' ' ' <"/proc/$(vm_pid one)/cmdline")" ' vm=one( |$)' 'one: {{name}} is its name'
+like "$(tr '\0' ' ' <"/proc/$(vm_pid two)/cmdline")" ' vm=two( |$)' 'two: {{name}} is its name'
 ok 'one counts' count one 0001
 ok 'on its own' count one 0002
 ok 'two counts' count two 0001

@@ -367,6 +367,7 @@ crash_matrix() { # crash_matrix TABLE...
 			stop/agent) extra='agent = yes' ;;
 			# The board that takes devices without slots.
 			nic/*) extra='machine = pc' ;;
+			freeze/*) extra=$'warm = yes\nagent = yes\nhealth = console:NANO-READY' ;;
 			start/volumes | start/firmware) extra='volume = v size=1M' ;;
 			# A helper has something to leave behind from its step on.
 			start/probe | start/helpers | start/spec | start/spawn | run/* | adopt/* | release/process)
@@ -380,7 +381,7 @@ crash_matrix() { # crash_matrix TABLE...
 			stop | teardown | release) round_stop "$table/$point" ;;
 			reload) round_reload "$table/$point" ;;
 			boot | adopt) round_boot "$table/$point" ;;
-			snapshot | suspend | restore | clone | nic) "round_$table" "$table/$point" ;;
+			snapshot | suspend | restore | clone | nic | freeze | warm) "round_$table" "$table/$point" ;;
 			*) fail "table $table has no round: write one" ;;
 			esac
 			case $table in
@@ -401,7 +402,7 @@ crash_matrix() { # crash_matrix TABLE...
 				stop/* | teardown/*) round_stop_fail "$table/$point" $code ;;
 				reload/*) round_reload_fail "$table/$point" $code ;;
 				adopt/*) round_adopt_fail "$table/$point" $code ;;
-				snapshot/* | suspend/* | restore/* | clone/* | nic/*) "round_${table}_fail" "$table/$point" $code ;;
+				snapshot/* | suspend/* | restore/* | clone/* | nic/* | freeze/* | warm/*) "round_${table}_fail" "$table/$point" $code ;;
 				*) round_fail "$table/$point" $code ;;
 				esac
 			done

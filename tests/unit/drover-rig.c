@@ -59,6 +59,7 @@ void drover_rig_init(struct drover_rig *r, const char *text)
 	list_init(&d->registries);
 	list_init(&d->image_jobs);
 	list_init(&d->after_queue);
+	list_init(&d->warm_queue);
 	list_init(&d->begin_queue);
 	list_init(&d->start_queue);
 	assert_int_equal(events_open(&d->events, d->loop, NULL, 1 << 20, NULL), 0);

@@ -457,9 +457,64 @@ static int teardown(void **state)
 	return 0;
 }
 
+static bool nothing(const struct config_key *k)
+{
+	return false;
+}
+
+/* The section of a copy has the copy's name where this one has its own. */
+static void for_another_one(void **state)
+{
+	static const char text[] =
+		"[vm one]\nkernel = ./kernels/{{name}}\n"
+		"cmdline = host={{ name }} id={{guestId}} user={{env.WARM_USER}}\n"
+		"volume = /srv/{{name}}.raw ro\n\t/srv/all.raw ro\n"
+		"qemu_args = -name {{name}}\n\t\"-a b\"\nhostname = fixed\n";
+	struct buf out = { 0 }, wanted = { 0 };
+	struct config *c;
+
+	setenv("WARM_USER", "me", 1);
+	c = load(text);
+	assert_string_equal(config_vm(c, "one")->cmdline, "host=one id=0 user=me");
+	config_print_section(&config_vm(c, "one")->s, "two", nothing, &out);
+	buf_printf(&wanted,
+		"[vm two]\nkernel = %s/kernels/{{name}}\ncmdline = host={{name}} id={{guestId}} "
+		"user=me\nvolume = /srv/{{name}}.raw ro\nvolume = /srv/all.raw ro\nhostname = fixed\n"
+		"qemu_args = -name {{name}}\nqemu_args = \"-a b\"\n",
+		dir);
+	assert_string_equal(buf_str(&out), buf_str(&wanted));
+	buf_finish(&out);
+	buf_finish(&wanted);
+	config_destroy(c);
+	unsetenv("WARM_USER");
+}
+
+/* What a machine does not set is the warm template's, and that one's templates'. */
+static void from_a_warm_one(void **state)
+{
+	struct config *c = load("[template t]\nmemory = 64M\nagent = yes\n"
+				"[vm base]\ntemplate = t\nwarm = yes\nkernel = /k\nhealth = agent\n"
+				"hostname = shop\ncmdline = is={{name}}\nautostart = no\n"
+				"[vm one]\nfrom = base\nvcpus = 2\n");
+	const struct vm_config *one = config_vm(c, "one");
+
+	assert_string_equal(one->from, "base");
+	assert_string_equal(one->kernel, "/k");
+	assert_string_equal(one->cmdline, "is=one");
+	assert_int_equal(one->memory, 64 << 20);
+	assert_int_equal(one->vcpus, 2);
+	assert_true(one->agent);
+	assert_false(one->warm);
+	assert_true(one->autostart);
+	assert_null(one->hostname);
+	config_destroy(c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(for_another_one),
+		cmocka_unit_test(from_a_warm_one),
 		cmocka_unit_test(precedence),
 		cmocka_unit_test(wrong_overrides),
 		cmocka_unit_test(missing_file),

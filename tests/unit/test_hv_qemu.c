@@ -456,6 +456,63 @@ static void test_save(void **state)
 	saved_and_restored("microvm", false);
 }
 
+/*
+ * Two begin with the memory of one: it is in a file that stays as it is, and what each of them saves
+ * is whole again.
+ */
+static void clones_of_memory(const char *machine)
+{
+	struct hv_rig r, one, two, again;
+	char *ram;
+	struct stat st;
+
+	init(&r, machine);
+	ram = path_join(r.dir, "ram");
+	r.spec.memory_file = ram;
+	hv_rig_up(&r);
+	hv_rig_until_console(&r, "NANO-READY");
+	assert_int_equal(hv_can(r.hv, HV_CAP_MEMORY_CLONE, NULL), 0);
+	count(&r, "NANO-COUNT 0001");
+	assert_int_equal(hv_rig_op(&r, hv_pause), 0);
+	assert_int_equal(hv_rig_op(&r, save), 0);
+	assert_int_equal(stat(ram, &st), 0);
+	assert_int_equal(st.st_size, (off_t)r.spec.memory_mib << 20);
+
+	init(&one, machine);
+	one.spec.restore_dir = r.dir;
+	one.spec.memory_file = ram;
+	one.spec.memory_private = true;
+	init(&two, machine);
+	two.spec = one.spec;
+	two.spec.run_dir = two.dir;
+	hv_rig_up(&one);
+	assert_int_equal(hv_rig_op(&one, hv_resume), 0);
+	count(&one, "NANO-COUNT 0002");
+	count(&one, "NANO-COUNT 0003");
+	hv_rig_up(&two);
+	assert_int_equal(hv_rig_op(&two, hv_resume), 0);
+	count(&two, "NANO-COUNT 0002");
+
+	assert_int_equal(hv_rig_op(&one, hv_pause), 0);
+	assert_int_equal(hv_rig_op(&one, save), 0);
+	init(&again, machine);
+	again.spec.restore_dir = one.dir;
+	hv_rig_up(&again);
+	assert_int_equal(hv_rig_op(&again, hv_resume), 0);
+	count(&again, "NANO-COUNT 0004");
+	hv_rig_finish(&again);
+	hv_rig_finish(&two);
+	hv_rig_finish(&one);
+	hv_rig_finish(&r);
+	free(ram);
+}
+
+static void test_memory_clones(void **state)
+{
+	clones_of_memory("q35");
+	clones_of_memory("microvm");
+}
+
 /* A file that is no guest, or another one's: the start fails with QEMU's own words. */
 static void test_restore_bad(void **state)
 {
@@ -534,6 +591,7 @@ int main(void)
 		cmocka_unit_test(test_adopt_jailed),
 		cmocka_unit_test(test_sigstop),
 		cmocka_unit_test(test_save),
+		cmocka_unit_test(test_memory_clones),
 		cmocka_unit_test(test_restore_bad),
 		cmocka_unit_test(test_save_ends),
 	};

@@ -273,6 +273,7 @@ static int setup(void **state)
 	list_init(&d->begin_queue);
 	list_init(&d->start_queue);
 	list_init(&d->after_queue);
+	list_init(&d->warm_queue);
 	ledger = path_join(w.dir, "ledger");
 	if (operations_create(&d->ops, &err) < 0 ||
 		ledger_open(&d->ledger, ledger, boot_id(), &err) < 0 ||
