@@ -45,6 +45,7 @@ enum machine_event {
 	EV_PAUSED,
 	EV_RESUMED,
 	EV_SAVE,    /* its memory or its disks are about to be copied */
+	EV_MIGRATE, /* it goes to another host, or is to come from one */
 	EV_SAVED,   /* that is over, and the guest stands still as before */
 	EV_STOP,    /* stop or kill, by m->intent */
 	EV_EXITED,  /* the hypervisor is gone and reaped */
@@ -71,7 +72,8 @@ enum intent {
 	INTENT_RESTART,
 	INTENT_RECREATE,
 	INTENT_SUSPEND, /* its memory is on disk */
-	INTENT_RESTORE  /* it becomes what it was in m->restore */
+	INTENT_RESTORE, /* it becomes what it was in m->restore */
+	INTENT_MIGRATE  /* it runs on another host, or is not to run here */
 };
 
 enum {
@@ -142,6 +144,11 @@ struct machine {
 	bool restore_back;       /* no: the old disks are to come back */
 	bool restore_memory, restore_run;
 	char *load_dir; /* of the start: its memory; NULL: the guest boots */
+
+	struct migrate_out *out; /* supervisor/migrate.h; NULL: it goes nowhere */
+	struct migrate_in *in;   /* NULL: it is from here */
+	bool receiving;          /* the start is of a hypervisor that waits for the guest */
+	char *migrated_to;       /* where it runs since, with the disks that it had; or NULL */
 
 	struct hv *hv;
 	char *cgroup;           /* of the run; NULL: none */
