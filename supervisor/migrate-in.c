@@ -16,7 +16,7 @@
 #include "supervisor/reload.h"
 #include "supervisor/server.h"
 
-#define CONNECT_MS 60000            /* until the sender has connected */
+#define CONNECT_MS 20000            /* until the sender has connected */
 #define SILENCE_MS (10 * 60 * 1000) /* of a sender whose guest is here */
 #define RESUME_MS  200
 #define AGAIN_MS   1000
@@ -247,6 +247,8 @@ void migrate_heard(
 		reply(rq, id, ANSWER_UNKNOWN);
 		return;
 	}
+	if (ev == TARGET_HEARD_ABORT)
+		fault_at("receive", "aborted", NULL);
 	if (in->state == TARGET_ARRIVED)
 		deadline_set(&in->g.timer, SILENCE_MS);
 	if (is_busy(in)) {
@@ -262,8 +264,6 @@ void migrate_heard(
 	}
 	if (before == TARGET_ARRIVED && ev == TARGET_HEARD_COMMIT)
 		fault_at("receive", "committed", NULL);
-	if (ev == TARGET_HEARD_ABORT)
-		fault_at("receive", "aborted", NULL);
 	if (before == TARGET_TAKEN && ev == TARGET_HEARD_FAREWELL)
 		fault_at("receive", "farewell", NULL);
 	if (ev == TARGET_HEARD_ABORT && in->err.code == 0)

@@ -4,6 +4,8 @@
 . "$(dirname "$0")/lib.sh"
 there=/run/b
 DROVERD_B='' NS=''
+taps='[network taps]
+cidr = 172.16.0.0/16'
 
 # at_b COMMAND...: with B for A.
 at_b() {
@@ -39,7 +41,13 @@ namespace() {
 	NS=$!
 	wait_for "$patience" other_namespace
 	nsenter -t $NS --net ip link set lo up
+	ip link add between type veth peer name between netns $NS
+	ip addr add 10.9.0.1/24 dev between
+	ip link set between up
+	in_b ip addr add 10.9.0.2/24 dev between
+	in_b ip link set between up
 }
+in_b() { nsenter -t $NS --net "$@"; }
 other_namespace() { [ "$(readlink /proc/$NS/ns/net)" != "$(readlink /proc/self/ns/net)" ]; }
 
 launch_b() { # launch_b [PROGRAM]
@@ -57,24 +65,22 @@ stop_b() { # stop_b [SIGNAL]
 }
 restart_b() { stop_b && start_b; }
 
-both=(--files "$W/b" --skip '^/(b(/.*)?)$')
 start_two() {
 	kernel=$(nano) disk=$(nano_disk)
 	mkdir -p "$W/b"
 	write_a ''
-	config_b '[network taps]
-	cidr = 172.16.0.0/16'
+	config_b "$taps"
 	namespace
 	baseline
-	ok 'the other droverd' start_b
+	ok 'the other droverd' start_b || bail "$(tail -n 3 "$W/droverd-b.log")"
 	start_droverd "$W/a.ini"
 }
 stop_two() {
 	ok 'the other droverd leaves' stop_b
 	rm -rf "$there" "$W/b"
 	ok 'droverd leaves' stop_droverd
-	is "$(nsenter -t $NS --net ip -o link | wc -l)" 1 'no link is left there'
-	is "$(nsenter -t $NS --net nft list ruleset)" '' 'and no rule'
+	is "$(in_b ip -o link | wc -l)" 2 'no link is left there'
+	is "$(in_b nft list ruleset)" '' 'and no rule'
 	audit_clean 'the end'
 	kill $NS
 	wait $NS 2>/dev/null

@@ -9,7 +9,7 @@ start_two
 ok 'it runs here' vm_wait m running
 ok 'and counts' count m 0001
 ok 'to 2' count m 0002
-here=$(vm m '[.mac, .address, .nics[0].tap] | join(" ")')
+was=$(vm m '[.mac, .address, .nics[0].tap] | join(" ")')
 ok 'it migrates' migrate m
 like "$(cat "$W/output")" "^m: migrated to unix:$there/api.sock" 'and says where to'
 is "$(vm m .state)" stopped 'here it is stopped'
@@ -18,7 +18,7 @@ like "$(drover why m)" "migrated to unix:$there" 'why tells it'
 is "$(vm m .migrated_to)" "unix:$there/api.sock" 'and where it is'
 is "$(hypervisors)" 1 'one hypervisor is left'
 ok 'it runs there' at_b vm_is m running
-ok 'with the same MAC, address and TAP' [ "$(at_b vm m '[.mac, .address, .nics[0].tap] | join(" ")')" = "$here" ]
+ok 'with the same MAC, address and TAP' [ "$(at_b vm m '[.mac, .address, .nics[0].tap] | join(" ")')" = "$was" ]
 ok 'it goes on where it was' at_b count m 0003
 like "$(at_b drover why m)" 'received +it came from' 'why tells where it came from'
 ok 'no record is left here' wait_for "$patience" no_migrations
@@ -38,8 +38,8 @@ like "$(drover start m 2>&1)" 'it has migrated to' 'and keeps in mind where it i
 ok 'the other one is followed by a new one, too' restart_b
 ok 'which has it' at_b vm_wait m running
 
-# And back, over TCP on the loopback of this namespace.
-ok 'it comes back' at_b drover migrate m --to unix:/run/drover/api.sock
+# And back, the memory over TCP; who connects without the id is sent away.
+ok 'it comes back' at_b drover migrate m --to unix:/run/drover/api.sock --via tcp:10.9.0.1:0
 ok 'it runs here' vm_is m running
 ok 'where it goes on' count m 0004
 is "$(vm m .migrated_to)" null 'it is here'
@@ -98,7 +98,9 @@ refused 'it needs one' 'there is no \[network taps\] here' --to "unix:$there/api
 ok 'it runs on' vm_is m running
 ok 'and counts' count m 0007
 write_a 'volume = data size=1M'
-ok 'restart' drover restart m
+before=$(vm_pid m)
+ok 'a volume in its folder' drover reload
+ok 'it runs with that' wait_for "$patience" runs_anew m "$before"
 refused 'what lies in its folder' 'the other host does not share' --to "unix:$there/api.sock"
 ok 'stop' drover stop m
 refused 'one that does not run' 'cannot migrate a machine that is stopped' --to "unix:$there/api.sock"
