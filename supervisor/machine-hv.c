@@ -291,8 +291,8 @@ void machine_passthrough_reload(struct machine *m)
 {
 	/* A guest that migrates is let run by nobody else. */
 	if (m->hv != NULL)
-		hv_passthrough_write(m->hv,
-			m->cfg != NULL && m->cfg->qmp_write && machine_may_run(m));
+		hv_passthrough_write(
+			m->hv, m->cfg != NULL && m->cfg->qmp_write && machine_may_run(m));
 }
 
 int machine_passthrough_open(struct machine *m, struct err *err)

@@ -94,7 +94,7 @@ static void heard(void *arg, struct request *rq, enum handover_target_event ev)
 	if (route_owner_only(rq, "end a migration", &err) < 0)
 		reply_err(rq, &err, NULL, NULL);
 	else
-		migrate_heard(arg, request_param(rq, "id"), ev, rq);
+		migrate_heard(arg, request_param(rq, "migration"), ev, rq);
 }
 
 void route_migration_commit(void *arg, struct request *rq)
@@ -132,11 +132,11 @@ void route_migration(void *arg, struct request *rq)
 		reply_err(rq, &err, NULL, NULL);
 		return;
 	}
-	j = migration_json(arg, request_param(rq, "id"));
+	j = migration_json(arg, request_param(rq, "migration"));
 	if (j != NULL) {
 		reply_json(rq, 200, j);
 		return;
 	}
-	err_set(&err, -ENOENT, "there is no migration %s", quote(request_param(rq, "id")));
+	err_set(&err, -ENOENT, "there is no migration %s", quote(request_param(rq, "migration")));
 	reply_err(rq, &err, NULL, NULL);
 }
