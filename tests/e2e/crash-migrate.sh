@@ -137,6 +137,39 @@ round_hv() {
 	one_runs "$1, hypervisor of $2 killed"
 }
 
+# The target forgets all while the source asks: a person decides.
+cat >"$W/forget-b" <<'END'
+#!/bin/sh
+kill -9 "$(cat "$W/b.pid")"
+"$W/kill-hv"
+rm -rf "$W/b/vm" "$W/b/conf.d"
+END
+chmod +x "$W/forget-b"
+in_doubt() { [ "$(vm m .migration.doubt)" = true ]; }
+round_doubt() { # round_doubt WORD STATE
+	export DROVER_FAULT_RUN=$W/forget-b KILL_OF=$there
+	launch_two migrate/sent=run '' || { fail "in doubt: it runs" "$(vm m .state)"; return; }
+	echo "$DROVERD_B" >"$W/b.pid"
+	go_over migrate/sent
+	wait_for "$patience" dead "$DROVERD_B" || { fail 'in doubt: the target is killed'; return; }
+	unset DROVER_FAULT_RUN KILL_OF
+	start_b "$W/bin/faulty"
+	if ! wait_for "$patience" in_doubt; then
+		fail 'in doubt: it says so' "$(vm m .migration)"
+	elif ! says 'cannot start it while it migrates' drover start m ||
+		! says 'cannot stop it while it migrates' drover stop m ||
+		! says 'migration to .* is not settled|busy|cannot remove' drover rm m; then
+		fail 'in doubt: nobody else decides' "$(drover start m 2>&1)" "$(drover stop m 2>&1)"
+	elif ! drover migrate m --resolve "$1" >"$W/output" 2>&1 || ! vm_wait m "$2" ||
+		! wait_for "$patience" no_migrations; then
+		fail "in doubt: $1" "$(cat "$W/output") $(api GET /vms/m/why)"
+	elif [ "$1" = keep ] && ! count m 0002; then
+		fail 'in doubt: kept, it goes on where it was' "$(drover log m)"
+	else
+		clean_two "in doubt: $1"
+	fi
+}
+
 # migrate_matrix TABLE
 migrate_matrix() {
 	local point
@@ -156,6 +189,12 @@ migrate_matrix() {
 			;;
 		esac
 	done < <("$W/bin/faulty" --fault-points | grep "^$1 ")
+	if [ "$1" = migrate ]; then
+		reset_world
+		round_doubt keep running
+		reset_world
+		round_doubt give stopped
+	fi
 	diag "$1: $rounds points to be killed at"
 	[ $rounds -gt 0 ] || fail "$1: has no points"
 	kill $NS
