@@ -1,17 +1,13 @@
 /* The connection over which a guest migrates: who knows the id gets it, nobody else does. */
+#include "tests/unit/netns.h"
+
 #include <errno.h>
 #include <netinet/in.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 #include "lib/str.h"
 #include "supervisor/wire.h"
@@ -93,8 +89,10 @@ static char *socket_path(void)
 
 static void test_meet(void **state)
 {
-	char *path = socket_path();
+	char *path;
 
+	netns_enter();
+	path = socket_path();
 	meet("tcp:127.0.0.1:0");
 	meet("tcp:[::1]:0");
 	meet(path);
