@@ -59,7 +59,7 @@ int migrate_check_source(const struct machine *m, struct err *err)
 {
 	if (m->op != NULL)
 		return machine_busy(m, err);
-	if (m->out != NULL || m->in != NULL)
+	if ((m->out != NULL && !m->out->kept) || m->in != NULL)
 		return err_set(
 			err, -EBUSY, "vm %s: its last migration is not settled yet", m->name);
 	if (m->job != NULL)

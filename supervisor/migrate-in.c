@@ -108,6 +108,8 @@ static void timer(void *arg)
 		migrate_record(&in->g);
 	} else if (in->state == TARGET_RECEIVING && in->told && in->g.wire != NULL) {
 		err_set(&in->err, -ETIMEDOUT, "%s has not connected", in->from);
+		/* It has sent nothing, so it will never wait for our word: nothing is to be kept. */
+		in->told = false;
 		migrate_in_event(in, TARGET_LOST);
 	} else if (in->state == TARGET_ARRIVED) {
 		err_set(&in->err, -ETIMEDOUT, "%s says nothing any more", in->from);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/clock.h"
 #include "lib/json.h"
 #include "lib/log.h"
 #include "supervisor/faults.h"
@@ -15,6 +16,7 @@
 #define AGAIN_MS   1000 /* until somebody who does not answer is asked again */
 #define SOON_MS    50   /* until somebody who has not done it yet is */
 #define RESUME_MS  200
+#define UNSURE_MS  10000 /* for a migration that was cancelled to end, one way or the other */
 
 static const char *migrate_point(size_t i)
 {
@@ -116,6 +118,7 @@ struct migrate_out *migrate_out_load(struct machine *m, const json_t *j)
 		return NULL;
 	}
 	o->died = json_flag(j, "died", false);
+	o->kept = json_flag(j, "kept", false);
 	snprintf(o->g.id, sizeof(o->g.id), "%s", id);
 	return o;
 }
@@ -308,9 +311,13 @@ static void keep(struct migrate_out *o)
 		return;
 	}
 	machine_passthrough_reload(m);
-	if (stands_still(m)) {
+	if (!o->kept && stands_still(m)) {
 		resume(o);
 		return;
+	}
+	if (!o->kept && clock_mono_ms() >= o->unsure_until_ms) {
+		o->kept = true;
+		machine_save_soon(m);
 	}
 	revive(o);
 	fault_at("migrate", "abort", NULL);
@@ -473,10 +480,12 @@ void migrate_out_event(struct migrate_out *o, enum handover_source_event ev)
 	struct machine *m = o->g.m;
 
 	/* It might have stood still only after it was let go on: all has been sent then. */
-	if (from == SOURCE_KEEPING && ev == SOURCE_HEARD_UNKNOWN && stands_still(m)) {
+	if (from == SOURCE_KEEPING && ev == SOURCE_HEARD_UNKNOWN && !o->kept && stands_still(m)) {
 		resume(o);
 		return;
 	}
+	if (from == SOURCE_SENDING && ev == SOURCE_RESTARTED)
+		o->unsure_until_ms = clock_mono_ms() + UNSURE_MS;
 	if (s.action == SOURCE_DO_DOUBT)
 		doubt(o);
 	if ((int)from == s.next)
@@ -579,6 +588,9 @@ int machine_migrate(
 		r = migrate_check_source(m, err);
 	if (r < 0)
 		return r;
+	/* One that has not heard yet that it stays here never will run it: there is no commit. */
+	if (m->out != NULL)
+		migrate_out_free(m->out);
 	o = create(m, opts->to);
 	if (o == NULL)
 		return err_nomem(err);

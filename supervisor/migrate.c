@@ -112,6 +112,7 @@ void machine_migrate_save(const struct machine *m, json_t *j)
 		json_put_str(r, "id", o->g.id);
 		json_put_str(r, "to", o->url);
 		json_put_bool(r, "died", o->died);
+		json_put_bool(r, "kept", o->kept);
 		json_object_set_new(j, "migration_out", r);
 	}
 	if (in != NULL && in->state != TARGET_NONE) {
@@ -164,7 +165,8 @@ bool machine_is_given(const struct machine *m)
 
 bool machine_is_migrating(const struct machine *m)
 {
-	return !machine_may_run(m) || (m->out != NULL && m->out->state == SOURCE_KEEPING) ||
+	return !machine_may_run(m) ||
+	       (m->out != NULL && m->out->state == SOURCE_KEEPING && !m->out->kept) ||
 	       (m->in != NULL && m->in->state == TARGET_TAKEN && !m->in->ran);
 }
 
@@ -188,7 +190,7 @@ int machine_check_settled(const struct machine *m, const char *verb, struct err 
 {
 	int r = machine_check_may_run(m, verb, err);
 
-	if (r == 0 && m->out != NULL && m->out->state == SOURCE_KEEPING)
+	if (r == 0 && m->out != NULL && m->out->state == SOURCE_KEEPING && !m->out->kept)
 		return err_set(err, -EBUSY,
 			"vm %s: cannot %s it while %s is told that it stays here", m->name, verb,
 			m->out->url);
@@ -224,6 +226,7 @@ void machine_migrate_lost(struct machine *m)
 	if (m->in != NULL) {
 		migrate_close_stream(&m->in->g);
 		m->in->loading = m->in->resuming = false;
+		m->receiving = false;
 		migrate_in_event(m->in, TARGET_LOST);
 	}
 }

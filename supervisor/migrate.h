@@ -46,7 +46,10 @@ struct migrate_out {
 	bool doubted;    /* a person was told */
 	bool was_silent; /* likewise, that no answer comes */
 	bool died;       /* the hypervisor, in `giving` */
-	struct err err;  /* why it is kept; code 0: for no reason of ours */
+	bool kept;       /* the guest goes on here, and stands still by no doing of ours any more */
+	/* A daemon before us had sent it: until then all of it may turn out to have gone; or 0. */
+	uint64_t unsure_until_ms;
+	struct err err; /* why it is kept; code 0: for no reason of ours */
 };
 
 struct migrate_in {

@@ -73,6 +73,24 @@ ok 'the hypervisor there is killed: it runs on here' wait_for "$patience" runs_s
 ok 'and counts' count m 0006
 like "$(events_of m | jq -r 'select(.event == "migrate-failed") | .event' | wc -l)" 2 'both have failed'
 
+# A target that is gone holds nobody up.
+ok 'one more' drover migrate m --to "unix:$there/api.sock" --max-bandwidth 64K --no-wait
+ok 'is under way' wait_for "$patience" step_is m memory
+ok 'the other droverd is killed' stop_b KILL
+ok 'cancel' drover cancel m
+ok 'it runs on' vm_wait m running
+ok 'it can be paused' drover pause m
+is "$(vm m .migration.state)" keeping 'while nobody over there has heard of it'
+ok 'that outlives droverd' stop_droverd
+start_droverd "$W/a.ini"
+ok 'it stays paused' vm_wait m paused
+ok 'and goes on' drover resume m
+ok 'the other droverd is back' start_b
+ok 'and hears of it' wait_for "$patience" runs_settled
+ok 'nothing is left there' wait_for "$patience" at_b not drover show m
+ok 'it counts' count m 0007
+is "$(hypervisors)" 1 'one hypervisor is left'
+
 # What cannot go.
 refused() { # refused DESCRIPTION REGEX ARGUMENT...
 	like "$(drover migrate m "${@:3}" 2>&1)" "$2" "$1"
@@ -96,7 +114,7 @@ config_b ''
 ok 'no network there' restart_b
 refused 'it needs one' 'there is no \[network taps\] here' --to "unix:$there/api.sock"
 ok 'it runs on' vm_is m running
-ok 'and counts' count m 0007
+ok 'and counts' count m 0008
 write_a 'volume = data size=1M'
 before=$(vm_pid m)
 ok 'a volume in its folder' drover reload
