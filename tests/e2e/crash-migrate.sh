@@ -156,7 +156,7 @@ round_doubt() { # round_doubt WORD STATE
 	start_b "$W/bin/faulty"
 	if ! wait_for "$patience" in_doubt; then
 		fail 'in doubt: it says so' "$(vm m .migration)"
-	elif ! says 'cannot start it while it migrates' drover start m ||
+	elif ! says 'busy with migrate|cannot start it while it migrates' drover start m ||
 		! says 'cannot stop it while it migrates' drover stop m ||
 		! says 'migration to .* is not settled|busy|cannot remove' drover rm m; then
 		fail 'in doubt: nobody else decides' "$(drover start m 2>&1)" "$(drover stop m 2>&1)"
