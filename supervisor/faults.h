@@ -8,6 +8,5 @@ extern const struct fault_table start_faults, run_faults, attach_faults, service
 	stop_faults, teardown_faults, release_faults, reload_faults, boot_faults, adopt_faults,
 	snapshot_faults, restore_faults, suspend_faults, clone_faults, nic_faults, migrate_faults,
 	receive_faults;
-	receive_faults;
 
 #endif

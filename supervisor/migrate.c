@@ -57,46 +57,35 @@ bool migrate_came_back(struct migrate *g)
 
 /* ---- the record ---- */
 
-static void synced(void *arg, const struct err *err)
+/* The machine's own fsync of the file is what makes it outlive the host's crash. */
+void migrate_record(struct migrate *g)
 {
-	struct migrate *g = arg;
+	struct err err;
 
-	g->saving = false;
-	if (!migrate_came_back(g))
+	g->unsaved = true;
+	g->saving = machine_save(g->m, &err) == 0;
+	if (g->saving)
 		return;
-	if (err != NULL) {
-		log_msg(LOG_LVL_ERROR, g->m->name, "the record of its migration: %s", err->msg);
-		deadline_set(&g->timer, SAVE_AGAIN_MS);
+	log_error("%s", err.msg);
+	deadline_set(&g->timer, SAVE_AGAIN_MS);
+}
+
+static void is_saved(struct migrate *g)
+{
+	if (!g->unsaved || !g->saving)
 		return;
-	}
-	g->unsaved = false;
+	g->unsaved = g->saving = false;
 	g->saved(g);
 }
 
-void migrate_record(struct migrate *g)
+void machine_migrate_saved(struct machine *m)
 {
-	char *path = path_join(g->m->dir, "state.json");
-	struct err err;
-	int r = path == NULL ? err_nomem(&err) : 0;
-
-	g->unsaved = true;
-	if (g->saving) {
-		free(path);
-		deadline_set(&g->timer, SAVE_AGAIN_MS);
+	if (m->d->leaving)
 		return;
-	}
-	if (r == 0)
-		r = machine_save(g->m, &err);
-	if (r == 0 && file_sync_async(g->d->loop, path, NULL, synced, g) < 0)
-		r = err_nomem(&err);
-	free(path);
-	if (r == 0) {
-		g->saving = true;
-		g->pending++;
-		return;
-	}
-	log_error("%s", err.msg);
-	deadline_set(&g->timer, SAVE_AGAIN_MS);
+	if (m->out != NULL)
+		is_saved(&m->out->g);
+	if (m->in != NULL)
+		is_saved(&m->in->g);
 }
 
 void machine_migrate_save(const struct machine *m, json_t *j)

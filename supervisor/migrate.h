@@ -27,7 +27,7 @@ struct migrate {
 	struct wire *wire;
 	int fd;           /* the stream's, until the hypervisor has it; -1: none */
 	bool unsaved;     /* the record is not on disk yet: nothing follows from it */
-	bool saving;      /* its fsync is under way */
+	bool saving;      /* it is written, and waits for its fsync */
 	unsigned pending; /* callbacks to come */
 	void (*saved)(struct migrate *g);
 };
@@ -87,6 +87,8 @@ bool machine_is_given(const struct machine *m);
 /* An operation on it begins: -EBUSY while a migration has it. */
 int machine_check_settled(const struct machine *m, const char *verb, struct err *err);
 void machine_migrate_save(const struct machine *m, json_t *j);
+/* All that was promised to be on disk is. */
+void machine_migrate_saved(struct machine *m);
 void machine_migrate_load(struct machine *m, const json_t *j);
 /* Found by a new daemon: it migrates, or is to be taken back from that. */
 bool machine_is_migrating(const struct machine *m);
