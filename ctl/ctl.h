@@ -103,6 +103,7 @@ int verb_pause(struct ctl *c);
 int verb_resume(struct ctl *c);
 int verb_suspend(struct ctl *c);
 int verb_clone(struct ctl *c);
+int verb_migrate(struct ctl *c);
 int verb_snapshot_create(struct ctl *c);
 int verb_snapshot_list(struct ctl *c);
 int verb_snapshot_show(struct ctl *c);

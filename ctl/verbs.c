@@ -95,6 +95,20 @@ const struct verb verbs[] = {
 		"own. It is stopped. Its section is written below state_dir, and goes with\n"
 		"`drover rm NEW --disks`.",
 		{ { "from", 0, "SNAP", "a snapshot of NAME" }, WAITING }, verb_clone },
+	{ "Machines", "migrate", "NAME", 1, 1, false, "Move a running machine to another host",
+		"The guest goes on running meanwhile, and stands still only for the last moment. The\n"
+		"droverd there is reached by a Unix socket or by HTTP; for one on another host forward\n"
+		"its socket first: `ssh -L /run/there.sock:/run/drover/api.sock HOST`, then\n"
+		"--to unix:/run/there.sock --via tcp:ADDRESS:0 with an address of that host. The memory\n"
+		"is not encrypted on its way. Disks must be shared: the same files under the same paths.",
+		{ { "to", 0, "URL", "the droverd there: unix:/PATH or http://HOST:PORT" },
+			{ "via", 0, "ADDRESS",
+				"where the memory is taken there: tcp:ADDRESS:PORT or unix:/PATH" },
+			{ "max-bandwidth", 0, "SIZE", "so much a second at most, e.g. 100M" },
+			{ "resolve", 0, "WORD",
+				"of one in doubt, when you know: keep (it is here) or give" },
+			WAITING },
+		verb_migrate },
 	{ "Snapshots", "snapshot create", "NAME [SNAP]", 1, 2, false, "Take a snapshot",
 		"Of a running or paused machine: its memory, its devices and its disks, as they are at\n"
 		"one moment, for which the guest stands still. Without a name it is named after the\n"

@@ -8,6 +8,7 @@
 #include "lib/log.h"
 #include "supervisor/machine-space.h"
 #include "supervisor/machine-steps.h"
+#include "supervisor/migrate.h"
 #include "supervisor/network.h"
 #include "supervisor/network-tap.h"
 #include "supervisor/faults.h"
@@ -34,8 +35,10 @@ void machine_adopt_finished(struct machine *m)
 	void (*done)(void *arg) = m->adopted;
 
 	m->adopted = NULL;
-	if (done != NULL)
-		done(m->adopted_arg);
+	if (done == NULL)
+		return;
+	done(m->adopted_arg);
+	machine_migrate_adopted(m);
 }
 
 /* The state in which a run without a process ends: the policy decides on from there, and the
@@ -94,9 +97,12 @@ static void adopted(void *arg, const struct err *err)
 	machine_space_status(m);
 	machine_helpers_adopt(m);
 	machine_nics_adopt(m);
-	switch (hv_status(m->hv)) {
+	switch (machine_is_migrating(m) ? HV_STATUS_INCOMING : hv_status(m->hv)) {
 	case HV_STATUS_RUNNING:
 		machine_event(m, EV_UP);
+		break;
+	case HV_STATUS_INCOMING:
+		machine_event(m, EV_MIGRATE);
 		break;
 	case HV_STATUS_UNKNOWN:
 		break; /* its monitor does not answer: unknown until it does */
@@ -205,6 +211,7 @@ void machine_adopt(
 
 	m->adopted = done;
 	m->adopted_arg = arg;
+	machine_migrate_restarted(m);
 	if (!had_run && m->restore != NULL) {
 		m->intent = INTENT_RESTORE;
 		run_is_over(m, "droverd ended before the restore was done");

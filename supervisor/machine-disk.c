@@ -373,7 +373,7 @@ void machine_step_disk(struct machine *m)
 		return;
 	}
 	/* A guest that goes on knows its disk as it is. */
-	if (m->load_dir != NULL && is_file(m->disk_path)) {
+	if ((m->load_dir != NULL || m->receiving) && is_file(m->disk_path)) {
 		machine_start_next(m, NULL);
 		return;
 	}

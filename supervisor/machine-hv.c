@@ -10,6 +10,7 @@
 #include "supervisor/machine-space.h"
 #include "supervisor/machine-steps.h"
 #include "supervisor/marker.h"
+#include "supervisor/migrate.h"
 #include "supervisor/warm.h"
 
 void machine_set_hint(struct machine *m, enum cause cause, char *text)
@@ -289,8 +290,10 @@ void machine_hv_quitting(void *arg, const char *by, bool undone)
 
 void machine_passthrough_reload(struct machine *m)
 {
+	/* A guest that migrates is let run by nobody else. */
 	if (m->hv != NULL)
-		hv_passthrough_write(m->hv, m->cfg != NULL && m->cfg->qmp_write);
+		hv_passthrough_write(
+			m->hv, m->cfg != NULL && m->cfg->qmp_write && machine_may_run(m));
 }
 
 int machine_passthrough_open(struct machine *m, struct err *err)
@@ -464,6 +467,7 @@ int machine_spec(struct machine *m, struct hv_spec *spec, struct spec_hold *hold
 		.extra_args = (const char *const *)hold->extra.v,
 		.start_paused = cfg->start_paused,
 		.restore_dir = m->load_dir,
+		.incoming = m->receiving,
 		.reboot_is_exit = !cfg->reboot,
 		.sandbox = true,
 		.agent = cfg->agent,

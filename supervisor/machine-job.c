@@ -12,6 +12,7 @@
 #include "lib/json.h"
 #include "lib/log.h"
 #include "supervisor/plan.h"
+#include "supervisor/migrate.h"
 
 struct machine_job *job_create(struct machine *m, const struct job_kind *kind)
 {
@@ -212,8 +213,11 @@ static int cancel(void *arg, struct err *err)
 int job_begin(struct machine_job *j, struct operation **op, struct err *err)
 {
 	struct machine *m = j->m;
-	int r = machine_begin_op(
-		m, j->kind->verb, j->kind->undo->name != NULL ? cancel : NULL, op, err);
+	int r = machine_check_settled(m, j->kind->verb, err);
+
+	if (r == 0)
+		r = machine_begin_op(
+			m, j->kind->verb, j->kind->undo->name != NULL ? cancel : NULL, op, err);
 
 	if (r < 0) {
 		job_destroy(j);

@@ -7,6 +7,7 @@
 #include "lib/json.h"
 #include "supervisor/health.h"
 #include "supervisor/machine-shown.h"
+#include "supervisor/migrate.h"
 
 #define WHY_LINES 20
 
@@ -253,6 +254,8 @@ json_t *machine_detail(const struct machine *m)
 	else
 		put_null(j, "guest_id");
 	put_time(j, "started", machine_active(m) ? m->run_started_ms : 0);
+	json_object_set_new(j, "migration", machine_migrate_json(m));
+	json_put_str(j, "migrated_to", m->migrated_to);
 	json_object_set_new(j, "capabilities", capabilities(m));
 	json_object_set_new(j, "cannot", cannot(m));
 	json_object_set_new(j, "warm", machine_warm_json(m));

@@ -5,6 +5,7 @@
 
 #include "lib/json.h"
 #include "supervisor/machine-space.h"
+#include "supervisor/migrate.h"
 
 /* A guest that QEMU holds says no more; but what it said may still be on its way to us. */
 #define HELD_MS 200
@@ -88,7 +89,7 @@ void machine_panic_event(struct machine *m, const char *reason)
 
 void machine_panic_held(struct machine *m)
 {
-	if (!m->process)
+	if (!m->process || !machine_may_run(m))
 		return;
 	if (!ends_run(m)) {
 		/* on_panic was something else when it was started. */

@@ -11,6 +11,7 @@
 #include "lib/log.h"
 #include "supervisor/faults.h"
 #include "supervisor/machine.h"
+#include "supervisor/migrate.h"
 
 #define STATE_FILE   "state.json"
 #define STATE_SYNCED "state.json.synced" /* an earlier one, which is on the disk for sure */
@@ -165,6 +166,8 @@ void machine_save_turn(void *arg)
 		deadline_set(&m->save_timer, m->sync_due_ms - now);
 	if (m->op_ending && !unsettled(m))
 		end_op_now(m);
+	if (!unsettled(m))
+		machine_migrate_saved(m);
 }
 
 void machine_save_last(struct machine *m)

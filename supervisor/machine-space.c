@@ -8,6 +8,7 @@
 #include "lib/clock.h"
 #include "lib/json.h"
 #include "lib/log.h"
+#include "supervisor/migrate.h"
 
 #define LOOK_MIN_MS 1000
 #define LOOK_MAX_MS 30000
@@ -112,7 +113,7 @@ static void looked(uv_fs_t *req)
 	uv_fs_req_cleanup(req);
 	s->looking = false;
 	if (s->m != NULL && stands_still(s)) {
-		if (s->hold || s->m->op != NULL) {
+		if (s->hold || s->m->op != NULL || !machine_may_run(s->m)) {
 			arm(s);
 		} else if (!room) {
 			again(s);

@@ -93,7 +93,9 @@ void machine_start_next(struct machine *m, const struct err *err)
 		return;
 	}
 	if (m->step == ARRAY_LEN(steps)) {
-		machine_event(m, m->load_dir != NULL ? EV_LOAD : EV_PREPARED);
+		machine_event(m, m->receiving          ? EV_MIGRATE
+				 : m->load_dir != NULL ? EV_LOAD
+						       : EV_PREPARED);
 		return;
 	}
 	operation_step(m->op, steps[m->step].what);

@@ -10,6 +10,7 @@
 #include "lib/json.h"
 #include "lib/log.h"
 #include "supervisor/machine-space.h"
+#include "supervisor/migrate.h"
 #include "supervisor/pulse.h"
 
 #define STORY_MAX 200
@@ -131,6 +132,7 @@ json_t *machine_state_json(const struct machine *m)
 	if (m->deferred != NULL)
 		json_object_set(j, "deferred", m->deferred);
 	json_put_int(j, "retry_at", (int64_t)m->retry_at_ms);
+	machine_migrate_save(m, j);
 	machine_space_save(m, j);
 	return j;
 }
@@ -264,6 +266,7 @@ int machine_load(struct machine *m, struct saved_process *out, struct err *err)
 	m->deferred = json_incref(json_object_get(j, "deferred"));
 	m->retry_at_ms = (uint64_t)json_int(j, "retry_at", 0);
 	machine_space_load(m, j);
+	machine_migrate_load(m, j);
 	boot = json_str(j, "boot_id");
 	*out = (struct saved_process){
 		.process = {

@@ -9,6 +9,7 @@
 #include "lib/json.h"
 #include "lib/log.h"
 #include "supervisor/machine-space.h"
+#include "supervisor/migrate.h"
 #include "supervisor/network.h"
 #include "supervisor/network-tap.h"
 #include "supervisor/faults.h"
@@ -219,7 +220,8 @@ void machine_begin_shutdown(struct machine *m)
 	else if (status == HV_STATUS_CREATED || status == HV_STATUS_PANICKED ||
 		 status == HV_STATUS_BROKEN || status == HV_STATUS_SHUTDOWN ||
 		 status == HV_STATUS_INCOMING || m->intent == INTENT_SUSPEND ||
-		 m->intent == INTENT_RESTORE || m->intent == INTENT_WARM)
+		 m->intent == INTENT_RESTORE || m->intent == INTENT_WARM ||
+		 m->intent == INTENT_MIGRATE || !machine_may_run(m))
 		m->shutdown_step = STEP_QUIT; /* there is no guest that could shut down */
 	else
 		m->shutdown_step = hv_caps(m->hv)->agent ? STEP_AGENT : STEP_GUEST;
@@ -249,6 +251,8 @@ static const char *intent_text(enum intent intent)
 		return "frozen: machines begin with its memory";
 	case INTENT_RESTORE:
 		return "ended for a restore";
+	case INTENT_MIGRATE:
+		return "its migration did not come to its end";
 	default:
 		return "restarted on request";
 	}
@@ -257,7 +261,8 @@ static const char *intent_text(enum intent intent)
 static bool stays_down(const struct machine *m)
 {
 	return m->intent == INTENT_STOP || m->intent == INTENT_KILL ||
-	       m->intent == INTENT_SUSPEND || m->intent == INTENT_WARM;
+	       m->intent == INTENT_SUSPEND || m->intent == INTENT_WARM ||
+	       m->intent == INTENT_MIGRATE;
 }
 
 static void find_cause(struct machine *m)
@@ -265,6 +270,10 @@ static void find_cause(struct machine *m)
 	const char *status = child_status_text(&m->exit_status);
 	bool to_stop = stays_down(m);
 
+	if (m->migrated_to != NULL && m->intent == INTENT_MIGRATE) {
+		set_cause(m, CAUSE_MIGRATED, str_printf("migrated to %s", m->migrated_to));
+		return;
+	}
 	/* A panicked guest's hypervisor is killed by us. */
 	if (machine_oom_killed(m) && m->intent == INTENT_NONE && !m->panicked) {
 		set_cause(m, CAUSE_OOM_KILL, machine_oom_text(m));
@@ -379,6 +388,7 @@ static void let_go(struct machine *m)
 {
 	machine_job_lost(m);
 	machine_warm_lost(m);
+	machine_migrate_lost(m);
 	console_destroy(m->console);
 	m->console = NULL;
 	hv_destroy(m->hv, NULL, NULL);
@@ -444,7 +454,7 @@ static enum restart_verdict decide(struct machine *m, uint64_t *delay_ms)
 	uint32_t random = 20;
 	uint64_t ran = 0;
 
-	if (cfg == NULL || m->d->stopping || stays_down(m))
+	if (cfg == NULL || m->d->stopping || stays_down(m) || !machine_may_run(m))
 		return RESTART_STAY;
 	/* By a client of the passthrough: as much a person's wish as a stop. */
 	if (m->last_cause == CAUSE_REQUESTED && m->want_known && !m->want_running)
@@ -488,7 +498,7 @@ void machine_settle(struct machine *m)
 	if (machine_warm_settle(m))
 		return;
 	if (m->restore == NULL && (intent == INTENT_RESTART || intent == INTENT_RECREATE) &&
-		m->cfg != NULL && !m->d->stopping) {
+		m->cfg != NULL && !m->d->stopping && machine_may_run(m)) {
 		if (intent == INTENT_RECREATE && machine_forget_disk(m, &err) < 0)
 			log_error("%s (ignoring: the old disk stays)", err.msg);
 		/* The story that follows is the new run's. */
@@ -529,7 +539,8 @@ void machine_at_rest(struct machine *m)
 	m->run_box = NULL;
 	m->run_cfg = NULL;
 	m->intent = INTENT_NONE;
-	machine_end_op(m, result);
+	if (machine_migrate_at_rest(m))
+		machine_end_op(m, result);
 	machine_wake_waiting(m->d);
 	machine_warm_wake(m->d);
 	machine_adopt_finished(m);

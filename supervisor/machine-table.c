@@ -1,5 +1,6 @@
 /* The transitions of supervisor/machine.h: state x event -> next state and action. */
 #include "supervisor/machine.h"
+#include "supervisor/migrate.h"
 
 static const char *const state_names[MACHINE_STATES] = {
 	[MACHINE_STOPPED] = "stopped",
@@ -33,6 +34,7 @@ static const struct transition table[MACHINE_STATES][MACHINE_EVENTS] = {
 	},
 	[MACHINE_PREPARING] = {
 		[EV_PREPARED]	  = TO(STARTING, machine_begin_spawn),
+		[EV_MIGRATE]	  = TO(MIGRATING, machine_begin_spawn),
 		[EV_LOAD]	  = TO(RESTORING, machine_begin_spawn),
 		[EV_START_FAILED] = TO(STOPPING, machine_begin_teardown),
 		[EV_STOP]	  = TO(STOPPING, machine_cancel_start),
@@ -49,6 +51,13 @@ static const struct transition table[MACHINE_STATES][MACHINE_EVENTS] = {
 		[EV_EXITED]	  = TO(STOPPING, machine_begin_teardown),
 		[EV_STOP]	  = TO(STOPPING, machine_cancel_start),
 	},
+	[MACHINE_MIGRATING] = {
+		[EV_UP]		  = TO(MIGRATING, machine_now_waiting),
+		[EV_RESUMED]	  = TO(RUNNING, NULL),
+		[EV_START_FAILED] = TO(STOPPING, machine_begin_teardown),
+		[EV_STOP]	  = TO(STOPPING, machine_end_migrating),
+		[EV_EXITED]	  = TO(STOPPING, machine_begin_teardown),
+	},
 	[MACHINE_SAVING] = {
 		[EV_RESUMED]	  = TO(RUNNING, NULL),
 		[EV_SAVED]	  = TO(PAUSED, NULL),
@@ -58,6 +67,7 @@ static const struct transition table[MACHINE_STATES][MACHINE_EVENTS] = {
 	[MACHINE_RUNNING] = {
 		[EV_PAUSED]	  = TO(PAUSED, NULL),
 		[EV_SAVE]	  = TO(SAVING, NULL),
+		[EV_MIGRATE]	  = TO(MIGRATING, NULL),
 		[EV_STOP]	  = TO(STOPPING, machine_begin_shutdown),
 		[EV_EXITED]	  = TO(STOPPING, machine_begin_teardown),
 	},
@@ -71,6 +81,7 @@ static const struct transition table[MACHINE_STATES][MACHINE_EVENTS] = {
 		[EV_UP]		  = TO(RUNNING, NULL),
 		[EV_RESUMED]	  = TO(RUNNING, NULL),
 		[EV_PAUSED]	  = TO(PAUSED, NULL),
+		[EV_MIGRATE]	  = TO(MIGRATING, NULL),
 		[EV_STOP]	  = TO(STOPPING, machine_begin_shutdown),
 		[EV_EXITED]	  = TO(STOPPING, machine_begin_teardown),
 	},

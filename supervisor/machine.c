@@ -10,6 +10,7 @@
 #include "lib/file.h"
 #include "lib/log.h"
 #include "supervisor/dropin.h"
+#include "supervisor/migrate.h"
 #include "supervisor/network.h"
 #include "supervisor/warm.h"
 
@@ -25,6 +26,7 @@ static const char *event_name(enum machine_event ev)
 		[EV_LOAD] = "load",
 		[EV_SAVE] = "save",
 		[EV_SAVED] = "saved",
+		[EV_MIGRATE] = "migrate",
 		[EV_STOP] = "stop",
 		[EV_EXITED] = "exited",
 		[EV_CLEAN] = "clean",
@@ -215,6 +217,8 @@ int machine_start(
 	/* What is refused changes nothing: a stop that is under way stays wanted. */
 	if (m->op != NULL)
 		return machine_busy(m, err);
+	if (machine_check_may_run(m, "start", err) < 0)
+		return err->code;
 	if (m->suspended && !machine_active(m) && machine_check_suspended(m, err) < 0)
 		return err->code;
 	if (want)
@@ -280,6 +284,9 @@ int machine_stop(struct machine *m, enum intent how, const char *by, bool want,
 
 	if (op != NULL)
 		*op = NULL;
+	/* Until it is known whose it is, only its hypervisor's own death ends it. */
+	if (machine_is_given(m) && m->process)
+		return machine_check_may_run(m, how == INTENT_KILL ? "kill" : "stop", err);
 	want = want && m->cfg != NULL;
 	if (want)
 		set_want(m, false);
@@ -312,6 +319,7 @@ int machine_stop(struct machine *m, enum intent how, const char *by, bool want,
 		operation_end(old, overruled.code < 0 ? &overruled : NULL);
 		machine_job_overruled(m);
 	}
+	machine_migrate_overruled(m);
 	r = begin_op(m, how == INTENT_KILL ? "kill" : "stop", false, op, err);
 	if (r < 0) {
 		m->intent = before;
@@ -341,6 +349,8 @@ int machine_restart(
 
 	if (m->cfg == NULL)
 		return machine_wrong_state(m, "restart", err);
+	if (machine_check_settled(m, "restart", err) < 0)
+		return err->code;
 	if (!machine_active(m)) {
 		if (how == INTENT_RECREATE && machine_forget_disk(m, err) < 0)
 			return err->code;
@@ -389,6 +399,8 @@ int machine_pause(struct machine *m, struct operation **op, struct err *err)
 	*op = NULL;
 	if (m->op != NULL)
 		return machine_busy(m, err);
+	if (machine_check_settled(m, "pause", err) < 0)
+		return err->code;
 	if (m->state == MACHINE_PAUSED) {
 		machine_space_hold(m, true);
 		return 0;
@@ -411,6 +423,8 @@ int machine_resume(struct machine *m, struct operation **op, struct err *err)
 	*op = NULL;
 	if (m->op != NULL)
 		return machine_busy(m, err);
+	if (machine_check_may_run(m, "resume", err) < 0)
+		return err->code;
 	if (m->state == MACHINE_RUNNING)
 		return 0;
 	if (m->suspended && !machine_active(m))
@@ -471,6 +485,8 @@ static void files_removed(uv_work_t *work, int status)
 		m->suspended = false;
 		free(m->warm_image);
 		m->warm_image = NULL;
+		free(m->migrated_to);
+		m->migrated_to = NULL;
 		/* One that is in the user's files stays, without its past. */
 		if (m->cfg == NULL)
 			machine_destroy(m);
@@ -495,6 +511,14 @@ int machine_rm(struct machine *m, bool disks, struct operation **op, struct err 
 			m->name);
 	if (machine_active(m) || m->state == MACHINE_BACKOFF)
 		return machine_wrong_state(m, "remove", err);
+	if (m->out != NULL)
+		return err_set(err, -EBUSY, "vm %s: its migration to %s is not settled yet",
+			m->name, m->out->url);
+	if (m->migrated_to != NULL && m->disk_path != NULL && !disks)
+		return err_set(err, -EBUSY,
+			"vm %s: its disk %s is in use at %s, where it has migrated to; `drover rm %s "
+			"--disks` deletes it all the same",
+			m->name, quote(m->disk_path), m->migrated_to, m->name);
 	if (m->disk_path != NULL && !disks)
 		return err_set(err, -EBUSY,
 			"vm %s: it still has its disk %s; `drover rm %s --disks` deletes that too",

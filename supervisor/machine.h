@@ -45,6 +45,7 @@ enum machine_event {
 	EV_PAUSED,
 	EV_RESUMED,
 	EV_SAVE,    /* its memory or its disks are about to be copied */
+	EV_MIGRATE, /* it goes to another host, or is to come from one */
 	EV_SAVED,   /* that is over, and the guest stands still as before */
 	EV_STOP,    /* stop or kill, by m->intent */
 	EV_EXITED,  /* the hypervisor is gone and reaped */
@@ -72,7 +73,8 @@ enum intent {
 	INTENT_RECREATE,
 	INTENT_SUSPEND, /* its memory is on disk */
 	INTENT_RESTORE, /* it becomes what it was in m->restore */
-	INTENT_WARM     /* it is frozen: its memory is a warm image */
+	INTENT_WARM,    /* it is frozen: its memory is a warm image */
+	INTENT_MIGRATE  /* it runs on another host, or is not to run here */
 };
 
 enum {
@@ -154,6 +156,12 @@ struct machine {
 	char *warm_note;    /* why it booted, or, of a template, is not frozen; or NULL */
 	struct deadline warm_timer;
 	struct warm_start *warm; /* a copy or an identity under way */
+
+	/* Live migration. */
+	struct migrate_out *out; /* supervisor/migrate.h; NULL: it goes nowhere */
+	struct migrate_in *in;   /* NULL: it is from here */
+	bool receiving;          /* the start is of a hypervisor that waits for the guest */
+	char *migrated_to;       /* where it runs since, with the disks that it had; or NULL */
 
 	struct hv *hv;
 	char *cgroup;           /* of the run; NULL: none */

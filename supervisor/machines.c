@@ -9,6 +9,7 @@
 #include "supervisor/machine.h"
 #include "supervisor/machine-space.h"
 #include "supervisor/machine-steps.h"
+#include "supervisor/migrate.h"
 #include "supervisor/network.h"
 
 static struct list *bucket(struct drover *d, const char *name)
@@ -43,6 +44,7 @@ static void machine_free(struct machine *m)
 	free(m->load_dir);
 	free(m->warm_image);
 	free(m->warm_note);
+	free(m->migrated_to);
 	free(m->kernel_path);
 	free(m->initrd_path);
 	free(m->rootfs_path);
@@ -132,8 +134,9 @@ static void machine_release(struct machine *m)
 		m->attaching = false;
 	health_destroy(m->health);
 	console_destroy(m->console);
-	/* It has the process that is to be written down. */
+	/* It has the process that is to be written down, and the migration. */
 	machine_save_last(m);
+	machine_migrate_release(m);
 	machine_space_forget(m);
 	hv_destroy(m->hv, NULL, NULL);
 	machine_forget_questions(m);

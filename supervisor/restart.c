@@ -20,6 +20,7 @@ static const struct {
 	[CAUSE_IO_ERROR] = { "io-error", true },
 	[CAUSE_START_FAILURE] = { "start-failure", true },
 	[CAUSE_HOST_SHUTDOWN] = { "host-shutdown", false },
+	[CAUSE_MIGRATED] = { "migrated", false },
 	[CAUSE_UNKNOWN] = { "unknown", true },
 };
 
@@ -60,7 +61,7 @@ enum restart_verdict restart_decide(const struct restart_rules *rules, enum caus
 	bool again = rules->policy == RESTART_ALWAYS ||
 		     (rules->policy == RESTART_ON_FAILURE && cause_is_failure(cause));
 
-	if (cause == CAUSE_REQUESTED)
+	if (cause == CAUSE_REQUESTED || cause == CAUSE_MIGRATED)
 		return RESTART_STAY;
 	if (!again)
 		return cause_is_failure(cause) ? RESTART_GIVE_UP : RESTART_STAY;

@@ -21,6 +21,7 @@ enum cause {
 	CAUSE_IO_ERROR,
 	CAUSE_START_FAILURE,
 	CAUSE_HOST_SHUTDOWN,
+	CAUSE_MIGRATED, /* it runs on another host */
 	CAUSE_UNKNOWN,
 	CAUSES
 };

@@ -36,6 +36,10 @@ route_fn route_vm_start, route_vm_stop, route_vm_kill, route_vm_restart, route_v
 /* routes-clone.c */
 route_fn route_vm_clone;
 
+/* routes-migrate.c */
+route_fn route_vm_migrate, route_migrations, route_migration, route_migration_prepare,
+	route_migration_commit, route_migration_abort, route_migration_farewell;
+
 /* routes-snapshot.c */
 route_fn route_snapshots, route_snapshot, route_snapshot_create, route_snapshot_restore,
 	route_snapshot_rm;

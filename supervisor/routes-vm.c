@@ -9,6 +9,7 @@
 #include "lib/clock.h"
 #include "lib/json-add.h"
 #include "lib/json.h"
+#include "supervisor/migrate.h"
 
 void route_vms(void *arg, struct request *rq)
 {
@@ -104,6 +105,11 @@ static int start_discard(struct machine *m, struct operation **op, struct err *e
 {
 	if (m->op == NULL && m->suspended && !machine_active(m))
 		machine_drop_suspended(m);
+	/* Whoever says so knows that it does not run elsewhere. */
+	if (m->op == NULL && machine_may_run(m) && !machine_active(m)) {
+		free(m->migrated_to);
+		m->migrated_to = NULL;
+	}
 	return start(m, op, err);
 }
 
@@ -274,6 +280,8 @@ static void monitor_command(void *arg, struct request *rq, monitor_check *check)
 		err_set(&err, -EBADFD, "vm %s: it has no monitor while it is %s", m->name,
 			machine_state_name(m->state));
 	/* The monitor opens files as the hypervisor does, who is root. */
+	if (err.code == 0 && write)
+		machine_check_may_run(m, "change", &err);
 	if (err.code == 0 && write && !(m->cfg != NULL && m->cfg->qmp_write))
 		route_owner_only(
 			rq, "change a machine by its monitor without qmp_write = yes", &err);

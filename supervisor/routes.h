@@ -21,6 +21,8 @@
  *   GET    /vms/NAME/snapshots/SNAP       its manifest (supervisor/snapshot.h)
  *   DELETE /vms/NAME/snapshots/SNAP[?wait=S]          an operation
  *   POST   /vms/NAME/snapshots/SNAP/restore[?wait=S]  an operation
+ *   POST   /vms/NAME/migrate[?wait=S]     body {"to": URL, "via": address, "max_bandwidth": bytes a
+ *                                         second}; an operation; or {"resolve": "keep"|"give"}
  *   DELETE /vms/NAME[?disks=1][&wait=S]   an operation; only a stopped or removed machine
  *   GET    /vms/NAME/why                  the last run, below
  *   GET    /vms/NAME/log[?boot=N][&follow=1]  text/plain; boot 0: the current or last, -1 before
@@ -33,6 +35,10 @@
  *   POST   /vms/NAME/ch[?write=1]         body: a request to cloud-hypervisor's API as text, "PUT
  *                                         /vm.resize {...}"; answer: {status, return} or {status,
  *                                         error: [...]}; without write it must be a GET
+ *   GET    /migrations                    array of {name, id, role, state, peer, doubt}
+ *   POST   /migrations                    body: what machine comes; answer: {id, via, state}
+ *   GET    /migrations/ID
+ *   POST   /migrations/ID/commit|abort|farewell  {id, answer}: supervisor/handover.h
  *   GET    /operations                    array of those under way and the last 100
  *   GET    /operations/ID[?wait=S]        without wait a failed one is shown, not answered as error
  *   POST   /operations/ID/cancel
@@ -82,7 +88,7 @@
  *   boot), restart, error|null (why the last start failed), operation|null, ssh:{user, identity|null,
  *   address}, console (path of the Unix socket: raw bytes both ways, no replay), monitor,
  *   qmp (path of the socket for other clients of the monitor), log (path),
- *   guest_id, started (time), capabilities:[], cannot:{capability: reason},
+ *   guest_id, started (time), migration|null {role, state, peer, doubt}, migrated_to|null, capabilities:[], cannot:{capability: reason},
  *   health|null (of a machine that is up and has checks):
  *   {state: "starting"|"healthy"|"unhealthy", ready, checks:[{check, ok|null, error|null, last|null}]}
  * operation: {id, verb, vm, state: "running"|"done"|"failed"|"cancelled", error|null, step,
@@ -95,6 +101,8 @@
  *     {reason, by_us}, ready, healthy, unhealthy {check, reason}, health-action {action, check,
  *     reason}, adopted, removed, qmp {command, line (of the human monitor), uid, pid, write (it
  *     may change something), refused}; state and reset have by: who at the passthrough caused it
+ *     migrate-begun, migrate-failed, migrate-doubt, migrated {to, reason}, receive-begun,
+ *     receive-failed, received {from, reason}
  *     snapshot-begun, snapshot-done, snapshot-failed, snapshot-deleting, snapshot-deleted,
  *     suspend-begun, suspend-failed, restore-begun, restore-failed, restored {snapshot, reason}
  *   network, registry: started {pid}, died {reason}, ready {mode}

@@ -13,7 +13,7 @@ _drover()
 	done
 	COMPREPLY=()
 	if [ ${#words[@]} = 0 ]; then
-		COMPREPLY=($(compgen -W 'list show start stop kill restart pause resume suspend reset nmi resize disk nic rm cancel clone snapshot ssh console log qmp hmp screendump dump stats ch why events doctor check plan reload config pull image registry version help --socket --output --help --version' -- "$cur"))
+		COMPREPLY=($(compgen -W 'list show start stop kill restart pause resume suspend reset nmi resize disk nic rm cancel clone migrate snapshot ssh console log qmp hmp screendump dump stats ch why events doctor check plan reload config pull image registry version help --socket --output --help --version' -- "$cur"))
 		return
 	fi
 	verb=${words[0]}
@@ -76,6 +76,7 @@ _drover()
 	'rm') opts='--disks --wait --no-wait --timeout --help' names=1 ;;
 	'cancel') opts='--id --wait --no-wait --timeout --help' names=1 ;;
 	'clone') opts='--from --wait --no-wait --timeout --help' names=1 ;;
+	'migrate') opts='--to --via --max-bandwidth --resolve --wait --no-wait --timeout --help' names=1 ;;
 	'snapshot create') opts='--description --disks --crash-consistent --wait --no-wait --timeout --help' names=1 ;;
 	'snapshot list') opts='--help' names=1 ;;
 	'snapshot show') opts='--help' names=1 ;;

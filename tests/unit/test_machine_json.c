@@ -124,7 +124,8 @@ static void test_never_ran(void **state)
 
 	assert_keys(j, SUMMARY
 		" wanted nics accel machine memory vcpus kernel rootfs restart disk added boot reboots error"
-		" ssh degraded vnc vsock_cid console monitor qmp core log guest_id started capabilities cannot warm health");
+		" ssh degraded vnc vsock_cid console monitor qmp core log guest_id started"
+		" migration migrated_to capabilities cannot warm health");
 	assert_json(j, "state", "\"stopped\"");
 	assert_json(j, "conditions", "[]");
 	assert_json(j, "hypervisor", "\"qemu\"");

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "supervisor/migrate.h"
+
 struct cell {
 	enum machine_state from;
 	enum machine_event ev;
@@ -21,6 +23,7 @@ static const struct cell cells[] = {
 
 	ROW(PREPARING, PREPARED, STARTING, machine_begin_spawn),
 	ROW(PREPARING, LOAD, RESTORING, machine_begin_spawn),
+	ROW(PREPARING, MIGRATE, MIGRATING, machine_begin_spawn),
 	ROW(PREPARING, START_FAILED, STOPPING, machine_begin_teardown),
 	ROW(PREPARING, STOP, STOPPING, machine_cancel_start),
 
@@ -34,12 +37,19 @@ static const struct cell cells[] = {
 	ROW(RESTORING, EXITED, STOPPING, machine_begin_teardown),
 	ROW(RESTORING, STOP, STOPPING, machine_cancel_start),
 
+	ROW(MIGRATING, UP, MIGRATING, machine_now_waiting),
+	ROW(MIGRATING, RESUMED, RUNNING, NULL),
+	ROW(MIGRATING, START_FAILED, STOPPING, machine_begin_teardown),
+	ROW(MIGRATING, EXITED, STOPPING, machine_begin_teardown),
+	ROW(MIGRATING, STOP, STOPPING, machine_end_migrating),
+
 	ROW(SAVING, RESUMED, RUNNING, NULL),
 	ROW(SAVING, SAVED, PAUSED, NULL),
 	ROW(SAVING, STOP, STOPPING, machine_begin_shutdown),
 	ROW(SAVING, EXITED, STOPPING, machine_begin_teardown),
 
 	ROW(RUNNING, SAVE, SAVING, NULL),
+	ROW(RUNNING, MIGRATE, MIGRATING, NULL),
 	ROW(RUNNING, PAUSED, PAUSED, NULL),
 	ROW(RUNNING, STOP, STOPPING, machine_begin_shutdown),
 	ROW(RUNNING, EXITED, STOPPING, machine_begin_teardown),
@@ -52,6 +62,7 @@ static const struct cell cells[] = {
 	ROW(UNKNOWN, UP, RUNNING, NULL),
 	ROW(UNKNOWN, RESUMED, RUNNING, NULL),
 	ROW(UNKNOWN, PAUSED, PAUSED, NULL),
+	ROW(UNKNOWN, MIGRATE, MIGRATING, NULL),
 	ROW(UNKNOWN, STOP, STOPPING, machine_begin_shutdown),
 	ROW(UNKNOWN, EXITED, STOPPING, machine_begin_teardown),
 

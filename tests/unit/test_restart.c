@@ -54,6 +54,7 @@ static void test_policies(void **state)
 		{ CAUSE_IO_ERROR, { G, A, A } },
 		{ CAUSE_START_FAILURE, { G, A, A } },
 		{ CAUSE_HOST_SHUTDOWN, { S, S, A } },
+		{ CAUSE_MIGRATED, { S, S, S } },
 		{ CAUSE_UNKNOWN, { G, A, A } },
 	};
 

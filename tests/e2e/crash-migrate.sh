@@ -1,0 +1,202 @@
+# shellcheck shell=bash
+# The crash matrix's rounds of a migration: whichever droverd or hypervisor is killed at whichever
+# point, in the end the guest runs on exactly one side, and nothing is left on either.
+. "$(dirname "$0")/crash.sh"
+. "$(dirname "$0")/migrate-lib.sh"
+extra='restart = always
+restart_delay = 100ms'
+rounds=0
+
+cat >"$W/kill-hv" <<'END'
+#!/bin/sh
+# Kills the hypervisors that the droverd with this run_dir has started.
+for p in $(pgrep -f '^[^ ]*qemu-system-[^ ]* .*guest=m,'); do
+	grep -qsz "^DROVER_OWNER=$KILL_OF:" "/proc/$p/environ" && kill -9 "$p"
+done
+exit 0
+END
+chmod +x "$W/kill-hv"
+
+# launch_two FAULT-OF-A FAULT-OF-B: both are up and the guest runs at A, having counted to one.
+launch_two() {
+	mkdir -p "$W/b"
+	config_b "$taps"
+	DROVER_FAULT=$2 launch_b "$W/bin/faulty"
+	launch "$1"
+	wait_for "$patience" b_is_up || return 1
+	wait_for "$patience" vm_is m running && count m 0001 || return 1
+}
+
+b_reached() { grep -q "fault $1" "$W/droverd-b.log"; }
+runs_at() { # runs_at A|B
+	if [ "$1" = A ]; then vm_is m running; else at_b vm_is m running; fi
+}
+at_rest_at_a() { [[ $(vm m .state) =~ ^(stopped|failed)$ ]]; }
+none_at_b() { ! at_b api GET /vms/m | jq -r .state | grep -qvE '^(null|stopped)$'; }
+one_owner() {
+	no_migrations && at_b no_migrations || return 1
+	[ "$(hypervisors)" = 1 ] || return 1
+	if vm_is m running; then none_at_b; else at_rest_at_a && at_b vm_is m running; fi
+}
+
+one_runs() { # one_runs NAME
+	if wait_for "$patience" one_owner; then
+		clean_two "$1"
+	else
+		fail "$1: one owner runs" "A: $(api GET /vms/m/why | jq -c .)"$'\n'"B: $(at_b api GET /vms/m/why | jq -c .)" \
+			"$(api GET /migrations) $(at_b api GET /migrations) $(hypervisors) hypervisors" \
+			"$(tail -n 12 "$W/droverd-b.log")"
+	fi
+}
+
+clean_two() {
+	at_b api POST '/vms/m/kill?wait=60' >/dev/null
+	at_b api DELETE '/vms/m?disks=1&wait=60' >/dev/null
+	stop_b >"$W/output" || { fail "$1: the other droverd does not leave" "$(cat "$W/output")"; return; }
+	api POST '/vms/m/kill?wait=60' >/dev/null
+	stop_droverd >"$W/output" || { fail "$1: droverd does not leave" "$(cat "$W/output")"; return; }
+	if [ "$(in_b ip -o link | wc -l)" != 2 ] || [ -n "$(in_b nft list ruleset)" ] || [ -e "$W/b/conf.d" ]; then
+		fail "$1: something is left there" "$(in_b ip -o link; find "$W/b")"
+		return
+	fi
+	rm -rf "$W/b" "$there"
+	if wait_for 15 audit_same; then
+		pass "$1"
+	else
+		audit_same >"$W/left"
+		fail "$1: something is left" "$(head -n 20 "$W/left")"
+	fi
+	forget
+}
+
+# Between rounds nothing of the last one may be left, whatever went wrong in it.
+reset_world() {
+	local pid
+	for pid in $DROVERD $DROVERD_B; do kill -9 "$pid" 2>/dev/null; done
+	for pid in $(grep -lsz '^DROVER_OWNER=/run/' /proc/[0-9]*/environ | cut -d/ -f3); do
+		kill -9 "$pid" 2>/dev/null
+		wait_for 15 dead "$pid"
+	done
+	DROVERD='' DROVERD_B=''
+	forget
+	rm -rf "$W/b" "$there"
+	: >"$W/droverd-b.log"
+	wait_for 10 no_cgroups
+	for ns in '' in_b; do
+		$ns nft flush ruleset
+		for tap in $($ns ip -o link | grep -o 'tap[0-9a-f]*' | sort -u); do $ns ip link del "$tap"; done
+		$ns sysctl -qw net.ipv4.ip_forward=0
+	done
+	crash_config 16M
+}
+
+# Until somebody has died or the migration has come to an end; one that must not end is cancelled.
+go_over() { # go_over POINT
+	case $1 in
+	migrate/keeping | migrate/abort | receive/aborted | receive/dropped | receive/remove)
+		touch_memory m
+		api POST /vms/m/migrate -d "{\"to\":\"unix:$there/api.sock\",\"max_bandwidth\":65536}" >/dev/null
+		wait_for "$patience" step_is m memory
+		drover cancel --no-wait m >/dev/null 2>&1
+		;;
+	*) api POST '/vms/m/migrate' -d "{\"to\":\"unix:$there/api.sock\"}" >/dev/null 2>&1 ;;
+	esac
+}
+
+round_migrate() { # the source is killed
+	launch_two "$1=kill" '' || { fail "$1 killed: it runs" "$(vm m .state)"; return; }
+	go_over "$1"
+	must_die "$1 killed" "$1=kill" || return
+	launch ''
+	wait_for "$patience" up || { fail "$1 killed: the next droverd comes up"; return; }
+	one_runs "$1 killed"
+}
+
+round_receive() { # the target is killed
+	launch_two '' "$1=kill" || { fail "$1 killed: it runs" "$(vm m .state)"; return; }
+	go_over "$1"
+	if ! wait_for "$patience" dead "$DROVERD_B" || ! b_reached "$1=kill"; then
+		fail "$1 killed: was not reached" "$(tail -n 8 "$W/droverd-b.log")"
+		return
+	fi
+	wait "$DROVERD_B" 2>/dev/null
+	start_b "$W/bin/faulty" || { fail "$1 killed: the next droverd comes up"; return; }
+	one_runs "$1 killed"
+}
+
+# round_hv POINT RUN_DIR: the hypervisor of that side is killed at the point.
+round_hv() {
+	local a='' b=''
+	export DROVER_FAULT_RUN=$W/kill-hv KILL_OF=$2
+	[[ $1 == migrate/* ]] && a="$1=run" || b="$1=run"
+	launch_two "$a" "$b" || { fail "$1, hypervisor of $2 killed: it runs" "$(vm m .state)"; return; }
+	go_over "$1"
+	if [ -n "$a" ]; then wait_for "$patience" reached "$a"; else wait_for "$patience" b_reached "$b"; fi ||
+		{ fail "$1, hypervisor of $2 killed: was not reached" "$(tail -n 5 "$W/droverd-b.log")"; return; }
+	unset DROVER_FAULT_RUN KILL_OF
+	one_runs "$1, hypervisor of $2 killed"
+}
+
+# The target forgets all while the source asks: a person decides.
+cat >"$W/forget-b" <<'END'
+#!/bin/sh
+kill -9 "$(cat "$W/b.pid")"
+"$W/kill-hv"
+rm -rf "$W/b/vm" "$W/b/conf.d"
+END
+chmod +x "$W/forget-b"
+in_doubt() { [ "$(vm m .migration.doubt)" = true ]; }
+round_doubt() { # round_doubt WORD STATE
+	export DROVER_FAULT_RUN=$W/forget-b KILL_OF=$there
+	launch_two migrate/sent=run '' || { fail "in doubt: it runs" "$(vm m .state)"; return; }
+	echo "$DROVERD_B" >"$W/b.pid"
+	go_over migrate/sent
+	wait_for "$patience" dead "$DROVERD_B" || { fail 'in doubt: the target is killed'; return; }
+	unset DROVER_FAULT_RUN KILL_OF
+	start_b "$W/bin/faulty"
+	if ! wait_for "$patience" in_doubt; then
+		fail 'in doubt: it says so' "$(vm m .migration)"
+	elif ! says 'busy with migrate|cannot start it while it migrates' drover start m ||
+		! says 'cannot stop it while it migrates' drover stop m ||
+		! says 'migration to .* is not settled|busy|cannot remove' drover rm m; then
+		fail 'in doubt: nobody else decides' "$(drover start m 2>&1)" "$(drover stop m 2>&1)"
+	elif ! drover migrate m --resolve "$1" >"$W/output" 2>&1 || ! vm_wait m "$2" ||
+		! wait_for "$patience" no_migrations; then
+		fail "in doubt: $1" "$(cat "$W/output") $(api GET /vms/m/why)"
+	elif [ "$1" = keep ] && ! count m 0002; then
+		fail 'in doubt: kept, it goes on where it was' "$(drover log m)"
+	else
+		clean_two "in doubt: $1"
+	fi
+}
+
+# migrate_matrix TABLE
+migrate_matrix() {
+	local point
+	namespace
+	crash_config 16M
+	baseline
+	while read -r _ point _; do
+		reset_world
+		"round_$1" "$1/$point"
+		rounds=$((rounds + 1))
+		case $1/$point in
+		migrate/sending | migrate/connected | migrate/sent | migrate/giving | migrate/taken | receive/arrived | receive/committed | receive/taken)
+			reset_world
+			round_hv "$1/$point" /run/drover
+			reset_world
+			round_hv "$1/$point" "$there"
+			;;
+		esac
+	done < <("$W/bin/faulty" --fault-points | grep "^$1 ")
+	if [ "$1" = migrate ]; then
+		reset_world
+		round_doubt keep running
+		reset_world
+		round_doubt give stopped
+	fi
+	diag "$1: $rounds points to be killed at"
+	[ $rounds -gt 0 ] || fail "$1: has no points"
+	kill $NS
+	done_testing
+}
