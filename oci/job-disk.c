@@ -8,7 +8,7 @@
 #include "lib/file.h"
 #include "oci/extract.h"
 #include "oci/job.h"
-#include "oci/layers.h"
+#include "oci/unpack.h"
 
 /* Counted up when the same layers give another result, so that old results are not reused. */
 #define DISK_VERSION   1
@@ -88,8 +88,8 @@ static int sync_file(const char *dir, const char *name, struct err *err)
 static int extract_into(struct image *im, const char *dir, struct err *err)
 {
 	struct layer_src *src;
-	struct kernel_files files;
-	int fd, r;
+	struct kernel_files files = { 0 };
+	int fds[2], fd, r;
 
 	if (mkdir(dir, 0755) < 0)
 		return err_errno(err, -errno, "create %s", quote(dir));
@@ -98,7 +98,12 @@ static int extract_into(struct image *im, const char *dir, struct err *err)
 		return err_errno(err, -errno, "open %s", quote(dir));
 	r = make_sources(im, &src, err);
 	if (r == 0) {
-		r = extract_kernel(src, im->manifest.n, fd, on_build, &im->progress, &files, err);
+		r = extract_create(fd, fds, err);
+		if (r == 0) {
+			r = unpack_kernel(src, im->manifest.n, &im->opts->limits, fds[0], fds[1],
+				on_build, &im->progress, &files, err);
+			r = extract_close(fd, fds, files.initrd[0] != '\0', r, err);
+		}
 		free_sources(src, im->manifest.n);
 	}
 	close(fd);
@@ -124,7 +129,7 @@ static int build_into(struct image *im, const char *path, const char *key, struc
 		return err_errno(err, -errno, "create %s", quote(path));
 	r = make_sources(im, &src, err);
 	if (r == 0) {
-		r = layers_build_disk(src, im->manifest.n, &opts, fd, &result, err);
+		r = unpack_disk(src, im->manifest.n, &opts, &im->opts->limits, fd, &result, err);
 		free_sources(src, im->manifest.n);
 	}
 	if (r == 0 && fsync(fd) < 0)
@@ -168,6 +173,9 @@ static int obtain(struct image *im, enum store_kind kind, const char *how, char 
 		r = make_key(im, how, key, err);
 	if (r == 0 && !store_has(im->store, kind, key, UINT64_MAX)) {
 		r = image_fetch(im, err);
+		/* Its credentials are nothing for the process that unpacks. */
+		registry_close(im->registry);
+		im->registry = NULL;
 		if (r == 0)
 			r = make(im, kind, key, err);
 	}

@@ -335,8 +335,10 @@ int job_each_image(const struct job_opts *o, image_fn *each)
 {
 	struct store *s;
 	struct err err = { 0 };
-	int r = store_open(&s, o->store, false, &err);
+	int r = job_sandbox_store(o, true, &err);
 
+	if (r == 0)
+		r = store_open(&s, o->store, false, &err);
 	if (r < 0) {
 		progress_error(NULL, &err);
 		return r;

@@ -8,6 +8,8 @@
 #include "oci/index.h"
 #include "oci/progress.h"
 #include "oci/registry.h"
+#include "oci/sandbox.h"
+#include "oci/unpack.h"
 
 enum pull_policy {
 	PULL_MISSING, /* what the store has is not asked for again */
@@ -23,7 +25,8 @@ struct job_opts {
 	enum pull_policy policy;
 	uint64_t size;                  /* of a disk; 0: by default */
 	const char *from, *to, *inject; /* to: the copy, or the disk to inject into */
-	bool no_sync;                   /* the clone need not outlive a crash of the host */
+	struct unpack_limits limits;
+	bool no_sync; /* the clone need not outlive a crash of the host */
 	/* Of the relay (oci/relay.h). */
 	int listen_fd;
 	const char *upstream, *spool;
@@ -32,7 +35,13 @@ struct job_opts {
 /* Returns 0 or -errno. */
 typedef int job_fn(const struct job_opts *o);
 job_fn job_pull, job_kernel, job_rootfs, job_clone, job_inject, job_list, job_rm, job_prune,
-	job_relay;
+	job_relay, job_sandbox_report;
+
+/* oci/sandbox.h for a process of drover-image; a kernel without Landlock is told of at the log's
+ * debug level, and by the verb sandbox. */
+int job_sandbox(const struct sandbox_path *paths, size_t n, bool network, struct err *err);
+/* For the store of the job, which is made if it is not there, and its credentials. */
+int job_sandbox_store(const struct job_opts *o, bool network, struct err *err);
 
 /* One image of the job: its manifest and config are in the store once image_resolve() succeeded. */
 struct image {

@@ -97,14 +97,21 @@ int registry_open(struct registry **out, const struct registry_conf *conf,
 	return 0;
 }
 
+static void forget(char *secret)
+{
+	if (secret != NULL)
+		explicit_bzero(secret, strlen(secret));
+	free(secret);
+}
+
 void registry_close(struct registry *r)
 {
 	if (r == NULL)
 		return;
 	curl_easy_cleanup(r->idle);
 	free(r->url);
-	free(r->basic);
-	free(r->authorization);
+	forget(r->basic);
+	forget(r->authorization);
 	free(r);
 }
 
