@@ -174,8 +174,7 @@ static int obtain(struct image *im, enum store_kind kind, const char *how, char 
 	if (r == 0 && !store_has(im->store, kind, key, UINT64_MAX)) {
 		r = image_fetch(im, err);
 		/* Its credentials are nothing for the process that unpacks. */
-		registry_close(im->registry);
-		im->registry = NULL;
+		image_disconnect(im);
 		if (r == 0)
 			r = make(im, kind, key, err);
 	}

@@ -1,4 +1,5 @@
 /* The sandbox of drover-image's processes, and the verb that tells what this kernel has of it. */
+#include <stdlib.h>
 #include "lib/file.h"
 #include "lib/log.h"
 #include "oci/job.h"
@@ -18,10 +19,29 @@ int job_sandbox(const struct sandbox_path *paths, size_t n, bool network, struct
 
 int job_sandbox_store(const struct job_opts *o, bool network, struct err *err)
 {
-	struct sandbox_path paths[] = { { o->store, true }, { o->registry.auth_file, false } };
-	int r = mkdir_p(o->store, 0755, err);
+	struct sandbox_path *paths = calloc(o->refs.n + 2, sizeof(*paths));
+	struct image_ref *refs = calloc(o->refs.n + 1, sizeof(*refs));
+	bool needed = false;
+	size_t n = 0;
+	int r = paths != NULL && refs != NULL ? mkdir_p(o->store, 0755, err) : err_nomem(err);
 
-	return r < 0 ? r : job_sandbox(paths, o->registry.auth_file != NULL ? 2 : 1, network, err);
+	if (r == 0)
+		paths[n++] = (struct sandbox_path){ o->store, true };
+	if (r == 0 && o->registry.auth_file != NULL)
+		paths[n++] = (struct sandbox_path){ o->registry.auth_file, false };
+	for (size_t i = 0; r == 0 && i < o->refs.n; i++) {
+		/* One that is not valid is told of where it is used. */
+		if (image_ref_parse(o->refs.v[i], &refs[i], NULL) == 0 &&
+			refs[i].source != IMAGE_REGISTRY)
+			paths[n++] = (struct sandbox_path){ refs[i].path, false };
+		else
+			needed = true;
+	}
+	if (r == 0)
+		r = job_sandbox(paths, n, network && needed, err);
+	free(paths);
+	free(refs);
+	return r;
 }
 
 static int nothing(void *arg, struct err *err)

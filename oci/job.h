@@ -5,6 +5,7 @@
 #ifndef DROVER_OCI_JOB_H
 #define DROVER_OCI_JOB_H
 
+#include "oci/bundle.h"
 #include "oci/index.h"
 #include "oci/progress.h"
 #include "oci/registry.h"
@@ -51,6 +52,7 @@ struct image {
 	struct image_ref ref;
 	char *canonical;
 	struct registry *registry; /* NULL until it was needed */
+	struct bundle *bundle;     /* likewise, of an image in files */
 	struct index_entry entry;
 	struct manifest manifest;
 	struct image_config config;
@@ -64,6 +66,8 @@ void image_close(struct image *im);
 int image_resolve(struct image *im, struct err *err);
 /* Fetches the layers that the store lacks. */
 int image_fetch(struct image *im, struct err *err);
+/* Forgets the registry, and the credentials for it. */
+void image_disconnect(struct image *im);
 /* Pins the reference to what was found. */
 int image_record(struct image *im, struct err *err);
 /* The event "done" with what every verb tells; the verb adds to it. */
