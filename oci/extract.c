@@ -12,6 +12,7 @@
 #include "lib/str.h"
 #include "oci/apply.h"
 #include "oci/entries.h"
+#include "oci/look.h"
 #include "oci/path.h"
 #include "oci/rawdisk.h"
 
@@ -316,6 +317,71 @@ int extract_kernel_to(const struct layer_src *layers, size_t n, int kernel_fd, i
 	if (r == 0) {
 		set_path(&s, &kernel, out->kernel, sizeof(out->kernel));
 		set_path(&s, &initrd, out->initrd, sizeof(out->initrd));
+	}
+	scan_finish(&s);
+	return r;
+}
+
+static bool is_there(struct scan *s, const char *path)
+{
+	uint32_t id;
+
+	return path_walk(s->tree, &paths, s, TREE_ROOT, path, strlen(path), &id, NULL) == 0 &&
+	       id != TREE_NONE;
+}
+
+static void look_for_init(struct scan *s, struct look *out)
+{
+	/* As the kernel looks for it (Linux, init/main.c). */
+	static const char *const inits[] = { "sbin/init", "etc/init", "bin/init", "bin/sh" };
+
+	for (size_t i = 0; i < ARRAY_LEN(inits); i++)
+		out->init |= is_there(s, inits[i]);
+}
+
+static void look_for_disk(struct scan *s, struct look *out)
+{
+	uint32_t dir = tree_find(s->tree, TREE_ROOT, "disk", 4), only;
+	struct pick p = { .name = "" };
+
+	if (dir == TREE_NONE || tree_at(s->tree, dir)->type != TREE_DIR)
+		return;
+	only = tree_at(s->tree, dir)->child;
+	if (only == TREE_NONE || tree_at(s->tree, only)->next != TREE_NONE ||
+		tree_at(s->tree, only)->type != TREE_FILE)
+		return;
+	p.node = only;
+	set_path(s, &p, out->disk, sizeof(out->disk));
+}
+
+int look_at(const struct layer_src *layers, size_t n, struct look *out, struct err *err)
+{
+	struct pick kernel = { 0 }, initrd = { 0 };
+	struct ext4_meta root = { .mode = S_IFDIR | 0755 };
+	struct scan s = { 0 };
+	struct look l = { 0 };
+	uint32_t root_ino;
+	int r;
+
+	r = tree_create(&s.tree, err);
+	if (r == 0)
+		r = scan_add(&s, &root, 0, &root_ino, err);
+	if (r == 0)
+		r = apply_layers(s.tree, root_ino, layers, n, &scan_sink, &s, NULL, NULL, err);
+	if (r == 0) {
+		r = choose(&s, &kernel, &initrd, err);
+		r = r == -ENOENT ? 0 : r;
+	}
+	if (r == 0) {
+		set_path(&s, &kernel, l.kernel, sizeof(l.kernel));
+		set_path(&s, &initrd, l.initrd, sizeof(l.initrd));
+		look_for_disk(&s, &l);
+		look_for_init(&s, &l);
+		for (uint32_t id = tree_first(s.tree, TREE_ROOT); id != TREE_NONE;
+			id = tree_next(s.tree, id, TREE_ROOT))
+			l.files++;
+		l.files--; /* the root */
+		*out = l;
 	}
 	scan_finish(&s);
 	return r;

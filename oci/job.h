@@ -36,7 +36,7 @@ struct job_opts {
 /* Returns 0 or -errno. */
 typedef int job_fn(const struct job_opts *o);
 job_fn job_pull, job_kernel, job_rootfs, job_clone, job_inject, job_list, job_rm, job_prune,
-	job_relay, job_sandbox_report;
+	job_relay, job_sandbox_report, job_inspect, job_verify, job_outdated;
 
 /* oci/sandbox.h for a process of drover-image; a kernel without Landlock is told of at the log's
  * debug level, and by the verb sandbox. */
@@ -68,6 +68,9 @@ int image_resolve(struct image *im, struct err *err);
 int image_fetch(struct image *im, struct err *err);
 /* Forgets the registry, and the credentials for it. */
 void image_disconnect(struct image *im);
+/* Its layers, in the store. */
+int image_sources(const struct image *im, struct layer_src **out, struct err *err);
+void image_sources_free(struct layer_src *src, size_t n);
 /* Pins the reference to what was found. */
 int image_record(struct image *im, struct err *err);
 /* The event "done" with what every verb tells; the verb adds to it. */

@@ -26,6 +26,7 @@ struct message {
 	union {
 		struct disk_result disk;
 		struct kernel_files kernel;
+		struct look look;
 	} result;
 };
 _Static_assert(sizeof(struct message) <= 4096, "a pipe takes it in one piece");
@@ -300,6 +301,30 @@ int unpack_kernel(const struct layer_src *layers, size_t n, const struct unpack_
 		*out = m.result.kernel;
 		out->kernel[sizeof(out->kernel) - 1] = '\0';
 		out->initrd[sizeof(out->initrd) - 1] = '\0';
+	}
+	close_layers(&j);
+	return r;
+}
+
+static int run_look(struct job *j, struct message *m, struct err *err)
+{
+	return look_at(j->layers, j->nlayers, &m->result.look, err);
+}
+
+int unpack_look(const struct layer_src *layers, size_t n, const struct unpack_limits *limits,
+	struct look *out, struct err *err)
+{
+	struct job j = { .limits = limits, .run = run_look };
+	struct message m;
+	int r = open_layers(&j, layers, n, err);
+
+	if (r == 0)
+		r = run(&j, &m, err);
+	if (r == 0) {
+		*out = m.result.look;
+		out->kernel[sizeof(out->kernel) - 1] = '\0';
+		out->initrd[sizeof(out->initrd) - 1] = '\0';
+		out->disk[sizeof(out->disk) - 1] = '\0';
 	}
 	close_layers(&j);
 	return r;

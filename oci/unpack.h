@@ -8,6 +8,7 @@
 
 #include "oci/extract.h"
 #include "oci/layers.h"
+#include "oci/look.h"
 
 struct unpack_limits {
 	uint64_t memory_bytes; /* of address space */
@@ -27,6 +28,8 @@ int unpack_disk(const struct layer_src *layers, size_t n, const struct disk_opts
 int unpack_kernel(const struct layer_src *layers, size_t n, const struct unpack_limits *limits,
 	int kernel_fd, int initrd_fd, layers_progress_fn *progress, void *arg,
 	struct kernel_files *out, struct err *err);
+int unpack_look(const struct layer_src *layers, size_t n, const struct unpack_limits *limits,
+	struct look *out, struct err *err);
 
 /* Runs fn in such a process, for the tests of it; fn's return and err are handed on. */
 typedef int unpack_fn(void *arg, struct err *err);
