@@ -179,10 +179,13 @@ int job_outdated(const struct job_opts *o)
 	store_close(s);
 	if (r == 0 && all.refs.bad)
 		r = err_nomem(&err);
+	if (r == 0)
+		r = registry_ask_helpers(&all.registry, &all.refs, &err);
 	if (r < 0)
 		progress_error(NULL, &err);
 	else
 		r = with_store(&all, true, each_outdated);
+	registry_forget_helpers(&all.registry);
 	strv_finish(&all.refs);
 	return r;
 }

@@ -371,15 +371,19 @@ json_t *image_done(const struct image *im)
 	return v;
 }
 
-int job_each_image(const struct job_opts *o, image_fn *each)
+int job_each_image(const struct job_opts *given, image_fn *each)
 {
+	struct job_opts mine = *given, *o = &mine;
 	struct store *s;
 	struct err err = { 0 };
-	int r = job_sandbox_store(o, true, &err);
+	int r = registry_ask_helpers(&mine.registry, &o->refs, &err);
 
+	if (r == 0)
+		r = job_sandbox_store(o, true, &err);
 	if (r == 0)
 		r = store_open(&s, o->store, false, &err);
 	if (r < 0) {
+		registry_forget_helpers(&mine.registry);
 		progress_error(NULL, &err);
 		return r;
 	}
@@ -393,6 +397,7 @@ int job_each_image(const struct job_opts *o, image_fn *each)
 			progress_error(o->refs.v[i], &err);
 		image_close(&im);
 	}
+	registry_forget_helpers(&mine.registry);
 	store_sweep(s);
 	store_close(s);
 	return r;

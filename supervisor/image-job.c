@@ -243,7 +243,7 @@ int image_job_ref(struct drover *d, enum image_verb verb, const char *ref, int p
 		strv_add(&args, "--size");
 		strv_addf(&args, "%llu", (unsigned long long)size);
 	}
-	registries_mirror_args(d, &args);
+	registries_pull_args(d, &args);
 	r = args.bad ? err_nomem(err) : job_join(d, &args, parsed.host, sub, err);
 	strv_finish(&args);
 	return r;
