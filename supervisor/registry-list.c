@@ -64,27 +64,9 @@ void registry_unwait(struct registry_wait *wait)
 	list_remove(&wait->entry);
 }
 
-static void pull_args(const struct drover_config *c, struct strv *args)
-{
-	if (c->image_auth != NULL) {
-		strv_add(args, "--auth-file");
-		strv_add(args, c->image_auth);
-	}
-	for (size_t i = 0; i < c->image_plain_http.n; i++) {
-		strv_add(args, "--plain-http");
-		strv_add(args, c->image_plain_http.v[i]);
-	}
-	strv_add(args, "--memory-limit");
-	strv_addf(args, "%llu", (unsigned long long)c->image_memory);
-	strv_add(args, "--time-limit");
-	strv_addf(args, "%llums", (unsigned long long)c->image_time);
-}
-
-void registries_pull_args(struct drover *d, struct strv *args)
+void registries_mirror_args(struct drover *d, struct strv *args)
 {
 	struct registry *r;
-
-	pull_args(drover_config(d)->drover, args);
 
 	list_for_each_entry (r, &d->registries, entry) {
 		for (size_t i = 0; !r->stopping && i < r->hosts.n; i++) {

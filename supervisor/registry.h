@@ -40,8 +40,8 @@ struct registry_wait {
 bool registry_wait(struct drover *d, const char *host, struct registry_wait *wait);
 void registry_unwait(struct registry_wait *wait);
 
-/* What every pull is told: --mirror HOST=URL for each, credentials, limits. */
-void registries_pull_args(struct drover *d, struct strv *args);
+/* --mirror HOST=URL for each. */
+void registries_mirror_args(struct drover *d, struct strv *args);
 json_t *registries_json(struct drover *d);
 void registries_names(struct drover *d, struct strv *out);
 

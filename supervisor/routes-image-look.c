@@ -7,7 +7,7 @@
 
 #include "lib/json.h"
 #include "oci/image.h"
-#include "supervisor/registry.h"
+#include "supervisor/image-job.h"
 
 struct look {
 	struct image_sub sub;
@@ -76,7 +76,7 @@ static void look(struct drover *d, struct request *rq, const char *verb, const c
 		strv_add(&args, reference);
 	}
 	if (strcmp(verb, "inspect") == 0 || strcmp(verb, "outdated") == 0)
-		registries_pull_args(d, &args);
+		image_pull_args(d, &args);
 	if (l == NULL || args.bad || (l->items = json_array()) == NULL) {
 		r = err_nomem(&err);
 	} else {

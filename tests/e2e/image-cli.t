@@ -8,10 +8,24 @@ head -c 300000 /dev/urandom >"$W/tree/sbin/init"
 echo x >"$W/more/etc/x"
 for t in tree more; do tar -C "$W/$t" --owner=0 --group=0 -cf "$W/$t.tar" .; done
 make_layout "$W/layout" "$W/tree.tar"
+"$B/fakes/bad-registry" "$W/bad.log" 5600 >"$W/bad.out" &
+await "$patience" test -s "$W/bad.out"
 config <<END
 on_exit = stop
 END
 start_droverd
+drover pull 127.0.0.1:5600/basic:latest >"$W/out" 2>&1
+is $? 1 'a registry that wants credentials gives nothing without'
+printf '{"auths":{"127.0.0.1:5600":{"auth":"dXNlcjpzZWNyZXQ="}}}' >"$W/auth.json"
+config <<END
+on_exit = stop
+image_auth = $W/auth.json
+image_memory = 512M
+image_time = 10m
+END
+ok 'the configuration names them' drover reload
+ok 'then it does' drover pull 127.0.0.1:5600/basic:latest
+ok 'it is removed' drover image rm 127.0.0.1:5600/basic:latest
 
 drover pull "oci:$W/layout" >"$W/out" 2>&1
 is $? 0 'an image in files is pulled'
