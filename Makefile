@@ -130,6 +130,7 @@ demo: deps
 bench: deps
 	$(MAKE) -j$(JOBS) all test-programs $(BENCH)
 	B=$(B) STRICT=$(STRICT) PEER=$(PEER) tests/bench/run
+	B=$(B) STRICT=$(STRICT) tests/bench/image.sh
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/drover \

@@ -214,7 +214,7 @@ const struct verb verbs[] = {
 	{ "Images", "image rm", "REFERENCE...", 1, -1u, false, "Remove images from the store", NULL,
 		{ { 0 } }, verb_image_rm },
 	{ "Images", "image inspect", "REFERENCE...", 1, -1u, false,
-		"Tell what an image holds and how it would be started",
+		"Tell what an image holds and how it would boot",
 		"An image that is not in the store is pulled first.", { { 0 } },
 		verb_image_inspect },
 	{ "Images", "image outdated", "", 0, 0, false,
