@@ -104,6 +104,22 @@ asan: deps
 	$(MAKE) -j$(JOBS) B=build/asan CC=$(or $(ASAN_CC),gcc) CFLAGS='-O1 -g -fno-omit-frame-pointer' \
 		SAN='-fsanitize=address,undefined -fno-sanitize-recover=undefined' check-unit
 
+# libFuzzer on what parses bytes from outside; SECONDS each, RUNS executions at least.
+FUZZ = $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(wildcard tests/fuzz/*.c))
+fuzz: deps
+	$(MAKE) -j$(JOBS) B=build/fuzz CC=clang CFLAGS='-O1 -g -Wno-unknown-warning-option -Wno-error' \
+		SAN='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined' \
+		fuzz-programs
+	SECONDS_EACH=$(or $(SECONDS),60) RUNS=$(or $(RUNS),100000) tests/fuzz/run
+
+fuzz-programs: $(FUZZ)
+# What is fuzzed needs no more of the tree than this.
+FUZZ_OBJ = $(patsubst %.c,$(B)/obj/%.o,$(filter-out $(MAINS),$(wildcard lib/*.c oci/*.c)))
+$(FUZZ): $(B)/fuzz/%: $(B)/obj/tests/fuzz/%.o $(FUZZ_OBJ)
+	@mkdir -p $(@D)
+	@echo "  LD $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+
 lint:
 	@tests/lint
 
@@ -114,6 +130,7 @@ demo: deps
 bench: deps
 	$(MAKE) -j$(JOBS) all test-programs $(BENCH)
 	B=$(B) STRICT=$(STRICT) PEER=$(PEER) tests/bench/run
+	B=$(B) STRICT=$(STRICT) tests/bench/image.sh
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/drover \
@@ -138,8 +155,8 @@ clean:
 	rm -rf $(B)
 
 help:
-	@echo 'all check check-unit check-e2e chaos asan lint demo bench install clean deps'
+	@echo 'all check check-unit check-e2e chaos asan fuzz lint demo bench install clean deps'
 
-.PHONY: all deps faults test-programs check check-unit check-e2e chaos asan lint demo bench install clean help
+.PHONY: all deps faults test-programs check check-unit check-e2e chaos asan fuzz fuzz-programs lint demo bench install clean help
 .SECONDARY:
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)

@@ -163,7 +163,7 @@ static const json_t *find_host(const json_t *auths, const char *host)
 	return NULL;
 }
 
-static int add_basic(const char *user, const char *password, struct buf *out, struct err *err)
+int auth_basic(const char *user, const char *password, struct buf *out, struct err *err)
 {
 	struct buf plain = { 0 };
 	unsigned char *text;
@@ -204,7 +204,7 @@ int auth_file_basic(const char *path, const char *host, struct buf *out, struct 
 		else
 			buf_printf(out, "Basic %s", auth);
 	} else if (user != NULL && password != NULL) {
-		r = add_basic(user, password, out, err);
+		r = auth_basic(user, password, out, err);
 	}
 	json_decref(doc);
 	return r;

@@ -29,6 +29,8 @@ int auth_token_url(
 /* {"token":T} or {"access_token":T} made into "Bearer T". */
 int auth_token_parse(const char *data, size_t len, struct buf *out, struct err *err);
 
+/* "Basic ..." made of both. */
+int auth_basic(const char *user, const char *password, struct buf *out, struct err *err);
 /*
  * "Basic ..." for the host ("ghcr.io", "127.0.0.1:5000", "docker.io") from a docker config.json;
  * out stays empty when the file has nothing for it.

@@ -163,20 +163,27 @@ void blob_abandon(struct blob *b)
 	free(b);
 }
 
+int blob_open_wait(
+	struct blob **out, struct store *s, const char *digest, uint64_t size, struct err *err)
+{
+	int r = -EBUSY;
+
+	/* For an hour at most: files of any size are copied by whoever is first. */
+	for (int i = 0; i < 360000 && r == -EBUSY; i++) {
+		r = blob_open(out, s, digest, size, err);
+		if (r == -EBUSY)
+			usleep(10000);
+	}
+	return r;
+}
+
 int blob_put(struct store *s, const char *digest, const void *data, size_t len, struct err *err)
 {
 	struct blob *b;
-	int r = -EBUSY;
+	int r = blob_open_wait(&b, s, digest, len, err);
 
-	/* While another process puts the same few bytes, for a minute at most. */
-	for (int i = 0; i < 6000; i++) {
-		r = blob_open(&b, s, digest, len, err);
-		if (r == -EEXIST)
-			return 0;
-		if (r != -EBUSY)
-			break;
-		usleep(10000);
-	}
+	if (r == -EEXIST)
+		return 0;
 	if (r < 0)
 		return r;
 	r = blob_restart(b, err);

@@ -15,6 +15,9 @@ struct blob;
  */
 int blob_open(
 	struct blob **out, struct store *s, const char *digest, uint64_t size, struct err *err);
+/* The same, but waits for another process that is fetching it. */
+int blob_open_wait(
+	struct blob **out, struct store *s, const char *digest, uint64_t size, struct err *err);
 /* Bytes that are there already, where to go on. */
 uint64_t blob_have(const struct blob *b);
 /* -EMSGSIZE when there is more than size says; -ENOSPC names the store. */

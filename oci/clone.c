@@ -24,6 +24,7 @@ const char *clone_method_name(enum clone_method m)
 /* What a copy is to keep to. */
 struct copy_opts {
 	uint64_t size;
+	bool grow; /* the ext4 in it as well */
 	bool reflink_only;
 	const atomic_bool *cancel; /* NULL: nobody will */
 };
@@ -146,7 +147,7 @@ static int clone(const char *from, const char *to, const struct copy_opts *opts,
 	close(in);
 	if (close(fd) < 0 && r == 0)
 		r = err_errno(err, -errno, "close");
-	if (r == 0 && opts->size != 0)
+	if (r == 0 && opts->grow)
 		r = clone_grow(to, opts->size, err);
 	if (r < 0) {
 		unlink(to);
@@ -157,6 +158,12 @@ static int clone(const char *from, const char *to, const struct copy_opts *opts,
 }
 
 int clone_file(
+	const char *from, const char *to, uint64_t size, enum clone_method *out, struct err *err)
+{
+	return clone(from, to, &(struct copy_opts){ .size = size, .grow = size != 0 }, out, err);
+}
+
+int clone_file_sized(
 	const char *from, const char *to, uint64_t size, enum clone_method *out, struct err *err)
 {
 	return clone(from, to, &(struct copy_opts){ .size = size }, out, err);

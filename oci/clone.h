@@ -24,6 +24,9 @@ const char *clone_method_name(enum clone_method m); /* "reflink", "copy" */
  */
 int clone_file(
 	const char *from, const char *to, uint64_t size, enum clone_method *out, struct err *err);
+/* The same, but the ext4 in it stays as it is: clone_grow() is left to the caller. */
+int clone_file_sized(
+	const char *from, const char *to, uint64_t size, enum clone_method *out, struct err *err);
 
 /*
  * The same without a size. With reflink_only it is -EOPNOTSUPP where blocks cannot be shared;

@@ -12,6 +12,7 @@
 #include "lib/str.h"
 #include "oci/apply.h"
 #include "oci/entries.h"
+#include "oci/look.h"
 #include "oci/path.h"
 #include "oci/rawdisk.h"
 
@@ -225,29 +226,24 @@ static int choose(struct scan *s, struct pick *kernel, struct pick *initrd, stru
 	return pick_initrd(s, boot, kernel->name, initrd, err);
 }
 
-static int copy_entry(struct entries *es, struct archive_entry *entry, int dir_fd, const char *name,
-	struct err *err)
+static int copy_entry(
+	struct entries *es, struct archive_entry *entry, int fd, const char *name, struct err *err)
 {
 	const void *data;
 	uint64_t offset;
 	size_t len;
-	int r, fd;
+	int r;
 
-	fd = openat(dir_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-	if (fd < 0)
-		return err_errno(err, -errno, "create %s", name);
 	r = ftruncate(fd, MAX(archive_entry_size(entry), 0)) < 0
 		    ? err_errno(err, -errno, "write %s", name)
 		    : 0;
 	while (r == 0 && (r = entries_data(es, &data, &len, &offset, err)) > 0)
 		r = write_sparse(fd, data, len, offset, err);
-	if (close(fd) < 0 && r == 0)
-		r = err_errno(err, -errno, "write %s", name);
 	return r;
 }
 
 /* The second pass. */
-static int copy_files(const struct layer_src *layers, size_t n, int dir_fd, uint64_t kernel,
+static int copy_files(const struct layer_src *layers, size_t n, const int fds[2], uint64_t kernel,
 	uint64_t initrd, struct err *err)
 {
 	unsigned left = initrd == UINT64_MAX ? 1 : 2;
@@ -262,7 +258,8 @@ static int copy_files(const struct layer_src *layers, size_t n, int dir_fd, uint
 		return r;
 	while (left > 0 && (r = entries_next(es, &entry, &layer, err)) > 0) {
 		if (at == kernel || at == initrd) {
-			r = copy_entry(es, entry, dir_fd, at == kernel ? "kernel" : "initrd", err);
+			r = at == kernel ? copy_entry(es, entry, fds[0], "kernel", err)
+					 : copy_entry(es, entry, fds[1], "initrd", err);
 			if (r < 0) {
 				err_wrap(err, "layer %zu", layer + 1);
 				break;
@@ -293,9 +290,10 @@ static void scan_finish(struct scan *s)
 	tree_destroy(s->tree);
 }
 
-int extract_kernel(const struct layer_src *layers, size_t n, int dir_fd,
+int extract_kernel_to(const struct layer_src *layers, size_t n, int kernel_fd, int initrd_fd,
 	layers_progress_fn *progress, void *arg, struct kernel_files *out, struct err *err)
 {
+	const int fds[] = { kernel_fd, initrd_fd };
 	struct pick kernel = { 0 }, initrd = { 0 };
 	struct ext4_meta root = { .mode = S_IFDIR | 0755 };
 	struct scan s = { 0 };
@@ -314,7 +312,7 @@ int extract_kernel(const struct layer_src *layers, size_t n, int dir_fd,
 		kernel_entry = s.objects[tree_at(s.tree, kernel.node)->ino - 1].entry;
 		if (initrd.name != NULL)
 			initrd_entry = s.objects[tree_at(s.tree, initrd.node)->ino - 1].entry;
-		r = copy_files(layers, n, dir_fd, kernel_entry, initrd_entry, err);
+		r = copy_files(layers, n, fds, kernel_entry, initrd_entry, err);
 	}
 	if (r == 0) {
 		set_path(&s, &kernel, out->kernel, sizeof(out->kernel));
@@ -322,4 +320,111 @@ int extract_kernel(const struct layer_src *layers, size_t n, int dir_fd,
 	}
 	scan_finish(&s);
 	return r;
+}
+
+static bool is_there(struct scan *s, const char *path)
+{
+	uint32_t id;
+
+	return path_walk(s->tree, &paths, s, TREE_ROOT, path, strlen(path), &id, NULL) == 0 &&
+	       id != TREE_NONE;
+}
+
+static void look_for_init(struct scan *s, struct look *out)
+{
+	/* As the kernel looks for it (Linux, init/main.c). */
+	static const char *const inits[] = { "sbin/init", "etc/init", "bin/init", "bin/sh" };
+
+	for (size_t i = 0; i < ARRAY_LEN(inits); i++)
+		out->init |= is_there(s, inits[i]);
+}
+
+static void look_for_disk(struct scan *s, struct look *out)
+{
+	uint32_t dir = tree_find(s->tree, TREE_ROOT, "disk", 4), only;
+	struct pick p = { .name = "" };
+
+	if (dir == TREE_NONE || tree_at(s->tree, dir)->type != TREE_DIR)
+		return;
+	only = tree_at(s->tree, dir)->child;
+	if (only == TREE_NONE || tree_at(s->tree, only)->next != TREE_NONE ||
+		tree_at(s->tree, only)->type != TREE_FILE)
+		return;
+	p.node = only;
+	set_path(s, &p, out->disk, sizeof(out->disk));
+}
+
+int look_at(const struct layer_src *layers, size_t n, struct look *out, struct err *err)
+{
+	struct pick kernel = { 0 }, initrd = { 0 };
+	struct ext4_meta root = { .mode = S_IFDIR | 0755 };
+	struct scan s = { 0 };
+	struct look l = { 0 };
+	uint32_t root_ino;
+	int r;
+
+	r = tree_create(&s.tree, err);
+	if (r == 0)
+		r = scan_add(&s, &root, 0, &root_ino, err);
+	if (r == 0)
+		r = apply_layers(s.tree, root_ino, layers, n, &scan_sink, &s, NULL, NULL, err);
+	if (r == 0) {
+		r = choose(&s, &kernel, &initrd, err);
+		r = r == -ENOENT ? 0 : r;
+	}
+	if (r == 0) {
+		set_path(&s, &kernel, l.kernel, sizeof(l.kernel));
+		set_path(&s, &initrd, l.initrd, sizeof(l.initrd));
+		look_for_disk(&s, &l);
+		look_for_init(&s, &l);
+		for (uint32_t id = tree_first(s.tree, TREE_ROOT); id != TREE_NONE;
+			id = tree_next(s.tree, id, TREE_ROOT))
+			l.files++;
+		l.files--; /* the root */
+		*out = l;
+	}
+	scan_finish(&s);
+	return r;
+}
+
+static int create(int dir_fd, const char *name, int *out, struct err *err)
+{
+	*out = openat(dir_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	return *out < 0 ? err_errno(err, -errno, "create %s", name) : 0;
+}
+
+int extract_create(int dir_fd, int fds[2], struct err *err)
+{
+	int r = create(dir_fd, "kernel", &fds[0], err);
+
+	if (r < 0)
+		return r;
+	r = create(dir_fd, "initrd", &fds[1], err);
+	if (r < 0)
+		close(fds[0]);
+	return r;
+}
+
+int extract_close(int dir_fd, const int fds[2], bool initrd, int r, struct err *err)
+{
+	for (int i = 0; i < 2; i++) {
+		if (close(fds[i]) < 0 && r == 0)
+			r = err_errno(err, -errno, "write %s", i == 0 ? "kernel" : "initrd");
+	}
+	if (r < 0)
+		unlinkat(dir_fd, "kernel", 0);
+	if (r < 0 || !initrd)
+		unlinkat(dir_fd, "initrd", 0);
+	return r;
+}
+
+int extract_kernel(const struct layer_src *layers, size_t n, int dir_fd,
+	layers_progress_fn *progress, void *arg, struct kernel_files *out, struct err *err)
+{
+	int fds[2], r = extract_create(dir_fd, fds, err);
+
+	if (r < 0)
+		return r;
+	r = extract_kernel_to(layers, n, fds[0], fds[1], progress, arg, out, err);
+	return extract_close(dir_fd, fds, r == 0 && out->initrd[0] != '\0', r, err);
 }

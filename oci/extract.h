@@ -27,4 +27,13 @@ struct kernel_files {
 int extract_kernel(const struct layer_src *layers, size_t n, int dir_fd,
 	layers_progress_fn *progress, void *arg, struct kernel_files *out, struct err *err);
 
+/* The files kernel and initrd in the directory; closed, and those removed that came to nothing. */
+int extract_create(int dir_fd, int fds[2], struct err *err);
+/* r is what extracting gave; returns it, or what went wrong now. */
+int extract_close(int dir_fd, const int fds[2], bool initrd, int r, struct err *err);
+
+/* The same into two files that are open; that of the initrd stays as it is where there is none. */
+int extract_kernel_to(const struct layer_src *layers, size_t n, int kernel_fd, int initrd_fd,
+	layers_progress_fn *progress, void *arg, struct kernel_files *out, struct err *err);
+
 #endif

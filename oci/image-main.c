@@ -41,8 +41,15 @@ static const struct verb {
 	{ "inject", job_inject, NEEDS_DISK | TAKES_INJECT,
 		"writes name and keys into a machine's disk that is there already" },
 	{ "list", job_list, NEEDS_STORE, "lists the images of the store" },
+	{ "inspect", job_inspect, NEEDS_STORE | NEEDS_REF | TAKES_PULL,
+		"tells what an image holds and how it would be started; pulls first if need be" },
+	{ "outdated", job_outdated, NEEDS_STORE | TAKES_PULL,
+		"lists the images whose tag names something else by now" },
+	{ "verify", job_verify, NEEDS_STORE,
+		"reads every blob, and removes those that are damaged" },
 	{ "rm", job_rm, NEEDS_STORE | NEEDS_REF, "removes images and what only they needed" },
 	{ "prune", job_prune, NEEDS_STORE, "removes what no image needs" },
+	{ "sandbox", job_sandbox_report, 0, "tells what of the sandbox this kernel has" },
 	{ "relay", job_relay, NEEDS_RELAY,
 		"stands before a registry and fetches each blob once (for droverd's caches)" },
 };
@@ -66,6 +73,8 @@ enum option_id {
 	OPT_LISTEN_FD,
 	OPT_UPSTREAM,
 	OPT_SPOOL,
+	OPT_MEMORY_LIMIT,
+	OPT_TIME_LIMIT,
 	OPT_HELP
 };
 
@@ -85,6 +94,8 @@ static const struct option_row {
 	{ "tries", "N", OPT_TRIES, TAKES_PULL, "of a request that fails for the moment; 5" },
 	{ "stall", "TIME", OPT_STALL, TAKES_PULL, "how long a registry may be silent; 30s" },
 	{ "size", "BYTES", OPT_SIZE, TAKES_SIZE, "of the disk, e.g. 16G" },
+	{ "memory-limit", "BYTES", OPT_MEMORY_LIMIT, TAKES_PULL, "of unpacking; 1G" },
+	{ "time-limit", "TIME", OPT_TIME_LIMIT, TAKES_PULL, "of unpacking; 1h" },
 	{ "from", "FILE", OPT_FROM, NEEDS_FROM_TO, "the disk to copy" },
 	{ "to", "FILE", OPT_TO, NEEDS_FROM_TO, "the copy; replaced if it is there" },
 	{ "disk", "FILE", OPT_DISK, NEEDS_DISK, "an ext4 that nobody uses" },
@@ -192,6 +203,12 @@ static int take_option(struct job_opts *o, enum option_id id, const char *value,
 	case OPT_UPSTREAM:
 		o->upstream = value;
 		break;
+	case OPT_MEMORY_LIMIT:
+		r = parse_size(value, &o->limits.memory_bytes, err);
+		break;
+	case OPT_TIME_LIMIT:
+		r = parse_duration_ms(value, &o->limits.time_ms, err);
+		break;
 	case OPT_SPOOL:
 		o->spool = value;
 		break;
@@ -280,6 +297,7 @@ static int no_verb(const char *name)
 int main(int argc, char **argv)
 {
 	struct job_opts o = { .registry = REGISTRY_CONF_DEFAULT,
+		.limits = UNPACK_LIMITS_DEFAULT,
 		.listen_fd = -1,
 		.platform = { .os = "linux", .architecture = "amd64" } };
 	const struct verb *v = find_verb(argv[1]);

@@ -130,6 +130,10 @@ static int parse_name(
 			return invalid(ref, err, "the host is not valid");
 		for (size_t i = 0; i < host_len; i++)
 			r->host[i] = (char)tolower((unsigned char)name[i]);
+		/* In its full form, in lower case, it would be taken for a part of the name. */
+		if (!looks_like_host(r->host, host_len))
+			return invalid(ref, err,
+				"a host without a dot needs a port, and a name is in lower case");
 		name += host_len + 1;
 		n -= host_len + 1;
 	}
@@ -151,6 +155,37 @@ static int parse_name(
 	return 0;
 }
 
+static const char *const schemes[] = {
+	[IMAGE_OCI_FOLDER] = "oci:/",
+	[IMAGE_OCI_ARCHIVE] = "oci-archive:/",
+	[IMAGE_DOCKER_ARCHIVE] = "docker-archive:/",
+};
+
+/* s begins with the source's scheme. */
+static int parse_file(
+	const char *s, enum image_source source, struct image_ref *out, struct err *err)
+{
+	struct image_ref r = { .source = source };
+	const char *path = strchr(s, ':') + 1, *tag = strrchr(path, ':');
+	size_t n = strlen(path);
+
+	if (tag != NULL && strchr(tag, '/') == NULL) {
+		n = (size_t)(tag - path);
+		if (strlen(tag + 1) >= sizeof(r.tag) || !tag_valid(tag + 1))
+			return invalid(s, err, "the tag is not valid");
+		strcpy(r.tag, tag + 1);
+	}
+	if (n >= sizeof(r.path))
+		return invalid(s, err, "the path is too long");
+	for (size_t i = 0; i < n; i++) {
+		if ((unsigned char)path[i] < 0x20)
+			return invalid(s, err, "the path has a control character");
+	}
+	memcpy(r.path, path, n);
+	*out = r;
+	return 0;
+}
+
 int image_ref_parse(const char *s, struct image_ref *out, struct err *err)
 {
 	struct image_ref r = { 0 };
@@ -160,6 +195,10 @@ int image_ref_parse(const char *s, struct image_ref *out, struct err *err)
 
 	if (*s == '\0')
 		return err_set(err, -EINVAL, "image reference: it is empty");
+	for (size_t i = IMAGE_OCI_FOLDER; i < ARRAY_LEN(schemes); i++) {
+		if (str_starts(s, schemes[i]))
+			return parse_file(s, (enum image_source)i, out, err);
+	}
 	if (at != NULL) {
 		if (strlen(at + 1) >= sizeof(r.digest) || !digest_valid(at + 1))
 			return invalid(s, err, "the digest is not sha256: and 64 hex digits");
@@ -192,7 +231,11 @@ int image_ref_parse(const char *s, struct image_ref *out, struct err *err)
 
 void image_ref_format(const struct image_ref *r, struct buf *out)
 {
-	buf_printf(out, "%s/%s", r->host, r->repository);
+	if (r->source != IMAGE_REGISTRY)
+		buf_printf(out, "%.*s%s", (int)strlen(schemes[r->source]) - 1, schemes[r->source],
+			r->path);
+	else
+		buf_printf(out, "%s/%s", r->host, r->repository);
 	if (r->tag[0] != '\0')
 		buf_printf(out, ":%s", r->tag);
 	if (r->digest[0] != '\0')

@@ -42,15 +42,25 @@
 
 #include "lib/str.h"
 
+enum image_source {
+	IMAGE_REGISTRY,
+	IMAGE_OCI_FOLDER,    /* "oci:/DIR[:TAG]", the OCI image layout */
+	IMAGE_OCI_ARCHIVE,   /* "oci-archive:/FILE[:TAG]", a tar of it */
+	IMAGE_DOCKER_ARCHIVE /* "docker-archive:/FILE[:TAG]", as `docker save` writes it */
+};
+
 struct image_ref {
-	char host[256]; /* "docker.io", "127.0.0.1:5000" */
+	enum image_source source;
+	char path[1024]; /* of other sources than a registry, which have no host */
+	char host[256];  /* "docker.io", "127.0.0.1:5000" */
 	char repository[256];
 	char tag[129];    /* "" with a digest only; "latest" when neither is given */
 	char digest[136]; /* "sha256:..." or "" */
 };
 /*
  * "ghcr.io/org/name:tag@sha256:...", per the OCI distribution spec's grammar; a name without a
- * host gets docker.io (and library/). -EINVAL says what is wrong.
+ * host gets docker.io (and library/). Or a file or folder of the host, by its absolute path, as
+ * above. -EINVAL says what is wrong.
  */
 int image_ref_parse(const char *s, struct image_ref *out, struct err *err);
 /* The canonical form, with host and tag or digest. */

@@ -85,7 +85,8 @@ static bool produce_layer(struct inflate *in, const struct layer_src *src)
 		fd = open(src->path, O_RDONLY | O_CLOEXEC);
 		if (fd < 0)
 			r = err_errno(&err, -errno, "open %s", quote(src->path));
-	}
+	} else if (lseek(fd, 0, SEEK_SET) < 0 && errno != ESPIPE)
+		r = err_errno(&err, -errno, "rewind");
 	if (r == 0)
 		r = decode_create(&d, fd, &in->taken, &err);
 	while ((s = slot_take(in)) != NULL) {

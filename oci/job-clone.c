@@ -111,6 +111,24 @@ static int sync_parent(const char *path, struct err *err)
 	return r;
 }
 
+/* For the folder of the disk, and the file of what goes into it. */
+static int sandbox_for(const struct job_opts *o, struct err *err)
+{
+	struct sandbox_path paths[] = { { NULL, true }, { o->inject, false } };
+	char *dir = strdup(o->to), *slash;
+	int r;
+
+	if (dir == NULL)
+		return err_nomem(err);
+	slash = strrchr(dir, '/');
+	if (slash != NULL)
+		slash[slash == dir ? 1 : 0] = '\0';
+	paths[0].path = slash != NULL ? dir : ".";
+	r = job_sandbox(paths, o->inject != NULL ? 2 : 1, false, err);
+	free(dir);
+	return r;
+}
+
 static int clone_to(
 	const struct job_opts *o, const char *tmp, enum clone_method *method, struct err *err)
 {
@@ -119,10 +137,14 @@ static int clone_to(
 	/* Left by a clone that was killed. */
 	if (unlink(tmp) < 0 && errno != ENOENT)
 		return err_errno(err, -errno, "remove %s", quote(tmp));
-	r = clone_file(o->from, tmp, o->size, method, err);
+	r = clone_file_sized(o->from, tmp, o->size, method, err);
 	if (r < 0)
 		return r;
-	if (o->inject != NULL)
+	/* The copying is root's, for originals of any user; what is in them is looked at by nobody. */
+	r = sandbox_for(o, err);
+	if (r == 0 && o->size != 0)
+		r = clone_grow(tmp, o->size, err);
+	if (r == 0 && o->inject != NULL)
 		r = inject_file(tmp, o->inject, err);
 	if (r == 0 && !o->no_sync)
 		r = file_sync(tmp, err);
@@ -163,8 +185,10 @@ int job_clone(const struct job_opts *o)
 int job_inject(const struct job_opts *o)
 {
 	struct err err = { 0 };
-	int r = inject_file(o->to, o->inject, &err);
+	int r = sandbox_for(o, &err);
 
+	if (r == 0)
+		r = inject_file(o->to, o->inject, &err);
 	if (r == 0)
 		r = file_sync(o->to, &err);
 	if (r == 0) {

@@ -8,7 +8,8 @@
 #include "lib/file.h"
 #include "oci/extract.h"
 #include "oci/job.h"
-#include "oci/layers.h"
+#include "oci/clone.h"
+#include "oci/unpack.h"
 
 /* Counted up when the same layers give another result, so that old results are not reused. */
 #define DISK_VERSION   1
@@ -31,14 +32,14 @@ static int make_key(const struct image *im, const char *how, char key[DIGEST_MAX
 	return r;
 }
 
-static void free_sources(struct layer_src *src, size_t n)
+void image_sources_free(struct layer_src *src, size_t n)
 {
 	for (size_t i = 0; src != NULL && i < n; i++)
 		free((char *)src[i].path);
 	free(src);
 }
 
-static int make_sources(const struct image *im, struct layer_src **out, struct err *err)
+int image_sources(const struct image *im, struct layer_src **out, struct err *err)
 {
 	struct layer_src *src = calloc(im->manifest.n + 1, sizeof(*src));
 	/* Docker leaves empty layers out of diff_ids' number only in schema 1; else they pair up. */
@@ -54,7 +55,7 @@ static int make_sources(const struct image *im, struct layer_src **out, struct e
 		src[i].media_type = l->media_type;
 		src[i].diff_id = paired ? im->config.diff_ids[i] : NULL;
 		if (src[i].path == NULL) {
-			free_sources(src, i);
+			image_sources_free(src, i);
 			return err_nomem(err);
 		}
 	}
@@ -85,21 +86,64 @@ static int sync_file(const char *dir, const char *name, struct err *err)
 	return r;
 }
 
+/* A layer that is the file itself. */
+static int take_whole(struct image *im, const struct descriptor *d, const char *dir,
+	const char *name, struct err *err)
+{
+	char *from = store_path(im->store, STORE_BLOB, d->digest);
+	char *to = name != NULL ? str_printf("%s/%s", dir, name) : strdup(dir);
+	enum clone_method method;
+	int r;
+
+	r = from != NULL && to != NULL ? clone_file(from, to, 0, &method, err) : err_nomem(err);
+	if (r == 0 && chmod(to, 0644) < 0)
+		r = err_errno(err, -errno, "chmod %s", quote(to));
+	if (r == 0)
+		r = file_sync(to, err);
+	free(from);
+	free(to);
+	return r;
+}
+
+static int feos_kernel(struct image *im, const char *dir, struct err *err)
+{
+	const struct descriptor *initrd = look_feos(&im->manifest, "initramfs");
+	int r = take_whole(im, look_feos(&im->manifest, "vmlinuz"), dir, "kernel", err);
+
+	if (r == 0 && initrd != NULL)
+		r = take_whole(im, initrd, dir, "initrd", err);
+	return r == 0 ? sync_file(dir, NULL, err) : r;
+}
+
+static const struct descriptor *feos_disk(const struct manifest *m)
+{
+	const struct descriptor *d = look_feos(m, "rootfs");
+
+	return d != NULL ? d : look_feos(m, "squashfs");
+}
+
 static int extract_into(struct image *im, const char *dir, struct err *err)
 {
 	struct layer_src *src;
-	struct kernel_files files;
-	int fd, r;
+	struct kernel_files files = { 0 };
+	int fds[2], fd, r;
 
 	if (mkdir(dir, 0755) < 0)
 		return err_errno(err, -errno, "create %s", quote(dir));
+	if (look_feos(&im->manifest, "vmlinuz") != NULL)
+		return feos_kernel(im, dir, err);
 	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return err_errno(err, -errno, "open %s", quote(dir));
-	r = make_sources(im, &src, err);
+	r = image_sources(im, &src, err);
 	if (r == 0) {
-		r = extract_kernel(src, im->manifest.n, fd, on_build, &im->progress, &files, err);
-		free_sources(src, im->manifest.n);
+		r = extract_create(fd, fds, err);
+		if (r == 0) {
+			r = unpack_kernel(src, im->manifest.n, &im->opts->limits, fds[0], fds[1],
+				on_build, &im->progress, &files, err);
+			r = extract_close(fd, fds, files.initrd[0] != '\0', r, err);
+		}
+		image_sources_free(src, im->manifest.n);
 	}
 	close(fd);
 	if (r == 0)
@@ -119,13 +163,15 @@ static int build_into(struct image *im, const char *path, const char *key, struc
 	struct layer_src *src;
 	int fd, r;
 
+	if (feos_disk(&im->manifest) != NULL)
+		return take_whole(im, feos_disk(&im->manifest), path, NULL, err);
 	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
 	if (fd < 0)
 		return err_errno(err, -errno, "create %s", quote(path));
-	r = make_sources(im, &src, err);
+	r = image_sources(im, &src, err);
 	if (r == 0) {
-		r = layers_build_disk(src, im->manifest.n, &opts, fd, &result, err);
-		free_sources(src, im->manifest.n);
+		r = unpack_disk(src, im->manifest.n, &opts, &im->opts->limits, fd, &result, err);
+		image_sources_free(src, im->manifest.n);
 	}
 	if (r == 0 && fsync(fd) < 0)
 		r = err_errno(err, -errno, "sync %s", quote(path));
@@ -168,6 +214,8 @@ static int obtain(struct image *im, enum store_kind kind, const char *how, char 
 		r = make_key(im, how, key, err);
 	if (r == 0 && !store_has(im->store, kind, key, UINT64_MAX)) {
 		r = image_fetch(im, err);
+		/* Its credentials are nothing for the process that unpacks. */
+		image_disconnect(im);
 		if (r == 0)
 			r = make(im, kind, key, err);
 	}

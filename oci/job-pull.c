@@ -29,16 +29,25 @@ int image_open(struct image *im, const struct job_opts *o, struct store *s, cons
 void image_close(struct image *im)
 {
 	registry_close(im->registry);
+	bundle_close(im->bundle);
 	manifest_finish(&im->manifest);
 	image_config_finish(&im->config);
 	progress_finish(&im->progress);
 	free(im->canonical);
 }
 
+void image_disconnect(struct image *im)
+{
+	registry_close(im->registry);
+	im->registry = NULL;
+}
+
 static int need_registry(struct image *im, struct err *err)
 {
-	if (im->registry != NULL)
+	if (im->registry != NULL || im->bundle != NULL)
 		return 0;
+	if (im->ref.source != IMAGE_REGISTRY)
+		return bundle_open(&im->bundle, &im->ref, err);
 	return registry_open(&im->registry, &im->opts->registry, &im->ref, err);
 }
 
@@ -53,6 +62,9 @@ static int keep(struct image *im, const char *want, const struct registry_answer
 		return r;
 	if (want == NULL && str_starts(a->content_digest, "sha256:"))
 		want = a->content_digest;
+	if (want != NULL && strcmp(got, want) != 0 && im->registry == NULL)
+		return err_set(err, -EBADMSG, "%s: its content has changed: it was %s, and is %s",
+			quote(im->ref.path), want, got);
 	if (want != NULL && strcmp(got, want) != 0)
 		return err_set(err, -EBADMSG, "registry %s: wrong content for %s: its digest is %s",
 			registry_url(im->registry), want, got);
@@ -63,14 +75,21 @@ static int keep(struct image *im, const char *want, const struct registry_answer
 static int get_manifest(struct image *im, const char *what, struct registry_answer *out,
 	char *digest, struct err *err)
 {
-	struct registry_answer a;
-	int r = registry_get_manifest(im->registry, what, MANIFEST_SIZE_MAX, &a, err);
+	const char *want = what != NULL && strchr(what, ':') != NULL ? what : NULL;
+	struct registry_answer a = { 0 };
+	int r;
 
-	if (r == -ENOENT)
+	if (im->bundle != NULL)
+		r = bundle_document(im->bundle, want, &a.body, err);
+	else
+		r = registry_get_manifest(im->registry, what, MANIFEST_SIZE_MAX, &a, err);
+	if (im->bundle != NULL && r < 0)
+		registry_answer_finish(&a);
+	else if (r == -ENOENT)
 		return err_set(err, r, "not found in registry %s", registry_url(im->registry));
 	if (r < 0)
 		return r;
-	r = keep(im, strchr(what, ':') != NULL ? what : NULL, &a, digest, err);
+	r = keep(im, want, &a, digest, err);
 	if (r < 0)
 		registry_answer_finish(&a);
 	else
@@ -132,17 +151,21 @@ static int get_config(struct image *im, struct err *err)
 {
 	const struct platform *want = &im->opts->platform, *is = &im->config.platform;
 	const struct descriptor *config = &im->manifest.config;
-	struct registry_answer a;
+	struct registry_answer a = { 0 };
 	char digest[DIGEST_MAX];
 	int r;
 
 	if (!store_has(im->store, STORE_BLOB, config->digest, config->size)) {
 		r = need_registry(im, err);
-		if (r == 0)
+		if (r == 0 && im->bundle != NULL)
+			r = bundle_blob(im->bundle, config->digest, &a.body, err);
+		else if (r == 0)
 			r = registry_get_blob(
 				im->registry, config->digest, MANIFEST_SIZE_MAX, &a, err);
-		if (r < 0)
+		if (r < 0) {
+			registry_answer_finish(&a);
 			return err_wrap(err, "image config");
+		}
 		r = keep(im, config->digest, &a, digest, err);
 		registry_answer_finish(&a);
 		if (r < 0)
@@ -267,6 +290,21 @@ static size_t missing_layers(struct image *im, const struct descriptor *layers, 
 	return lacks;
 }
 
+/* From an image in files. */
+static int copy_blobs(struct image *im, const struct descriptor *missing, size_t n, struct err *err)
+{
+	bool cached;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		r = bundle_fetch(im->bundle, im->store, &missing[i], on_progress, &im->progress,
+			&cached, err);
+		if (r == 0)
+			on_complete(&im->progress, &missing[i], cached);
+	}
+	return r;
+}
+
 static int fetch(
 	struct image *im, struct descriptor *layers, struct descriptor *missing, struct err *err)
 {
@@ -291,7 +329,9 @@ static int fetch(
 	r = check_space(im, bytes, err);
 	if (r == 0)
 		r = need_registry(im, err);
-	if (r == 0)
+	if (r == 0 && im->bundle != NULL)
+		r = copy_blobs(im, missing, lacks, err);
+	else if (r == 0)
 		r = download_blobs(im->registry, im->store, missing, lacks, &events, err);
 	return r;
 }
@@ -331,13 +371,19 @@ json_t *image_done(const struct image *im)
 	return v;
 }
 
-int job_each_image(const struct job_opts *o, image_fn *each)
+int job_each_image(const struct job_opts *given, image_fn *each)
 {
+	struct job_opts mine = *given, *o = &mine;
 	struct store *s;
 	struct err err = { 0 };
-	int r = store_open(&s, o->store, false, &err);
+	int r = registry_ask_helpers(&mine.registry, &o->refs, &err);
 
+	if (r == 0)
+		r = job_sandbox_store(o, true, &err);
+	if (r == 0)
+		r = store_open(&s, o->store, false, &err);
 	if (r < 0) {
+		registry_forget_helpers(&mine.registry);
 		progress_error(NULL, &err);
 		return r;
 	}
@@ -351,6 +397,7 @@ int job_each_image(const struct job_opts *o, image_fn *each)
 			progress_error(o->refs.v[i], &err);
 		image_close(&im);
 	}
+	registry_forget_helpers(&mine.registry);
 	store_sweep(s);
 	store_close(s);
 	return r;

@@ -22,8 +22,11 @@ int job_relay(const struct job_opts *o)
 	struct relay_opts opts = RELAY_OPTS_DEFAULT;
 	struct relay *relay;
 	struct err err;
+	struct sandbox_path paths[] = { { o->spool, true } };
 	int r = check(o, &err);
 
+	if (r == 0)
+		r = job_sandbox(paths, 1, true, &err);
 	opts.listen_fd = o->listen_fd;
 	opts.upstream = o->upstream;
 	opts.spool = o->spool;

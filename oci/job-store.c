@@ -214,8 +214,10 @@ int job_list(const struct job_opts *o)
 {
 	struct err err = { 0 };
 	struct store *s;
-	int r = store_open(&s, o->store, false, &err);
+	int r = job_sandbox_store(o, false, &err);
 
+	if (r == 0)
+		r = store_open(&s, o->store, false, &err);
 	if (r == 0) {
 		r = list_images(s, &err);
 		store_close(s);
@@ -226,8 +228,11 @@ int job_list(const struct job_opts *o)
 int job_prune(const struct job_opts *o)
 {
 	struct err err = { 0 };
+	int r = job_sandbox_store(o, false, &err);
 
-	return finish(prune(o->store, PRUNE_WAIT_MS, &err), NULL, &err);
+	if (r == 0)
+		r = prune(o->store, PRUNE_WAIT_MS, &err);
+	return finish(r, NULL, &err);
 }
 
 static int remove_one(struct store *s, const char *name, struct err *err)
@@ -248,8 +253,10 @@ int job_rm(const struct job_opts *o)
 {
 	struct err err = { 0 };
 	struct store *s;
-	int r = store_open(&s, o->store, false, &err);
+	int r = job_sandbox_store(o, false, &err);
 
+	if (r == 0)
+		r = store_open(&s, o->store, false, &err);
 	if (r < 0)
 		return finish(r, NULL, &err);
 	for (size_t i = 0; r == 0 && i < o->refs.n; i++)

@@ -5,9 +5,12 @@
 #ifndef DROVER_OCI_JOB_H
 #define DROVER_OCI_JOB_H
 
+#include "oci/bundle.h"
 #include "oci/index.h"
 #include "oci/progress.h"
 #include "oci/registry.h"
+#include "oci/sandbox.h"
+#include "oci/unpack.h"
 
 enum pull_policy {
 	PULL_MISSING, /* what the store has is not asked for again */
@@ -23,7 +26,8 @@ struct job_opts {
 	enum pull_policy policy;
 	uint64_t size;                  /* of a disk; 0: by default */
 	const char *from, *to, *inject; /* to: the copy, or the disk to inject into */
-	bool no_sync;                   /* the clone need not outlive a crash of the host */
+	struct unpack_limits limits;
+	bool no_sync; /* the clone need not outlive a crash of the host */
 	/* Of the relay (oci/relay.h). */
 	int listen_fd;
 	const char *upstream, *spool;
@@ -32,7 +36,13 @@ struct job_opts {
 /* Returns 0 or -errno. */
 typedef int job_fn(const struct job_opts *o);
 job_fn job_pull, job_kernel, job_rootfs, job_clone, job_inject, job_list, job_rm, job_prune,
-	job_relay;
+	job_relay, job_sandbox_report, job_inspect, job_verify, job_outdated;
+
+/* oci/sandbox.h for a process of drover-image; a kernel without Landlock is told of at the log's
+ * debug level, and by the verb sandbox. */
+int job_sandbox(const struct sandbox_path *paths, size_t n, bool network, struct err *err);
+/* For the store of the job, which is made if it is not there, and its credentials. */
+int job_sandbox_store(const struct job_opts *o, bool network, struct err *err);
 
 /* One image of the job: its manifest and config are in the store once image_resolve() succeeded. */
 struct image {
@@ -42,6 +52,7 @@ struct image {
 	struct image_ref ref;
 	char *canonical;
 	struct registry *registry; /* NULL until it was needed */
+	struct bundle *bundle;     /* likewise, of an image in files */
 	struct index_entry entry;
 	struct manifest manifest;
 	struct image_config config;
@@ -55,6 +66,11 @@ void image_close(struct image *im);
 int image_resolve(struct image *im, struct err *err);
 /* Fetches the layers that the store lacks. */
 int image_fetch(struct image *im, struct err *err);
+/* Forgets the registry, and the credentials for it. */
+void image_disconnect(struct image *im);
+/* Its layers, in the store. */
+int image_sources(const struct image *im, struct layer_src **out, struct err *err);
+void image_sources_free(struct layer_src *src, size_t n);
 /* Pins the reference to what was found. */
 int image_record(struct image *im, struct err *err);
 /* The event "done" with what every verb tells; the verb adds to it. */

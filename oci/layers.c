@@ -251,8 +251,8 @@ int layers_build_disk(const struct layer_src *layers, size_t n, const struct dis
 				"layer %zu has the media type %s, which is no layer", i + 1,
 				quote(layers[i].media_type));
 	}
-	/* A descriptor may be a pipe, which can be read only once. */
-	if (n > 0 && layers[0].path != NULL)
+	/* A pipe can be read only once. */
+	if (n > 0 && (layers[0].path != NULL || lseek(layers[0].fd, 0, SEEK_CUR) >= 0))
 		r = raw_disk_copy(
 			layers, n, out_fd, forward_progress, &b, &found, &result.size_bytes, err);
 	if (r == 0 && !found)

@@ -14,8 +14,8 @@
 #include "lib/err.h"
 
 struct layer_src {
-	const char *path; /* of the blob; NULL: fd is read, from its position, and stays open */
-	int fd;           /* only looked at when path is NULL */
+	const char *path;       /* of the blob; NULL: fd is read and stays open */
+	int fd;                 /* a pipe, or a regular file, which is read from its beginning */
 	const char *media_type; /* OCI or docker layer type; NULL: known by its magic */
 	const char *diff_id;    /* "sha256:..." of the tar itself, checked; NULL: not checked */
 };

@@ -52,8 +52,17 @@ static bool is_ext4(const struct copy *c)
 	return c->super.sb.s_magic == EXT2_SUPER_MAGIC;
 }
 
-/* 1: copied, and it is an ext4; 0: it is none. */
-static int copy_file(struct copy *c, struct archive_entry *entry, uint64_t *size, struct err *err)
+/* KubeVirt's containerDisk: the one file lies in /disk, and is a disk whatever it holds. */
+static bool in_disk_folder(const char *name)
+{
+	while (*name == '/' || (name[0] == '.' && name[1] == '/'))
+		name++;
+	return str_starts(name, "disk/") && strchr(name + 5, '/') == NULL;
+}
+
+/* 1: copied, and (unless any will do) it is an ext4; 0: it is none. */
+static int copy_file(
+	struct copy *c, struct archive_entry *entry, bool any, uint64_t *size, struct err *err)
 {
 	const void *data;
 	uint64_t offset;
@@ -65,13 +74,13 @@ static int copy_file(struct copy *c, struct archive_entry *entry, uint64_t *size
 		return err_errno(err, -errno, "set the size of the disk");
 	while ((r = entries_data(c->es, &data, &len, &offset, err)) > 0) {
 		keep_super(c, data, len, offset);
-		if (offset + len >= SUPERBLOCK_OFFSET + SUPERBLOCK_SIZE && !is_ext4(c))
+		if (offset + len >= SUPERBLOCK_OFFSET + SUPERBLOCK_SIZE && !any && !is_ext4(c))
 			return 0;
 		r = write_sparse(c->fd, data, len, offset, err);
 		if (r < 0)
 			return r;
 	}
-	return r < 0 ? r : is_ext4(c);
+	return r < 0 ? r : any || is_ext4(c);
 }
 
 static int check_size(const struct copy *c, uint64_t size, struct err *err)
@@ -104,7 +113,12 @@ static int scan(struct copy *c, bool *found, uint64_t *size, struct err *err)
 			archive_entry_filetype(entry) != AE_IFREG ||
 			str_starts(slash ? slash + 1 : name, ".wh."))
 			return 0;
-		r = copy_file(c, entry, size, err);
+		/* By the name: what a raw disk holds says nothing of its format. */
+		if (in_disk_folder(name) && str_ends(name, ".qcow2"))
+			return err_set(err, -ENOTSUP,
+				"the image's disk %s is a qcow2: only raw ones can be taken",
+				quote(name));
+		r = copy_file(c, entry, in_disk_folder(name), size, err);
 		if (r < 0)
 			return err_wrap(err, "layer %zu: %s", layer + 1, quote(name));
 		if (r == 0)
@@ -113,7 +127,7 @@ static int scan(struct copy *c, bool *found, uint64_t *size, struct err *err)
 	if (r < 0 || files == 0)
 		return r;
 	*found = true;
-	return check_size(c, *size, err);
+	return is_ext4(c) ? check_size(c, *size, err) : 0;
 }
 
 int raw_disk_copy(const struct layer_src *layers, size_t n, int out_fd,

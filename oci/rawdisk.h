@@ -5,7 +5,8 @@
 #include "oci/layers.h"
 
 /*
- * If the layers hold exactly one regular file beside directories, and it has an ext4 superblock,
+ * If the layers hold exactly one regular file beside directories, and it has an ext4 superblock or
+ * lies in /disk (a KubeVirt containerDisk; NAME.qcow2 there is -ENOTSUP),
  * writes it to out_fd (zeros as holes): *found is true then and *size its size. If not, out_fd may
  * have been written to. Other images are read no further than their second file.
  */

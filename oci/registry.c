@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "lib/log.h"
+#include "oci/auth-helper.h"
 #include "oci/auth.h"
 #include "oci/manifest.h"
 #include "oci/registry.h"
@@ -53,21 +54,36 @@ static char *base_url(const struct registry_conf *conf, const char *host)
 		url_is_loopback(host) || strv_has(&conf->plain_http, host) ? "" : "s", host);
 }
 
-/* Credentials belong to the host that is asked: the mirror's, not those of the host it mirrors. */
+/*
+ * Credentials belong to the host that is asked: the mirror's, not those of the host it mirrors.
+ * Docker's hub is asked by another name than the one it has.
+ */
+static void asked_host(const char *url, const char *host, char *out, size_t cap)
+{
+	const char *at = strstr(url, "://") + 3;
+
+	snprintf(out, cap, "%.*s", (int)strcspn(at, "/"), at);
+	if (strcmp(out, "registry-1.docker.io") == 0)
+		snprintf(out, cap, "%s", host);
+}
+
 static int find_credentials(struct registry *r, const char *host, struct err *err)
 {
 	struct buf basic = { 0 };
 	char asked[300];
-	const char *at;
-	int ret;
+	size_t n;
+	int ret = 0;
 
 	if (r->conf->auth_file == NULL)
 		return 0;
-	at = strstr(r->url, "://") + 3;
-	snprintf(asked, sizeof(asked), "%.*s", (int)strcspn(at, "/"), at);
-	if (strcmp(asked, "registry-1.docker.io") == 0)
-		snprintf(asked, sizeof(asked), "%s", host);
-	ret = auth_file_basic(r->conf->auth_file, asked, &basic, err);
+	asked_host(r->url, host, asked, sizeof(asked));
+	n = strlen(asked);
+	for (size_t i = 0; i < r->conf->basic.n && basic.len == 0; i++) {
+		if (strncmp(r->conf->basic.v[i], asked, n) == 0 && r->conf->basic.v[i][n] == ' ')
+			buf_adds(&basic, r->conf->basic.v[i] + n + 1);
+	}
+	if (basic.len == 0)
+		ret = auth_file_basic(r->conf->auth_file, asked, &basic, err);
 	if (ret == 0 && basic.len > 0) {
 		r->basic = buf_steal(&basic);
 		if (r->basic == NULL)
@@ -75,6 +91,44 @@ static int find_credentials(struct registry *r, const char *host, struct err *er
 	}
 	buf_finish(&basic);
 	return ret;
+}
+
+static int ask_helper(struct registry_conf *conf, const struct image_ref *ref, struct err *err)
+{
+	char *url = base_url(conf, ref->host), asked[300];
+	struct buf basic = { 0 };
+	int r;
+
+	if (url == NULL)
+		return err_nomem(err);
+	asked_host(url, ref->host, asked, sizeof(asked));
+	free(url);
+	r = auth_helper_basic(conf->auth_file, asked, &basic, err);
+	if (r == 0 && basic.len > 0)
+		strv_addf(&conf->basic, "%s %s", asked, basic.data);
+	if (basic.data != NULL)
+		explicit_bzero(basic.data, basic.len);
+	buf_finish(&basic);
+	return r == 0 && conf->basic.bad ? err_nomem(err) : r;
+}
+
+int registry_ask_helpers(struct registry_conf *conf, const struct strv *refs, struct err *err)
+{
+	struct image_ref ref;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && conf->auth_file != NULL && i < refs->n; i++) {
+		if (image_ref_parse(refs->v[i], &ref, NULL) == 0 && ref.source == IMAGE_REGISTRY)
+			r = ask_helper(conf, &ref, err);
+	}
+	return r;
+}
+
+void registry_forget_helpers(struct registry_conf *conf)
+{
+	for (size_t i = 0; i < conf->basic.n; i++)
+		explicit_bzero(conf->basic.v[i], strlen(conf->basic.v[i]));
+	strv_finish(&conf->basic);
 }
 
 int registry_open(struct registry **out, const struct registry_conf *conf,
@@ -97,14 +151,21 @@ int registry_open(struct registry **out, const struct registry_conf *conf,
 	return 0;
 }
 
+static void forget(char *secret)
+{
+	if (secret != NULL)
+		explicit_bzero(secret, strlen(secret));
+	free(secret);
+}
+
 void registry_close(struct registry *r)
 {
 	if (r == NULL)
 		return;
 	curl_easy_cleanup(r->idle);
 	free(r->url);
-	free(r->basic);
-	free(r->authorization);
+	forget(r->basic);
+	forget(r->authorization);
 	free(r);
 }
 

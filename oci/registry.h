@@ -16,6 +16,7 @@ struct registry_conf {
 	struct strv mirrors;    /* "HOST=URL": that host's pulls go to URL and nowhere else */
 	struct strv plain_http; /* hosts without TLS; the loopback is one of them anyway */
 	const char *auth_file;  /* docker config.json; NULL: anonymous */
+	struct strv basic;      /* "HOST Basic ...", of registry_ask_helpers() */
 	unsigned tries;         /* of a request that fails in a way that may pass */
 	uint64_t stall_ms;
 	uint64_t connect_timeout_ms;
@@ -27,6 +28,13 @@ struct registry_conf {
 
 /* "HOST=URL" with a URL of http or https. */
 int registry_mirror_check(const char *mirror, struct err *err);
+
+/*
+ * Asks the credential helpers that conf's auth_file names for the registry of each reference, which
+ * has to be before the sandbox is entered: they are programs that know about files and services.
+ */
+int registry_ask_helpers(struct registry_conf *conf, const struct strv *refs, struct err *err);
+void registry_forget_helpers(struct registry_conf *conf);
 
 int registry_open(struct registry **out, const struct registry_conf *conf,
 	const struct image_ref *ref, struct err *err);

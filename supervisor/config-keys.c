@@ -101,6 +101,18 @@ const struct config_key config_keys[] = {
 		.reload = RELOAD_LIVE,
 		.help = "How often the hypervisors are looked at for one that stands still, which "
 			"makes its machine unresponsive; 0 is never." },
+	{ SECTION_DROVER, "image_auth", KEY_PATH, D(image_auth), .reload = RELOAD_LIVE,
+		.help = "Credentials for registries, a docker config.json; credential helpers that "
+			"it names are run." },
+	{ SECTION_DROVER, "image_plain_http", KEY_LIST, D(image_plain_http), .reload = RELOAD_LIVE,
+		.help = "Registry, by host and port if any, that is asked without TLS; may be "
+			"repeated. Those on this host are anyway." },
+	{ SECTION_DROVER, "image_memory", KEY_SIZE, D(image_memory), .def = "1G", .min = 256 * MIB,
+		.max = 64 * GIB, .reload = RELOAD_LIVE,
+		.help = "How much address space the process that unpacks an image may take." },
+	{ SECTION_DROVER, "image_time", KEY_TIME, D(image_time), .def = "1h", .min = SEC,
+		.max = 7 * DAY, .reload = RELOAD_LIVE,
+		.help = "How long unpacking an image may take." },
 
 	{ SECTION_NETWORK, "kind", KEY_ENUM, N(kind), .def = "p2p", .words = network_kind_words,
 		.reload = RELOAD_RECREATE,

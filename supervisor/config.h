@@ -103,6 +103,9 @@ struct drover_config {
 	uint64_t console_max; /* bytes of console log kept for each boot */
 	uint64_t reconcile_interval, reconcile_min_age;
 	uint64_t probe_interval; /* 0: never */
+	char *image_auth;        /* NULL: anonymous */
+	struct strv image_plain_http;
+	uint64_t image_memory, image_time;
 };
 
 struct registry_config {

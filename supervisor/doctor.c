@@ -15,6 +15,7 @@
 #include "lib/file.h"
 #include "lib/json.h"
 #include "netcfg/sysctl.h"
+#include "oci/sandbox.h"
 #include "supervisor/host-net.h"
 #include "supervisor/reconcile.h"
 
@@ -188,6 +189,21 @@ static void check_run_dir(struct doctor *doc)
 		quote(doc->d->run_dir));
 }
 
+/* Images are fetched and unpacked without it too, kept apart by owner and by what is refused. */
+static void check_landlock(struct doctor *doc)
+{
+	int abi = sandbox_landlock_abi();
+
+	if (abi > 0)
+		add(doc, "landlock", true, LEVEL_INFO, NULL,
+			"Landlock (ABI %d) keeps image jobs in their folders", abi);
+	else
+		add(doc, "landlock", false, LEVEL_INFO,
+			"a kernel of 5.19 or later, with lsm=landlock",
+			"the kernel has no Landlock: image jobs are kept from other files only by "
+			"owner and capabilities");
+}
+
 static void check_at_once(struct doctor *doc)
 {
 	check_kvm(doc);
@@ -197,6 +213,7 @@ static void check_at_once(struct doctor *doc)
 	check_cgroup(doc);
 	check_space(doc);
 	check_run_dir(doc);
+	check_landlock(doc);
 }
 
 /* ---- programs ---- */

@@ -9,6 +9,7 @@
 #include "lib/json.h"
 #include "lib/log.h"
 #include "oci/image.h"
+#include "oci/unpack.h"
 #include "supervisor/registry.h"
 
 struct image_job {
@@ -221,6 +222,31 @@ int image_job_args(
 	return job_join(d, args, NULL, sub, err);
 }
 
+void image_pull_args(struct drover *d, struct strv *args)
+{
+	static const struct unpack_limits defaults = UNPACK_LIMITS_DEFAULT;
+	const struct config *config = drover_config(d);
+	const struct drover_config *c = config != NULL ? config->drover : NULL;
+
+	registries_mirror_args(d, args);
+	if (c != NULL && c->image_auth != NULL) {
+		strv_add(args, "--auth-file");
+		strv_add(args, c->image_auth);
+	}
+	for (size_t i = 0; c != NULL && i < c->image_plain_http.n; i++) {
+		strv_add(args, "--plain-http");
+		strv_add(args, c->image_plain_http.v[i]);
+	}
+	if (c != NULL && c->image_memory != 0 && c->image_memory != defaults.memory_bytes) {
+		strv_add(args, "--memory-limit");
+		strv_addf(args, "%llu", (unsigned long long)c->image_memory);
+	}
+	if (c != NULL && c->image_time != 0 && c->image_time != defaults.time_ms) {
+		strv_add(args, "--time-limit");
+		strv_addf(args, "%llums", (unsigned long long)c->image_time);
+	}
+}
+
 int image_job_ref(struct drover *d, enum image_verb verb, const char *ref, int policy,
 	uint64_t size, struct image_sub *sub, struct err *err)
 {
@@ -243,7 +269,7 @@ int image_job_ref(struct drover *d, enum image_verb verb, const char *ref, int p
 		strv_add(&args, "--size");
 		strv_addf(&args, "%llu", (unsigned long long)size);
 	}
-	registries_mirror_args(d, &args);
+	image_pull_args(d, &args);
 	r = args.bad ? err_nomem(err) : job_join(d, &args, parsed.host, sub, err);
 	strv_finish(&args);
 	return r;

@@ -30,6 +30,8 @@ enum image_verb {
  * through. On failure nothing was begun. */
 int image_job_ref(struct drover *d, enum image_verb verb, const char *ref, int policy,
 	uint64_t size, struct image_sub *sub, struct err *err);
+/* What a job that may pull is told beside: mirrors, credentials, limits. */
+void image_pull_args(struct drover *d, struct strv *args);
 /* Any other call, not shared: args without the program. */
 int image_job_args(
 	struct drover *d, const struct strv *args, struct image_sub *sub, struct err *err);

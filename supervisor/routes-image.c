@@ -278,6 +278,15 @@ static void pull_gone(void *arg)
 	pull_free(p);
 }
 
+int image_reference_allowed(const struct request *rq, const char *reference, struct err *err)
+{
+	struct image_ref ref;
+
+	if (image_ref_parse(reference, &ref, NULL) < 0 || ref.source == IMAGE_REGISTRY)
+		return 0;
+	return route_owner_only(rq, "name files of the host as an image", err);
+}
+
 static int parse_policy(const char *text, int *out, struct err *err)
 {
 	static const char *const names[] = { "missing", "always", "never" };
@@ -294,13 +303,16 @@ static int parse_policy(const char *text, int *out, struct err *err)
 	return err_set(err, -EINVAL, "policy %s is none of missing, always, never", quote(text));
 }
 
-static int pull_begin(struct drover *d, struct pull *p, const json_t *body, struct err *err)
+static int pull_begin(struct drover *d, const struct request *rq, struct pull *p,
+	const json_t *body, struct err *err)
 {
 	const char *reference = json_str(body, "reference");
 	int policy;
 
 	if (reference == NULL)
 		return err_set(err, -EINVAL, "the body has no \"reference\"");
+	if (image_reference_allowed(rq, reference, err) < 0)
+		return err->code;
 	if (parse_policy(json_str(body, "policy"), &policy, err) < 0)
 		return err->code;
 	p->reference = strdup(reference);
@@ -319,7 +331,7 @@ void route_image_pull(void *arg, struct request *rq)
 	int r = p == NULL ? err_nomem(&err) : request_json(rq, &body, &err);
 
 	if (r == 0)
-		r = pull_begin(arg, p, body, &err);
+		r = pull_begin(arg, rq, p, body, &err);
 	json_decref(body);
 	if (r == 0) {
 		opts.arg = p;

@@ -60,5 +60,10 @@ route_fn route_doctor, route_doctor_fix;
 
 /* routes-image.c */
 route_fn route_images, route_image_rm, route_image_pull;
+/* -EACCES for an image in files of the host, unless the client may name those. */
+int image_reference_allowed(const struct request *rq, const char *reference, struct err *err);
+
+/* routes-image-look.c */
+route_fn route_image_prune, route_image_verify, route_image_outdated, route_image_inspect;
 
 #endif

@@ -41,7 +41,7 @@ _drover()
 		;;
 	image)
 		if [ ${#words[@]} = 1 ]; then
-			COMPREPLY=($(compgen -W 'list rm' -- "$cur"))
+			COMPREPLY=($(compgen -W 'list rm inspect outdated prune verify' -- "$cur"))
 			return
 		fi
 		verb="$verb ${words[1]}"
@@ -101,6 +101,10 @@ _drover()
 	'pull') opts='--policy --help' ;;
 	'image list') opts='--help' ;;
 	'image rm') opts='--help' ;;
+	'image inspect') opts='--help' ;;
+	'image outdated') opts='--help' ;;
+	'image prune') opts='--help' ;;
+	'image verify') opts='--help' ;;
 	'registry list') opts='--help' ;;
 	'version') opts='--help' ;;
 	'help') opts='--completion --man --help' ;;

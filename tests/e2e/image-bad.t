@@ -79,6 +79,27 @@ ok 'loop401: soon given up' test "$(wc -l <"$W/bad.log")" -le 4
 fails basic denied 'wants credentials'
 printf '{"auths":{"%s":{"auth":"dXNlcjpzZWNyZXQ="}}}' $host >"$W/auth.json"
 goes_well basic 'credentials of a docker config.json are used' --auth-file "$W/auth.json"
+# The same from a credential helper, which knows this one host.
+mkdir "$W/helpers"
+cat >"$W/helpers/docker-credential-test" <<END
+#!/bin/sh
+read -r host || [ -n "\$host" ]
+echo "\$1 \$host" >>"$W/helper.log"
+[ "\$host" = $host ] || { echo credentials not found in native keychain; exit 1; }
+echo '{"ServerURL":"x","Username":"user","Secret":"secret"}'
+END
+chmod +x "$W/helpers/docker-credential-test"
+PATH=$W/helpers:$PATH
+echo '{"credsStore":"test"}' >"$W/helper.json"
+goes_well basic 'credentials of a credential helper are used' --auth-file "$W/helper.json"
+is "$(sort -u "$W/helper.log")" "get $host" 'basic: it was asked for this host'
+printf '{"credHelpers":{"%s":"test"}}' $host >"$W/helper.json"
+goes_well basic 'also of one for this host alone' --auth-file "$W/helper.json"
+echo '{"credsStore":"absent"}' >"$W/helper.json"
+fails basic not-found 'the credential helper docker-credential-absent is not installed' \
+	--auth-file "$W/helper.json"
+echo '{"credsStore":"../../bin/sh"}' >"$W/helper.json"
+fails basic invalid "is no name of a credential helper" --auth-file "$W/helper.json"
 fails denied denied 'it answers 403'
 goes_well redirect 'a redirect to another host is followed'
 is "$(grep -c '^5601 .*auth=$' "$W/bad.log")" 1 'redirect: no credentials go to the other host'

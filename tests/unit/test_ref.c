@@ -38,6 +38,10 @@ static void test_valid(void **state)
 			"h.x/a:t@sha256:" HEX64 },
 		{ "h.x/a@sha512:" HEX64 HEX64, "h.x", "a", "", "sha512:" HEX64 HEX64,
 			"h.x/a@sha512:" HEX64 HEX64 },
+		{ "oci:/d/e:t", "", "", "t", "", "oci:/d/e:t" },
+		{ "oci-archive:/a:b/c.tar", "", "", "", "", "oci-archive:/a:b/c.tar" },
+		{ "docker-archive:/c.tar:1", "", "", "1", "", "docker-archive:/c.tar:1" },
+		{ "oci:1", "docker.io", "library/oci", "1", "", "docker.io/library/oci:1" },
 		{ "h.x/a__b/c---d/e.f_g:A_B.c-d", "h.x", "a__b/c---d/e.f_g", "A_B.c-d", "",
 			"h.x/a__b/c---d/e.f_g:A_B.c-d" },
 	};
@@ -67,9 +71,10 @@ static void test_valid(void **state)
 static void test_invalid(void **state)
 {
 	static const char *const rows[] = { "", "/", ":", "@", "a/", "/a", "a//b", "A", "org/Name",
-		"a:", "a:-t", "a:.t", "a:t/b:", "a b", "a:t t", "a_", "_a", "a..b", "a___b", "-a",
-		"a-", "h.x:/a", "h.x:port/a", "h.x:123456/a", "-h.x/a", "h..x/a", "h.x", "h.x/",
-		"[::1/a", "[]/a", "h_x.y/a", "a@sha256:", "a@sha256:" HEX64 "0", "a@md5:" HEX64,
+		"A/b", "oci:/d:-t", "a:", "a:-t", "a:.t", "a:t/b:", "a b", "a:t t", "a_", "_a",
+		"a..b", "a___b", "-a", "a-", "h.x:/a", "h.x:port/a", "h.x:123456/a", "-h.x/a",
+		"h..x/a", "h.x", "h.x/", "[::1/a", "[]/a", "h_x.y/a",
+		"a@sha256:", "a@sha256:" HEX64 "0", "a@md5:" HEX64,
 		"a@sha256:" HEX64 "@sha256:" HEX64, "a@SHA256:" HEX64, "a\n", "a:t\x01",
 		"https://h.x/a", "../a", "a/../b", "h.x/a:t@" };
 	struct image_ref r;
