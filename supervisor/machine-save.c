@@ -113,9 +113,13 @@ static int write_state(struct machine *m, const char *text, struct err *err)
 
 static int save(struct machine *m, enum save how, struct err *err)
 {
-	json_t *j = machine_state_json(m);
-	char *text = json_text(j);
+	json_t *j;
+	char *text;
 	int r;
+
+	m->saves++;
+	j = machine_state_json(m);
+	text = json_text(j);
 
 	json_decref(j);
 	m->unsaved = m->outdated = m->save_failed = false;
@@ -223,6 +227,28 @@ static int read_state(const char *path, json_t **out, struct err *err)
 	return 0;
 }
 
+/*
+ * Of two the one that was written later. Without a crash of the host that is state.json, always. But
+ * a crash may leave its name with a text from before the synced one, if that is what stood in the
+ * spare that was written over: the name was on the disk, its new text was not.
+ */
+static void take_later(const struct machine *m, const char *synced, json_t **out)
+{
+	json_t *other = NULL;
+
+	if (read_state(synced, &other, NULL) < 0)
+		return;
+	if (json_int(other, "saves", 0) > json_int(*out, "saves", 0)) {
+		log_msg(LOG_LVL_WARN, m->name,
+			"state file: older than the one that was synced; "
+			"taking that");
+		json_decref(*out);
+		*out = other;
+		return;
+	}
+	json_decref(other);
+}
+
 int machine_read_file(const struct machine *m, json_t **out, struct err *err)
 {
 	char *path = path_join(m->dir, STATE_FILE), *synced = path_join(m->dir, STATE_SYNCED);
@@ -238,6 +264,8 @@ int machine_read_file(const struct machine *m, json_t **out, struct err *err)
 			log_msg(LOG_LVL_WARN, m->name, "state file: %s; taking the one before it",
 				err->msg);
 			r = 0;
+		} else if (r == 0) {
+			take_later(m, synced, out);
 		}
 	}
 	free(path);

@@ -105,6 +105,7 @@ json_t *machine_state_json(const struct machine *m)
 	json_put_str(j, "boot_id", boot_id());
 	put_process(m, j);
 	put_run(m, j);
+	json_put_int(j, "saves", (int64_t)m->saves);
 	json_put_int(j, "restarts", m->restarts);
 	json_put_int(j, "failures", m->failures);
 	json_put_int(j, "guest_id", m->guest_id);
@@ -239,6 +240,7 @@ int machine_load(struct machine *m, struct saved_process *out, struct err *err)
 	m->want_running = wanted != NULL && strcmp(wanted, "running") == 0;
 	load_run(m, j);
 	load_nics(m, j);
+	m->saves = (uint64_t)json_int(j, "saves", 0);
 	m->restarts = (unsigned)json_int(j, "restarts", 0);
 	m->failures = (unsigned)json_int(j, "failures", 0);
 	m->guest_id = json_int(j, "guest_id", -1);

@@ -239,6 +239,7 @@ struct machine {
 	bool outdated;                 /* likewise, but there is no hurry */
 	bool save_failed;              /* it could not be, and is tried again */
 	enum save save, syncing;       /* it is to be fsynced; its fsync is under way */
+	uint64_t saves;                /* how often the state was written: which of two is newer */
 	uint64_t sync_due_ms;          /* when SAVE_WRITTEN is to be, in clock_mono_ms() */
 	bool op_cancelled;             /* m->op was, by who asked for it */
 	bool op_ending;                /* m->op ends with op_error once its state is saved */

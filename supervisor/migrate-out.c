@@ -179,6 +179,22 @@ static int answer_of(const struct migrate_out *o, const struct http_result *res,
 	return r;
 }
 
+/* Only a person who resolved a doubt the wrong way can bring this about. */
+static void on_both_sides(struct migrate_out *o)
+{
+	struct machine *m = o->g.m;
+
+	if (o->both_told)
+		return;
+	o->both_told = true;
+	log_msg(LOG_LVL_ERROR, m->name,
+		"it was kept here, but %s has taken it: it may run on both sides, on the same disks; "
+		"stop one of them",
+		o->url);
+	machine_tell(m, "migrate-both", "%s has taken it, too", o->url);
+	emit(o, "migrate-both", NULL);
+}
+
 static void told(void *arg, const struct http_result *res, const struct err *err)
 {
 	struct migrate_out *o = arg;
@@ -203,6 +219,8 @@ static void told(void *arg, const struct http_result *res, const struct err *err
 	o->was_silent = false;
 	if (answer == ANSWER_TAKEN && o->state == SOURCE_GIVING)
 		fault_at("migrate", "taken", NULL);
+	if (answer == ANSWER_TAKEN && o->state == SOURCE_KEEPING)
+		on_both_sides(o);
 	deadline_set(&o->g.timer, answer == ANSWER_UNKNOWN ? AGAIN_MS : SOON_MS);
 	migrate_out_event(o, handover_heard(answer));
 }
@@ -527,7 +545,7 @@ static void prepared(void *arg, const struct http_result *res, const struct err 
 		r = err_set(&mine, -EBADMSG, "%s: it says neither an id nor an address", o->url);
 	if (r == 0 && (o->via = strdup(via)) == NULL)
 		r = err_nomem(&mine);
-	if (o->cancelled || m->op == NULL)
+	if (o->cancelled || !has_op(o))
 		r = err_set(&mine, -ECANCELED, "it was cancelled");
 	else if (r == 0 && m->state != MACHINE_RUNNING)
 		r = err_set(&mine, -EBADFD, "it is %s now", machine_state_name(m->state));
@@ -622,6 +640,13 @@ int machine_migrate_resolve(struct machine *m, bool keep_it, struct err *err)
 
 	if (o == NULL || o->state != SOURCE_GIVING)
 		return err_set(err, -EBADFD, "vm %s: there is no migration in doubt", m->name);
+	/* It may be about to take the guest, which would then run on both sides. */
+	if (!o->doubted && !o->was_silent)
+		return err_set(err, -EBUSY,
+			"vm %s: %s is being asked; only what it does not answer is a person's to decide",
+			m->name, o->url);
+	if (o->http != NULL)
+		http_cancel(o->http);
 	machine_tell(
 		m, "migrate-resolve", "%s, says a person", keep_it ? "it stays" : "it is gone");
 	migrate_out_event(o, keep_it ? SOURCE_HEARD_DROPPED : SOURCE_HEARD_TAKEN);

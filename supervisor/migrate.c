@@ -170,7 +170,7 @@ int machine_check_may_run(const struct machine *m, const char *verb, struct err 
 	if (m->migrated_to != NULL && !machine_active(m))
 		return err_set(err, -EBUSY,
 			"vm %s: cannot %s it: it has migrated to %s, and its disks are in use there; "
-			"`drover rm %s` forgets it here",
+			"`drover start %s --discard` starts it all the same",
 			m->name, verb, m->migrated_to, m->name);
 	return 0;
 }
@@ -241,7 +241,9 @@ void machine_migrate_overruled(struct machine *m)
 	if (o->err.code == 0)
 		err_set(&o->err, -ECANCELED, "it was overruled");
 	if (o->state == SOURCE_NONE) {
-		http_cancel(o->http);
+		/* No question is under way when it is over, and only its record is not on disk yet. */
+		if (o->http != NULL)
+			http_cancel(o->http);
 		return;
 	}
 	if (o->sending && m->hv != NULL)

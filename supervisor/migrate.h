@@ -44,6 +44,7 @@ struct migrate_out {
 	bool sending;    /* hv_migrate_out() is under way */
 	bool resuming;   /* hv_resume() */
 	bool doubted;    /* a person was told */
+	bool both_told;  /* that the target has it, though it was kept */
 	bool was_silent; /* likewise, that no answer comes */
 	bool died;       /* the hypervisor, in `giving` */
 	bool kept;       /* the guest goes on here, and stands still by no doing of ours any more */

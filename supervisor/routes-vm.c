@@ -168,12 +168,31 @@ static int rm_disks(struct machine *m, struct operation **op, struct err *err)
 	return machine_rm(m, true, op, err);
 }
 
+/* What becomes of a disk that another host may be using is not for everybody to decide. */
+static void act_on_disk(struct drover *d, struct request *rq, const char *verb, action_fn *action)
+{
+	struct machine *m = route_machine(d, rq);
+	struct err err;
+
+	if (m == NULL)
+		return;
+	if (m->migrated_to != NULL &&
+		route_owner_only(rq, "decide of a machine that has migrated away", &err) < 0)
+		route_machine_err(rq, m, &err);
+	else
+		act(d, rq, verb, action);
+}
+
 void route_vm_start(void *arg, struct request *rq)
 {
 	bool discard;
 
-	if (route_flag(rq, "discard", &discard))
-		act(arg, rq, "start", discard ? start_discard : start);
+	if (!route_flag(rq, "discard", &discard))
+		return;
+	if (discard)
+		act_on_disk(arg, rq, "start", start_discard);
+	else
+		act(arg, rq, "start", start);
 }
 
 void route_vm_kill(void *arg, struct request *rq)
@@ -205,8 +224,12 @@ void route_vm_rm(void *arg, struct request *rq)
 {
 	bool disks;
 
-	if (route_flag(rq, "disks", &disks))
-		act(arg, rq, "rm", disks ? rm_disks : rm);
+	if (!route_flag(rq, "disks", &disks))
+		return;
+	if (disks)
+		act_on_disk(arg, rq, "rm", rm_disks);
+	else
+		act(arg, rq, "rm", rm);
 }
 
 /* ---- the monitor's own protocol ---- */

@@ -303,6 +303,15 @@ static int wire_new(struct wire **out, uv_loop_t *loop, const char *id, wire_don
 	return 0;
 }
 
+/* Of one who listened there before. What is no socket stays, and bind() says that it is there. */
+static void remove_socket(const char *path)
+{
+	struct stat st;
+
+	if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode))
+		unlink(path);
+}
+
 static int listen_at(const char *address, struct err *err)
 {
 	union address a;
@@ -315,7 +324,7 @@ static int listen_at(const char *address, struct err *err)
 	if (fd < 0)
 		return err_errno(err, -errno, "%s", quote(address));
 	if (a.sa.sa_family == AF_UNIX)
-		unlink(a.un.sun_path);
+		remove_socket(a.un.sun_path);
 	else
 		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	if (bind(fd, &a.sa, len) < 0 || listen(fd, GUESTS) < 0) {

@@ -219,6 +219,17 @@ static void the_last_synced_one_stays(void **state)
 	put("state.json", "{\"pid\": 1}");
 	assert_int_equal(machine_load(w.m, &saved, &err), 0);
 	assert_int_equal(saved.state, MACHINE_PAUSED);
+	/* Nor is one any good from before the synced one, which was written over and came back. */
+	put("state.json", "{\"state\": \"running\", \"saves\": 1}");
+	assert_int_equal(machine_load(w.m, &saved, &err), 0);
+	assert_int_equal(saved.state, MACHINE_PAUSED);
+	put("state.json", "{\"state\": \"running\", \"saves\": 1000}");
+	assert_int_equal(machine_load(w.m, &saved, &err), 0);
+	assert_int_equal(saved.state, MACHINE_RUNNING);
+	assert_int_equal(machine_save(w.m, &err), 0);
+	assert_int_equal(w.m->saves, 1001);
+	until_synced();
+	put("state.json", "{\"pid\": 1}");
 	put("state.json.synced", "{}");
 	assert_int_equal(machine_load(w.m, &saved, &err), -EINVAL);
 	assert_non_null(strstr(err.msg, "is not the state of a machine"));
