@@ -176,6 +176,7 @@ static int take_up(struct machine *m, struct err *err)
 		log_msg(LOG_LVL_WARN, m->name, "no passthrough: %s (ignoring)", ignored.msg);
 	if (r == 0) {
 		m->process = true;
+		m->warm_tried = m->warm_load;
 		console_note_gap(m->console);
 		hv_adopt(m->hv, &spec, &m->left, &m->exit_status, adopted, m);
 	}

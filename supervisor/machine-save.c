@@ -51,6 +51,7 @@ static void synced(void *arg, const struct err *err)
 	struct machine *m = arg;
 
 	m->syncing = SAVE_NOTHING;
+	m->sync_failed = err != NULL;
 	if (err != NULL)
 		log_msg(LOG_LVL_WARN, m->name, "%s (ignoring)", err->msg);
 	if (m->closing > 0)
@@ -67,7 +68,9 @@ static void sync_state(struct machine *m)
 		return; /* synced() comes here again */
 	path = path_join(m->dir, STATE_FILE);
 	keep = path_join(m->dir, STATE_SYNCED);
-	if (path != NULL && keep != NULL && file_sync_async(m->d->loop, path, keep, synced, m) == 0)
+	m->sync_failed = path == NULL || keep == NULL ||
+			 file_sync_async(m->d->loop, path, keep, synced, m) < 0;
+	if (!m->sync_failed)
 		m->syncing = m->save;
 	m->save = SAVE_NOTHING;
 	free(path);

@@ -158,7 +158,7 @@ static void reset_run(struct machine *m)
 	m->run_started_ms = clock_unix_ms();
 	m->run_ended_ms = 0;
 	m->up_mono_ms = 0;
-	m->warm_load = m->warm_asked = false;
+	m->warm_load = m->warm_asked = m->warm_tried = false;
 	m->exit_status = (struct child_status){ 0 };
 	json_decref(m->last_console);
 	m->last_console = NULL;
@@ -350,6 +350,7 @@ static void spawned(void *arg, const struct hv_process *p)
 
 	fault_at("run", "spawned", NULL);
 	m->process = true;
+	m->warm_tried = m->warm_load;
 	close_taps(m);
 	machine_cgroup_check(m);
 	machine_tell(m, "spawned", "%s runs as process %d", m->run_cfg->hypervisor, (int)p->pid);

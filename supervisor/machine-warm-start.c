@@ -582,8 +582,8 @@ bool machine_warm_settle(struct machine *m)
 	if (!m->warm_load || m->warm_image == NULL || m->error.code >= 0 || !wanted)
 		return false;
 	m->warm_cold = true;
-	/* Nobody else is to try it. */
-	if (!m->warm_told)
+	/* Nobody else is to try it; but a start that failed before says nothing about it. */
+	if (m->warm_tried && !m->warm_told)
 		warm_drop(m->d, m->warm_image);
 	set_note(m, m->error.msg);
 	json_decref(m->story);

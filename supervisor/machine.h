@@ -150,6 +150,7 @@ struct machine {
 	char *warm_image;   /* that its disk was copied from; NULL: it is itself */
 	int64_t warm_mtime; /* of that copy, which has not been written to; 0: it is not made yet */
 	bool warm_load;     /* load_dir is a warm image's */
+	bool warm_tried;    /* a hypervisor has seen it */
 	bool warm_asked;    /* in this start the template was set going */
 	bool warm_cold;     /* this start is to be a boot */
 	bool warm_told;     /* the memory was loaded, but the guest did not become itself */
@@ -238,6 +239,7 @@ struct machine {
 	bool unsaved;                  /* the state file is to be written */
 	bool outdated;                 /* likewise, but there is no hurry */
 	bool save_failed;              /* it could not be, and is tried again */
+	bool sync_failed;              /* the last fsync of it; only a migration minds */
 	enum save save, syncing;       /* it is to be fsynced; its fsync is under way */
 	uint64_t saves;                /* how often the state was written: which of two is newer */
 	uint64_t sync_due_ms;          /* when SAVE_WRITTEN is to be, in clock_mono_ms() */

@@ -74,7 +74,13 @@ static void is_saved(struct migrate *g)
 {
 	if (!g->unsaved || !g->saving)
 		return;
-	g->unsaved = g->saving = false;
+	g->saving = false;
+	/* Two owners could come of a record that the next crash of the host takes away. */
+	if (g->m->sync_failed) {
+		deadline_set(&g->timer, SAVE_AGAIN_MS);
+		return;
+	}
+	g->unsaved = false;
 	g->saved(g);
 }
 

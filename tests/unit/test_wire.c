@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "lib/str.h"
+#include "lib/file.h"
 #include "supervisor/wire.h"
 
 #define ID "0123456789abcdef0123456789abcdef"
@@ -188,6 +189,26 @@ static void test_alone(void **state)
 	finish(&loop);
 }
 
+/* A slip of who names the address costs nobody a file. */
+static void test_no_socket(void **state)
+{
+	struct side in = { .fd = -1 };
+	struct wire *listener;
+	char *actual = NULL, *address = socket_path();
+	const char *path = address + strlen("unix:");
+	uv_loop_t loop;
+	struct err err;
+
+	uv_loop_init(&loop);
+	assert_int_equal(file_write_atomic(path, "mine", 4, 0600, false, &err), 0);
+	assert_int_equal(wire_listen(&listener, &loop, address, ID, &actual, on_done, &in, &err),
+		-EADDRINUSE);
+	assert_int_equal(access(path, F_OK), 0);
+	unlink(path);
+	free(address);
+	finish(&loop);
+}
+
 static void test_addresses(void **state)
 {
 	static const char *const bad[] = { "", "tcp:", "tcp:1", "tcp:host:1", "tcp:127.0.0.1:65536",
@@ -208,6 +229,7 @@ int main(void)
 		cmocka_unit_test(test_meet),
 		cmocka_unit_test(test_strangers),
 		cmocka_unit_test(test_alone),
+		cmocka_unit_test(test_no_socket),
 		cmocka_unit_test(test_addresses),
 	};
 
