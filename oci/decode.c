@@ -17,6 +17,8 @@ struct decode {
 	int (*fill)(struct decode *d, uint8_t *buf, size_t cap, size_t *got, struct err *err);
 	bool eof;       /* fd has no more */
 	bool in_member; /* within a gzip member or a zstd frame */
+	bool in_header; /* of a gzip member, of which this much is known */
+	struct isal_gzip_header header;
 	bool ended;
 	size_t pos, len; /* of what is unread in `in` */
 	struct inflate_state *gz;
@@ -94,9 +96,26 @@ static int gzip_begin(struct decode *d, struct err *err)
 	if (d->in[d->pos] != 0x1f)
 		return err_set(err, -EBADMSG, "gzip: something else follows the compressed data");
 	isal_inflate_reset(d->gz);
-	d->gz->crc_flag = ISAL_GZIP;
-	d->in_member = true;
+	isal_gzip_header_init(&d->header);
+	d->in_member = d->in_header = true;
 	return 0;
+}
+
+/*
+ * isal_inflate() reads headers too, but keeps what it knows of one on its stack: of one that comes in
+ * pieces it forgets which fields follow.
+ */
+static int read_header(struct decode *d)
+{
+	int r;
+
+	d->gz->crc_flag = ISAL_GZIP;
+	r = isal_read_gzip_header(d->gz, &d->header);
+	if (r == ISAL_DECOMP_OK) {
+		d->in_header = false;
+		d->gz->crc_flag = ISAL_GZIP_NO_HDR_VER;
+	}
+	return r < 0 ? r : 0;
 }
 
 static int fill_gzip(struct decode *d, uint8_t *buf, size_t cap, size_t *got, struct err *err)
@@ -120,7 +139,7 @@ static int fill_gzip(struct decode *d, uint8_t *buf, size_t cap, size_t *got, st
 		before = s->avail_out;
 		s->next_in = d->in + d->pos;
 		s->avail_in = d->len - d->pos;
-		r = isal_inflate(s);
+		r = d->in_header ? read_header(d) : isal_inflate(s);
 		if (r < 0)
 			return err_set(err, -EBADMSG, "gzip: %s", gzip_problem(r));
 		d->pos = d->len - s->avail_in;

@@ -341,6 +341,7 @@ int unpack_run(const struct unpack_limits *limits, const int *fds, size_t n, unp
 	struct job j = { .limits = limits, .run = run_fn, .fn = fn, .fn_arg = arg, .n = n };
 	struct message m;
 
-	memcpy(j.fds, fds, n * sizeof(fds[0]));
+	if (n > 0)
+		memcpy(j.fds, fds, n * sizeof(fds[0]));
 	return run(&j, &m, err);
 }
