@@ -477,8 +477,10 @@ int verb_console(struct ctl *c)
 		return ctl_usage(c, "--read-only does not go with --share or --force");
 	con.plain = ctl_flag(c, "raw") || !term_output();
 	attach(&con);
-	if (con.over)
+	if (con.over) {
+		api_finish(&con.stream);
 		return con.ret;
+	}
 	open_input(&con);
 	while (!con.over)
 		uv_run(api_loop(c), UV_RUN_ONCE);
