@@ -25,7 +25,8 @@ int file_write_atomic(
  * busy disk. Here the two change places, and the old one stays as spare, a path in the same folder,
  * for the next time: a new inode for each write is what costs most. reuse says that nobody has the
  * spare open; one that has a third name, or does not fit a block, is left alone, and replaced.
- * After a crash of the host the file can be empty or broken off: see keep of file_sync_async().
+ * After a crash of the host the file can be empty, broken off, or what the spare said before: see keep
+ * of file_sync_async(), and let the data tell which of two is newer.
  */
 int file_swap(const char *path, const char *spare, bool reuse, const void *data, size_t len,
 	mode_t mode, struct err *err);

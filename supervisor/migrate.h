@@ -112,7 +112,11 @@ json_t *machine_migrate_json(const struct machine *m);
 int machine_migrate(
 	struct machine *m, const struct migrate_opts *o, struct operation **op, struct err *err);
 
-/* What a person has found out of one that is in doubt: whether it stays here, or is gone. */
+/*
+ * What a person has found out of one that is in doubt: whether it stays here, or is gone. -EBADFD when
+ * there is none; -EBUSY while the target, which may be about to take it, has neither failed to answer
+ * nor said that it does not know of it.
+ */
 int machine_migrate_resolve(struct machine *m, bool keep_it, struct err *err);
 
 /* ---- the target's side, for the routes ---- */
