@@ -10,7 +10,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "lib/clock.h"
 #include "lib/file.h"
 #include "lib/json.h"
 #include "lib/log.h"
@@ -43,39 +42,56 @@ static void take(struct machine *m, const char *name, const char *away)
 	free(to);
 }
 
-/* Whether there was anything. */
-static bool collect(struct machine *m, const char *away)
+/* A folder of its own for each run's disks: the run before's may still be being deleted. */
+static char *make_away(const struct machine *m)
+{
+	char *away = NULL;
+	unsigned n = 0;
+	int r;
+
+	do {
+		free(away);
+		away = str_printf("%s/thrown.%u.tmp", m->dir, n++);
+		r = away == NULL ? -ENOMEM : mkdir(away, 0700) < 0 ? -errno : 0;
+	} while (r == -EEXIST);
+	if (r < 0) {
+		log_msg(LOG_LVL_WARN, m->name, "its disks are not thrown away: mkdir %s: %s",
+			quote(away), strerror(-r));
+		free(away);
+		away = NULL;
+	}
+	return away;
+}
+
+/* The folder that they are in now; NULL if there was nothing. */
+static char *collect(struct machine *m)
 {
 	DIR *dir = opendir(m->dir);
 	struct dirent *e;
-	bool any = false;
+	char *away = NULL;
 
 	while (dir != NULL && (e = readdir(dir)) != NULL) {
 		if (!is_disk(e->d_name))
 			continue;
-		if (!any && mkdir(away, 0700) < 0) {
-			log_msg(LOG_LVL_WARN, m->name,
-				"its disks are not thrown away: mkdir %s: %s", quote(away),
-				strerror(errno));
+		if (away == NULL && (away = make_away(m)) == NULL)
 			break;
-		}
-		any = true;
 		take(m, e->d_name, away);
 	}
 	if (dir != NULL)
 		closedir(dir);
-	return any;
+	return away;
 }
 
 void machine_throw_disks(struct machine *m)
 {
-	char *away = str_printf("%s/thrown.%llu.tmp", m->dir, (unsigned long long)clock_mono_ms());
+	char *away;
 
 	/* If it goes wrong the next start sees to it once more. */
 	m->disk_stale = true;
 	free(m->disk_path);
 	m->disk_path = NULL;
-	if (away != NULL && collect(m, away)) {
+	away = collect(m);
+	if (away != NULL) {
 		machine_tell(m, "disk", "thrown away with the run");
 		pool_remove_tree(m->d->loop, away);
 	}

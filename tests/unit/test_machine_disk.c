@@ -197,6 +197,7 @@ static void test_ephemeral(void **state)
 	struct machine *m = begin("", "ephemeral = yes\nvolume = data size=1M\n");
 	char *volume = str_printf("%s/volume-data.raw", m->dir);
 	char *keep = str_printf("%s/other.raw", m->dir);
+	char *before = str_printf("%s/thrown.0.tmp", m->dir);
 	struct stat st;
 
 	start(m);
@@ -217,13 +218,16 @@ static void test_ephemeral(void **state)
 	await(m, MACHINE_RUNNING);
 	assert_runs("clone ");
 	stop(m);
-	/* A crash of the host brings back what was renamed. */
+	/* A crash of the host brings back what was renamed; what an earlier run's disks are
+	 * deleted in is still there. */
 	assert_int_equal(file_write_atomic(volume, "old", 3, 0600, false, NULL), 0);
+	assert_true(mkdir(before, 0700) == 0 || errno == EEXIST);
 	start(m);
 	await(m, MACHINE_RUNNING);
 	assert_int_equal(stat(volume, &st), 0);
 	assert_int_equal(st.st_size, 1 << 20);
 	stop(m);
+	free(before);
 	free(volume);
 	free(keep);
 }
