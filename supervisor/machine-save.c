@@ -33,6 +33,12 @@ static void end_op_now(struct machine *m)
 	struct operation *op = m->op;
 	struct err err = m->op_error;
 
+	/* What it did is done, but it must not promise that it lasts. */
+	if (err.code == 0 && m->sync_error < 0)
+		err_set(&err, m->sync_error,
+			"vm %s: %s is done, but a crash of the host may lose it: its state file "
+			"could not be written out: %s",
+			m->name, operation_verb(op), strerror(-m->sync_error));
 	m->op = NULL;
 	m->op_ending = false;
 	operation_end(op, err.code < 0 ? &err : NULL);
@@ -46,14 +52,28 @@ static bool unsettled(const struct machine *m)
 	return m->unsaved || m->save == SAVE_PROMISED || m->syncing == SAVE_PROMISED;
 }
 
+/* Another fsync may say that all is well where pages were dropped: it is to be written again. */
+static void sync_failed(struct machine *m, enum save how, int code)
+{
+	if (how == SAVE_PROMISED)
+		m->sync_error = code;
+	m->save_failed = true;
+	if (m->closing == 0)
+		deadline_set(&m->save_timer, AGAIN_MS);
+}
+
 static void synced(void *arg, const struct err *err)
 {
 	struct machine *m = arg;
+	enum save how = m->syncing;
 
 	m->syncing = SAVE_NOTHING;
-	m->sync_failed = err != NULL;
-	if (err != NULL)
-		log_msg(LOG_LVL_WARN, m->name, "%s (ignoring)", err->msg);
+	if (err != NULL) {
+		log_msg(LOG_LVL_WARN, m->name, "%s (trying again)", err->msg);
+		sync_failed(m, how, err->code);
+	} else {
+		m->sync_error = 0;
+	}
 	if (m->closing > 0)
 		machine_closed(m);
 	else
@@ -63,14 +83,17 @@ static void synced(void *arg, const struct err *err)
 static void sync_state(struct machine *m)
 {
 	char *path, *keep;
+	int r;
 
 	if (m->syncing != SAVE_NOTHING)
 		return; /* synced() comes here again */
 	path = path_join(m->dir, STATE_FILE);
 	keep = path_join(m->dir, STATE_SYNCED);
-	m->sync_failed = path == NULL || keep == NULL ||
-			 file_sync_async(m->d->loop, path, keep, synced, m) < 0;
-	if (!m->sync_failed)
+	r = path == NULL || keep == NULL ? -ENOMEM
+					 : file_sync_async(m->d->loop, path, keep, synced, m);
+	if (r < 0)
+		sync_failed(m, m->save, r);
+	else
 		m->syncing = m->save;
 	m->save = SAVE_NOTHING;
 	free(path);

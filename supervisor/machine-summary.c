@@ -58,7 +58,7 @@ static void add_conditions(const struct machine *m, struct buf *b)
 	} all[] = {
 		{ m->process && m->hv != NULL && hv_unresponsive(m->hv), "unresponsive" },
 		{ m->deferred != NULL, "restart-pending" },
-		{ m->save_failed, "unsaved" },
+		{ m->save_failed || m->sync_error < 0, "unsaved" },
 		{ m->process && m->no_cgroup, "no-cgroup" },
 		{ machine_space_full(m), "nospace" },
 		{ machine_space_failed(m), "io-error" },

@@ -239,7 +239,7 @@ struct machine {
 	bool unsaved;                  /* the state file is to be written */
 	bool outdated;                 /* likewise, but there is no hurry */
 	bool save_failed;              /* it could not be, and is tried again */
-	bool sync_failed;              /* the last fsync of it; only a migration minds */
+	int sync_error;                /* of the last promised fsync of it: -errno */
 	enum save save, syncing;       /* it is to be fsynced; its fsync is under way */
 	uint64_t saves;                /* how often the state was written: which of two is newer */
 	uint64_t sync_due_ms;          /* when SAVE_WRITTEN is to be, in clock_mono_ms() */

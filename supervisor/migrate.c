@@ -76,7 +76,7 @@ static void is_saved(struct migrate *g)
 		return;
 	g->saving = false;
 	/* Two owners could come of a record that the next crash of the host takes away. */
-	if (g->m->sync_failed) {
+	if (g->m->sync_error < 0) {
 		deadline_set(&g->timer, SAVE_AGAIN_MS);
 		return;
 	}

@@ -277,6 +277,36 @@ static void a_promise_is_waited_for(void **state)
 	assert_int_equal(e.syncing, SAVE_NOTHING);
 }
 
+/* The disk refuses: nobody is told that it is safe; it is tried again, and then all is well. */
+static void a_promise_that_is_not_kept(void **state)
+{
+	char *path = path_join(w.m->dir, "state.json");
+	struct operation *op;
+	struct ending e;
+	struct err err;
+
+	begin(&e);
+	op = w.m->op;
+	assert_int_equal(machine_save(w.m, &err), 0);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(symlink("state.json", path), 0); /* ELOOP */
+	machine_end_op(w.m, NULL);
+	rig_run_until(w.loop, &e.ended);
+	assert_int_equal(operation_error(op)->code, -ELOOP);
+	assert_non_null(strstr(operation_error(op)->msg,
+		"vm m: start is done, but a crash of the host may lose it"));
+	unlink(path);
+	while (w.m->sync_error < 0)
+		uv_run(w.loop, UV_RUN_ONCE);
+	free(path);
+	begin(&e);
+	op = w.m->op;
+	assert_int_equal(machine_save(w.m, &err), 0);
+	machine_end_op(w.m, NULL);
+	rig_run_until(w.loop, &e.ended);
+	assert_null(operation_error(op));
+}
+
 static void the_rest_is_written_but_not_waited_for(void **state)
 {
 	struct ending e;
@@ -393,6 +423,7 @@ int main(void)
 		T(makes_its_folder),
 		T(not_lost_at_the_end),
 		T(a_promise_is_waited_for),
+		T(a_promise_that_is_not_kept),
 		T(the_rest_is_written_but_not_waited_for),
 		T(a_pause_is_not_waited_for),
 		T(one_sync_for_many_writes),
