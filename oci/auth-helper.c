@@ -6,6 +6,7 @@
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "lib/clock.h"
@@ -14,6 +15,7 @@
 #include "oci/auth.h"
 
 #define HELPER_MS  30000
+#define EXIT_MS    2000 /* after its answer's end */
 #define ANSWER_MAX ((size_t)64 << 10)
 
 extern char **environ;
@@ -56,6 +58,26 @@ static int spawn(const char *program, pid_t *pid, int fds[2], struct err *err)
 	return err_errno(err, r, "start %s", quote(program));
 }
 
+/* It may close its output and stay. Our child that was not waited for: the pid is still its own. */
+static int await_exit(pid_t pid, uint64_t end)
+{
+	struct pollfd p = { .fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN };
+	int r = p.fd < 0 ? -errno : 0, n = 0;
+
+	while (r == 0 && n <= 0) {
+		uint64_t now = clock_mono_ms();
+
+		n = now >= end ? 0 : poll(&p, 1, (int)(end - now));
+		if (n == 0)
+			r = -ETIMEDOUT;
+		else if (n < 0 && errno != EINTR)
+			r = -errno;
+	}
+	if (p.fd >= 0)
+		close(p.fd);
+	return r;
+}
+
 /* Its answer and status; one that is late is killed. */
 static int converse(pid_t pid, const int fds[2], const char *host, struct buf *answer, int *status)
 {
@@ -81,6 +103,8 @@ static int converse(pid_t pid, const int fds[2], const char *host, struct buf *a
 	}
 	close(fds[0]);
 	explicit_bzero(piece, sizeof(piece));
+	if (r == 0)
+		r = await_exit(pid, clock_mono_ms() + EXIT_MS);
 	if (r < 0)
 		kill(pid, SIGKILL);
 	while (waitpid(pid, status, 0) < 0 && errno == EINTR)

@@ -95,6 +95,14 @@ goes_well basic 'credentials of a credential helper are used' --auth-file "$W/he
 is "$(sort -u "$W/helper.log")" "get $host" 'basic: it was asked for this host'
 printf '{"credHelpers":{"%s":"test"}}' $host >"$W/helper.json"
 goes_well basic 'also of one for this host alone' --auth-file "$W/helper.json"
+cat >"$W/helpers/docker-credential-stays" <<END
+#!/bin/sh
+echo '{"ServerURL":"x","Username":"user","Secret":"secret"}'
+exec sleep 300 >/dev/null 2>&1
+END
+chmod +x "$W/helpers/docker-credential-stays"
+echo '{"credsStore":"stays"}' >"$W/helper.json"
+fails basic timeout 'stays'\'' does not answer' --auth-file "$W/helper.json"
 echo '{"credsStore":"absent"}' >"$W/helper.json"
 fails basic not-found 'the credential helper docker-credential-absent is not installed' \
 	--auth-file "$W/helper.json"
