@@ -537,8 +537,11 @@ int machine_rm(struct machine *m, bool disks, struct operation **op, struct err 
 	machine_flush(m);
 	r = rm->dir == NULL || rm->log_dir == NULL ? err_nomem(err)
 						   : begin_op(m, "rm", false, op, err);
-	/* Its section first: without it, what is left of the disks is never taken for a new machine. */
-	if (r == 0 && dropin_has(m->d->state_dir, m->cfg)) {
+	/*
+	 * Its section first: without it, what is left of the disks is never taken for a new machine.
+	 * One that was not read, or not yet, would be at the next reload.
+	 */
+	if (r == 0 && (m->cfg == NULL || dropin_has(m->d->state_dir, m->cfg))) {
 		r = dropin_remove(m->d->state_dir, m->name, err);
 		if (r == 0) {
 			m->cfg = NULL;

@@ -11,6 +11,7 @@
 
 #include "lib/file.h"
 #include "lib/json.h"
+#include "supervisor/dropin.h"
 #include "supervisor/plan.h"
 #include "supervisor/reload.h"
 #include "tests/unit/hv-rig.h"
@@ -497,6 +498,8 @@ static void test_rm(void **state)
 	m = left_behind("stopped", "stopped", INTENT_NONE);
 	drover_rig_put(&w.r, "state/vm/web/disk.raw", "disk");
 	m->disk_path = path_join(m->dir, "disk.raw");
+	/* A section that the daemon has not read yet. */
+	assert_int_equal(dropin_write(w.r.d.state_dir, "web", "[vm web]\n", NULL), 0);
 	assert_int_equal(machine_rm(m, false, &op, &err), -EBUSY);
 	assert_non_null(strstr(err.msg, "drover rm web --disks"));
 	assert_null(op);
@@ -504,6 +507,7 @@ static void test_rm(void **state)
 	assert_int_equal(machine_rm(m, true, &op, &err), -EBUSY);
 	drover_rig_until(&w.r, is_removed, NULL);
 	assert_null(drover_rig_text(&w.r, "state/vm/web/disk.raw"));
+	assert_null(drover_rig_text(&w.r, "state/" DROPIN_DIR "/vm-web.ini"));
 	assert_int_equal(count_events("vm web removed"), 1);
 }
 
