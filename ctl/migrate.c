@@ -60,6 +60,8 @@ int verb_migrate(struct ctl *c)
 		json_put_str(body, "resolve", resolve);
 	if (ctl_opt(c, "via") != NULL)
 		json_put_str(body, "via", ctl_opt(c, "via"));
+	if (ctl_flag(c, "copy-disks"))
+		json_put_bool(body, "copy_disks", true);
 	if (ret == CTL_OK)
 		ret = add_bandwidth(c, body);
 	api_path(&call, "/vms/%s/migrate", c->args.v[0]);

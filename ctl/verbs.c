@@ -100,10 +100,13 @@ const struct verb verbs[] = {
 		"droverd there is reached by a Unix socket or by HTTP; for one on another host forward\n"
 		"its socket first: `ssh -L /run/there.sock:/run/drover/api.sock HOST`, then\n"
 		"--to unix:/run/there.sock --via tcp:ADDRESS:0 with an address of that host. The memory\n"
-		"is not encrypted on its way. Disks must be shared: the same files under the same paths.",
+		"is not encrypted on its way. Disks must be shared, the same files under the same paths,\n"
+		"or are copied with --copy-disks: those in the machine's folder. They stay here, too,\n"
+		"until `drover rm NAME --disks`.",
 		{ { "to", 0, "URL", "the droverd there: unix:/PATH or http://HOST:PORT" },
 			{ "via", 0, "ADDRESS",
 				"where the memory is taken there: tcp:ADDRESS:PORT or unix:/PATH" },
+			{ "copy-disks", 0, NULL, "the other host does not share its disks" },
 			{ "max-bandwidth", 0, "SIZE", "so much a second at most, e.g. 100M" },
 			{ "resolve", 0, "WORD",
 				"of one in doubt, when you know: keep (it is here) or give" },

@@ -320,6 +320,13 @@ void hv_migrate_out(struct hv *hv, const struct hv_migration *to, hv_progress_fn
 		hv->ops->migrate_out(hv, to, progress, done, arg);
 }
 
+void hv_serve_disks(
+	struct hv *hv, int fd, const char *const *ids, size_t n, hv_done_fn *done, void *arg)
+{
+	if (able(hv, hv->ops->serve_disks != NULL, HV_CAP_MIGRATE, done, arg))
+		hv->ops->serve_disks(hv, fd, ids, n, done, arg);
+}
+
 void hv_migrate_in(struct hv *hv, const struct hv_migration *from, hv_done_fn *done, void *arg)
 {
 	if (able(hv, hv->ops->migrate_in != NULL, HV_CAP_MIGRATE, done, arg))

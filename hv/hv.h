@@ -284,8 +284,13 @@ struct hv_migration {
 	int fd;                   /* a connected socket instead of uri; -1: none */
 	uint64_t max_downtime_ms; /* 0: 300 */
 	uint64_t max_bandwidth;   /* bytes a second; 0: no limit */
-	/* Disks that the other side does not share: copied to the NBD server there. */
-	const char *nbd; /* "unix:PATH" or "HOST:PORT"; NULL: all disks are shared */
+	/*
+	 * Out: disks that the other side does not share, by their ids. They are copied first, to the
+	 * Unix socket where hv_serve_disks() of the other side answers, and agree with the memory.
+	 */
+	const char *nbd;
+	const char *const *disks;
+	size_t ndisks;
 };
 
 /* Fires once, when pid and start time are known. */
@@ -340,6 +345,8 @@ struct hv_ops {
 	void (*copy_disks)(struct hv *hv, const struct hv_disk_copy *copies, size_t n,
 		hv_progress_fn *progress, hv_done_fn *begun, hv_done_fn *done, void *arg);
 	void (*migrate_out)(struct hv *hv, const struct hv_migration *to, hv_progress_fn *progress,
+		hv_done_fn *done, void *arg);
+	void (*serve_disks)(struct hv *hv, int fd, const char *const *ids, size_t n,
 		hv_done_fn *done, void *arg);
 	void (*migrate_in)(
 		struct hv *hv, const struct hv_migration *from, hv_done_fn *done, void *arg);
@@ -480,6 +487,13 @@ void hv_copy_disks(struct hv *hv, const struct hv_disk_copy *copies, size_t n,
  */
 void hv_migrate_out(struct hv *hv, const struct hv_migration *to, hv_progress_fn *progress,
 	hv_done_fn *done, void *arg);
+/*
+ * For spec->incoming, before hv_migrate_in(): until the guest has arrived, the disks with these ids
+ * can be written through fd, a listening Unix socket that stays the caller's (NBD; each export has
+ * the id as its name). done: who connects from now on is answered.
+ */
+void hv_serve_disks(
+	struct hv *hv, int fd, const char *const *ids, size_t n, hv_done_fn *done, void *arg);
 /*
  * For spec->incoming: done when the guest is here, standing still. Its disks are left alone until
  * hv_resume(), so that the sender can still take it back. After an error the process is of no more

@@ -16,8 +16,7 @@
 #include "hv/qemu-row.h"
 #include "lib/json.h"
 
-/* Jobs and nodes of ours, whoever of us began them. */
-#define NAME_PREFIX "drover-copy-"
+#define NAME_PREFIX QEMU_COPY_PREFIX
 #define POLL_MS     100
 
 struct copy {
@@ -409,4 +408,19 @@ void qemu_copy_cancel(struct qemu *q)
 		q->copy = c;
 		poll(c);
 	}
+}
+
+int qemu_copy_clean(struct qemu *q, hv_done_fn *done, void *arg, struct err *err)
+{
+	struct qemu_copy *c = q->copy == NULL ? copy_new(q, NULL, 0) : NULL;
+
+	if (q->copy != NULL)
+		return err_set(err, -EBUSY, "its disks are just being copied");
+	if (c == NULL)
+		return err_nomem(err);
+	c->done = done;
+	c->arg = arg;
+	q->copy = c;
+	poll(c);
+	return 0;
 }

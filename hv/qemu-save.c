@@ -153,7 +153,10 @@ void qemu_job_cancel(struct hv *hv)
 	struct qemu *q = qemu_of(hv);
 
 	qemu_stream_cancel(q);
-	qemu_copy_cancel(q);
+	if (q->mirror != NULL)
+		qemu_mirror_cancel(q);
+	else
+		qemu_copy_cancel(q);
 }
 
 void qemu_save_drop(struct qemu *q)

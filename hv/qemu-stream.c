@@ -156,11 +156,17 @@ static void send_stream(struct qemu *q)
 /* word: MigrationStatus. Whether that was its end. */
 static bool at(struct qemu *q, const char *word, const char *why)
 {
+	struct qemu_stream *s = &q->stream;
 	struct err err;
 
 	if (str_eq(word, "completed")) {
 		finish(q, NULL);
 		return true;
+	}
+	if (str_eq(word, "pre-switchover") && s->held != NULL && !s->is_held) {
+		s->is_held = true;
+		s->held(s->arg);
+		return false;
 	}
 	if (str_eq(word, "failed")) {
 		err_set(&err, -EIO, "%s%s%s",
@@ -273,7 +279,7 @@ int qemu_stream_start(struct qemu *q, const struct qemu_stream_opts *opts, struc
 		return err_set(err, -EHOSTUNREACH, "there is no connection to the monitor");
 	s->incoming = opts->incoming;
 	s->live = opts->live;
-	s->cancelled = s->stalled = false;
+	s->cancelled = s->stalled = s->is_held = false;
 	s->fd = opts->fd;
 	s->uri = opts->uri != NULL ? strdup(opts->uri) : NULL;
 	s->capabilities = opts->capabilities != NULL
@@ -286,11 +292,30 @@ int qemu_stream_start(struct qemu *q, const struct qemu_stream_opts *opts, struc
 		return err_nomem(err);
 	}
 	s->progress = opts->progress;
+	s->held = opts->held;
 	s->done = opts->done;
 	s->arg = opts->arg;
 	s->step = 1;
 	send_capabilities(q);
 	return 0;
+}
+
+static void gone_on(void *arg, const json_t *reply, const struct err *err)
+{
+	/* What else is wrong with it, its status tells. */
+	if (err != NULL)
+		qemu_stream_cancel(arg);
+}
+
+/* QEMU, qapi/migration.json, migrate-continue. */
+void qemu_stream_go_on(struct qemu *q)
+{
+	json_t *args = json_pack("{s:s}", "state", "pre-switchover");
+
+	if (args == NULL || q->qmp == NULL ||
+		qmp_command(q->qmp, "migrate-continue", args, NULL, gone_on, q) < 0)
+		qemu_stream_cancel(q);
+	json_decref(args);
 }
 
 void qemu_stream_cancel(struct qemu *q)

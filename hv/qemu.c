@@ -374,6 +374,7 @@ static void qemu_destroy(struct hv *hv, void (*closed)(void *arg), void *arg)
 	q->closed_arg = arg;
 	qemu_forget_ops(q);
 	qemu_forget_taps(q);
+	qemu_mirror_drop(q);
 	qemu_copy_drop(q);
 	qemu_save_drop(q);
 	qemu_migrate_drop(q);
@@ -453,6 +454,7 @@ const struct hv_ops hv_qemu = {
 	.save = qemu_save,
 	.copy_disks = qemu_copy_disks,
 	.migrate_out = qemu_migrate_out,
+	.serve_disks = qemu_serve_disks,
 	.migrate_in = qemu_migrate_in,
 	.job_cancel = qemu_job_cancel,
 	.destroy = qemu_destroy,

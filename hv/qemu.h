@@ -3,7 +3,8 @@
  * adoption, end of a run), qemu-ops.c (pause, reset and their like), qemu-monitor.c (connections,
  * slow and lost ones), qemu-agent.c (the guest agent), qemu-tap.c (its end of a TAP),
  * qemu-events.c (what the monitor's events and status words mean), qemu-stream.c (migration
- * streams), qemu-save.c (into a file and back), qemu-migrate.c (to another QEMU). Private to hv/.
+ * streams), qemu-save.c (into a file and back), qemu-migrate.c (to another QEMU), qemu-mirror.c
+ * (disks to another QEMU). Private to hv/.
  */
 #ifndef DROVER_HV_QEMU_H
 #define DROVER_HV_QEMU_H
@@ -61,17 +62,23 @@ struct qemu_stream_opts {
 	const json_t *capabilities, *parameters;
 	uint64_t max_bandwidth; /* bytes a second; 0: no limit */
 	hv_progress_fn *progress;
+	/*
+	 * Of an outgoing one that is to wait when the guest stands still, before QEMU lets go of the
+	 * disks, until qemu_stream_go_on(). NULL: it does not.
+	 */
+	void (*held)(void *arg);
 	hv_done_fn *done;
 	void *arg;
 };
 
 struct qemu_stream {
 	unsigned step; /* of the commands; 0: there is none under way */
-	bool incoming, live, cancelled, stalled;
+	bool incoming, live, cancelled, stalled, is_held;
 	char *uri;
 	int fd;
 	json_t *capabilities, *parameters;
 	hv_progress_fn *progress;
+	void (*held)(void *arg);
 	hv_done_fn *done;
 	void *arg;
 	struct deadline poll;
@@ -121,9 +128,13 @@ struct qemu {
 	struct list taps;         /* qemu-tap.c */
 
 	struct qemu_stream stream;
-	struct qemu_save *save; /* under way */
-	struct qemu_copy *copy; /* likewise; qemu-copy.c */
-	int restore_fd;         /* of a start from a file, until that is loaded; else -1 */
+	struct qemu_save *save;     /* under way */
+	struct qemu_copy *copy;     /* likewise; qemu-copy.c */
+	struct qemu_mirror *mirror; /* likewise; qemu-mirror.c */
+	bool serving;               /* its disks, to who copies them here */
+	hv_done_fn *served;
+	void *served_arg;
+	int restore_fd; /* of a start from a file, until that is loaded; else -1 */
 	bool restoring;
 	bool memory_file;       /* the guest's memory is in a file: saves leave it out */
 	bool restore_file;      /* so did the one that it is started from */
@@ -251,6 +262,8 @@ void qemu_forget_taps(struct qemu *q);
  */
 int qemu_stream_start(struct qemu *q, const struct qemu_stream_opts *opts, struct err *err);
 bool qemu_stream_active(const struct qemu *q);
+/* After held. */
+void qemu_stream_go_on(struct qemu *q);
 /* Also of a stream that an earlier daemon has begun. */
 void qemu_stream_cancel(struct qemu *q);
 /* The process is gone: done fires. */
@@ -279,8 +292,42 @@ void qemu_copy_disks(struct hv *hv, const struct hv_disk_copy *copies, size_t n,
 	hv_progress_fn *progress, hv_done_fn *begun, hv_done_fn *done, void *arg);
 /* Also what an earlier daemon has begun. */
 void qemu_copy_cancel(struct qemu *q);
+/* Removes every job and node of ours that is there. done fires when they are gone. */
+int qemu_copy_clean(struct qemu *q, hv_done_fn *done, void *arg, struct err *err);
 /* hv_destroy(): after qemu_forget_ops() and the rows. */
 void qemu_copy_drop(struct qemu *q);
+/* Jobs and nodes of ours, whoever of us began them. */
+#define QEMU_COPY_PREFIX "drover-copy-"
+
+/* qemu-mirror.c: the first as in hv.h */
+
+void qemu_serve_disks(
+	struct hv *hv, int fd, const char *const *ids, size_t n, hv_done_fn *done, void *arg);
+/* Fires after the end of hv_migrate_in(), when nobody writes the disks any more. */
+void qemu_serve_no_more(struct qemu *q, hv_reply_fn *reply, void *arg);
+
+struct qemu_mirror_opts {
+	const char *nbd;        /* path of a Unix socket */
+	const char *const *ids; /* of the disks and of their exports there */
+	size_t n;
+	uint64_t max_bandwidth; /* bytes a second; 0: no limit */
+	hv_progress_fn *progress;
+	/* The copies have come up to the disks, and stay so. */
+	void (*ready)(void *arg);
+	/*
+	 * Once, never from within qemu_mirror_start(), when nothing of it is left in QEMU. NULL: after
+	 * qemu_mirror_finish(), and the copies are whole and written out.
+	 */
+	hv_done_fn *done;
+	void *arg;
+};
+/* -EBUSY, -ENOMEM: then nothing fires. */
+int qemu_mirror_start(struct qemu *q, const struct qemu_mirror_opts *opts, struct err *err);
+/* After ready, of a guest that stands still: the copies are as the disks are now. */
+void qemu_mirror_finish(struct qemu *q);
+/* done gets -ECANCELED, unless something else was wrong already. */
+void qemu_mirror_cancel(struct qemu *q);
+void qemu_mirror_drop(struct qemu *q);
 
 /* qemu-migrate.c: the first two as in hv.h */
 

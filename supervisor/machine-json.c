@@ -256,6 +256,7 @@ json_t *machine_detail(const struct machine *m)
 	put_time(j, "started", machine_active(m) ? m->run_started_ms : 0);
 	json_object_set_new(j, "migration", machine_migrate_json(m));
 	json_put_str(j, "migrated_to", m->migrated_to);
+	json_put_bool(j, "migrated_disks", m->migrated_to != NULL && m->migrated_disks);
 	json_object_set_new(j, "capabilities", capabilities(m));
 	json_object_set_new(j, "cannot", cannot(m));
 	json_object_set_new(j, "warm", machine_warm_json(m));

@@ -514,6 +514,11 @@ int machine_rm(struct machine *m, bool disks, struct operation **op, struct err 
 	if (m->out != NULL)
 		return err_set(err, -EBUSY, "vm %s: its migration to %s is not settled yet",
 			m->name, m->out->url);
+	if (m->migrated_to != NULL && m->migrated_disks && m->disk_path != NULL && !disks)
+		return err_set(err, -EBUSY,
+			"vm %s: its disk %s is still here, as it was when it migrated to %s; `drover rm "
+			"%s --disks` deletes it",
+			m->name, quote(m->disk_path), m->migrated_to, m->name);
 	if (m->migrated_to != NULL && m->disk_path != NULL && !disks)
 		return err_set(err, -EBUSY,
 			"vm %s: its disk %s is in use at %s, where it has migrated to; `drover rm %s "

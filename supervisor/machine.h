@@ -162,6 +162,7 @@ struct machine {
 	struct migrate_out *out; /* supervisor/migrate.h; NULL: it goes nowhere */
 	struct migrate_in *in;   /* NULL: it is from here */
 	bool receiving;          /* the start is of a hypervisor that waits for the guest */
+	bool migrated_disks;     /* those there are copies: what lies here is used by nobody */
 	char *migrated_to;       /* where it runs since, with the disks that it had; or NULL */
 
 	struct hv *hv;

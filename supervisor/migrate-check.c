@@ -9,31 +9,39 @@
 #include "lib/json.h"
 #include "netcfg/alloc.h"
 #include "supervisor/machine-job.h"
+#include "supervisor/machine-steps.h"
 #include "supervisor/migrate.h"
+#include "supervisor/migrate-disks.h"
 #include "supervisor/snapshot.h"
 
 /* ---- at the source ---- */
 
-static int check_volumes(const struct machine *m, struct err *err)
+/* copies: what lies in its folder is copied. */
+static int check_volumes(const struct machine *m, bool copies, struct err *err)
 {
 	for (size_t i = 0; i < m->run_cfg->volumes.n; i++) {
 		struct volume v;
-		bool own;
+		bool own, fixed;
 
 		if (volume_parse(&v, m->run_cfg->volumes.v[i], err) < 0)
 			return err->code;
 		own = v.name != NULL;
+		fixed = v.readonly;
 		volume_finish(&v);
-		if (own)
+		if (own && !copies)
 			return err_set(err, -ENOTSUP,
 				"vm %s: its volume %s lies in its folder here, which the other host "
-				"does not share",
+				"does not share (--copy-disks copies it)",
+				m->name, quote(m->run_cfg->volumes.v[i]));
+		if (own && fixed)
+			return err_set(err, -ENOTSUP,
+				"vm %s: its volume %s is read only, and cannot be copied while it runs",
 				m->name, quote(m->run_cfg->volumes.v[i]));
 	}
 	return 0;
 }
 
-static int check_config(const struct machine *m, struct err *err)
+static int check_config(const struct machine *m, bool copies, struct err *err)
 {
 	const struct vm_config *cfg = m->run_cfg;
 
@@ -55,10 +63,10 @@ static int check_config(const struct machine *m, struct err *err)
 			m->name, cfg->warm ? "others begin with" : "it began with");
 	if (m->suspended || m->restore != NULL)
 		return machine_wrong_state(m, "migrate", err);
-	return check_volumes(m, err);
+	return check_volumes(m, copies, err);
 }
 
-int migrate_check_source(const struct machine *m, struct err *err)
+int migrate_check_source(const struct machine *m, bool copies, struct err *err)
 {
 	if (m->op != NULL)
 		return machine_busy(m, err);
@@ -72,7 +80,7 @@ int migrate_check_source(const struct machine *m, struct err *err)
 		return machine_wrong_state(m, "migrate", err);
 	if (hv_can(m->hv, HV_CAP_MIGRATE, err) < 0)
 		return err_wrap(err, "vm %s", m->name);
-	return job_check_run(m, err) < 0 ? err->code : check_config(m, err);
+	return job_check_run(m, err) < 0 ? err->code : check_config(m, copies, err);
 }
 
 static bool names_others(const struct config_key *key)
@@ -117,29 +125,36 @@ static void add_disk(json_t *array, const char *id, const char *path)
 	json_array_append_new(array, j);
 }
 
-static json_t *disks(const struct machine *m)
+static int disks(const struct machine *m, bool copies, json_t *array, struct err *err)
 {
-	json_t *array = json_array();
+	struct volume all[VOLUMES_MAX];
+	unsigned place = 0;
+	size_t n = 0;
+	int r = machine_volumes(m, all, &n, err);
 
-	if (m->disk_path != NULL)
+	if (m->disk_path != NULL && copies && r == 0)
+		r = migrate_add_copy(array, place, NULL, HV_DISK_RAW, m->disk_path, err);
+	else if (m->disk_path != NULL)
 		add_disk(array, "disk0", m->disk_path);
-	for (size_t i = 0; i < m->run_cfg->volumes.n; i++) {
-		struct volume v;
+	place += m->disk_path != NULL;
+	for (size_t i = 0; i < n && r == 0; i++, place++) {
 		char id[16];
 
-		if (volume_parse(&v, m->run_cfg->volumes.v[i], NULL) < 0)
-			continue;
 		snprintf(id, sizeof(id), "volume%zu", i);
-		if (v.path != NULL)
-			add_disk(array, id, v.path);
-		volume_finish(&v);
+		if (all[i].name == NULL)
+			add_disk(array, id, all[i].path);
+		else
+			r = migrate_add_copy(
+				array, place, all[i].name, all[i].format, all[i].path, err);
 	}
-	return array;
+	while (n > 0)
+		volume_finish(&all[--n]);
+	return r;
 }
 
-json_t *migrate_prepare_json(const struct machine *m, const char *via)
+json_t *migrate_prepare_json(const struct machine *m, const char *via, bool copies, struct err *err)
 {
-	json_t *j = json_object();
+	json_t *j = json_object(), *array = json_array();
 	struct buf section = { 0 };
 	char host[256] = "";
 
@@ -154,10 +169,13 @@ json_t *migrate_prepare_json(const struct machine *m, const char *via)
 	json_put_str(j, "cpu", m->run_cfg->cpu);
 	json_put_str(j, "host_cpu", snapshot_host_cpu());
 	json_object_set_new(j, "networks", networks(m));
-	json_object_set_new(j, "disks", disks(m));
-	if (section.bad) {
+	json_put_bool(j, "copy_disks", copies);
+	if (disks(m, copies, array, err) < 0 || (section.bad && err_nomem(err) < 0)) {
 		json_decref(j);
+		json_decref(array);
 		j = NULL;
+	} else {
+		json_object_set_new(j, "disks", array);
 	}
 	buf_finish(&section);
 	return j;
@@ -201,6 +219,8 @@ static int check_disk(const json_t *j, struct err *err)
 	const char *path;
 	struct stat st;
 
+	if (json_flag(j, "copy", false))
+		return migrate_check_copy(j, err);
 	if (json_need_str(j, "path", &path, err) < 0)
 		return err->code;
 	if (stat(path, &st) < 0)
@@ -275,7 +295,7 @@ int migrate_take_facts(struct machine *m, const json_t *body, struct err *err)
 			return err_wrap(err, "subnet");
 	}
 	json_array_foreach (all, i, j) {
-		if (!str_eq(json_str(j, "id"), "disk0"))
+		if (!str_eq(json_str(j, "id"), "disk0") || json_flag(j, "copy", false))
 			continue;
 		free(m->disk_path);
 		m->disk_path = strdup(json_str(j, "path"));

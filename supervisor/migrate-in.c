@@ -24,9 +24,9 @@
 
 static const char *receive_point(size_t i)
 {
-	static const char *const points[] = { "receiving", "section", "bound", "waiting",
-		"connected", "loaded", "arrived", "committed", "taken", "running", "aborted",
-		"dropped", "remove", "farewell" };
+	static const char *const points[] = { "receiving", "section", "bound", "disks", "waiting",
+		"serving", "wanted", "connected", "loaded", "arrived", "committed", "taken",
+		"running", "aborted", "dropped", "remove", "farewell" };
 
 	return i < ARRAY_LEN(points) ? points[i] : NULL;
 }
@@ -106,7 +106,8 @@ static void timer(void *arg)
 
 	if (in->g.unsaved) {
 		migrate_record(&in->g);
-	} else if (in->state == TARGET_RECEIVING && in->told && in->g.wire != NULL) {
+	} else if (in->state == TARGET_RECEIVING && in->told && in->g.wire != NULL &&
+		   !in->loading) {
 		err_set(&in->err, -ETIMEDOUT, "%s has not connected", in->from);
 		/* It has sent nothing, so it will never wait for our word: nothing is to be kept. */
 		in->told = false;
@@ -170,6 +171,7 @@ struct migrate_in *migrate_in_load(struct machine *m, const json_t *j)
 	snprintf(in->g.id, sizeof(in->g.id), "%s", id);
 	in->told = json_flag(j, "told", true);
 	in->ran = json_flag(j, "ran", false);
+	in->copied = json_flag(j, "copied", false);
 	in->came_back = json_flag(j, "came_back", false);
 	in->since_ms = (uint64_t)json_int(j, "since", 0);
 	return in;
@@ -217,6 +219,8 @@ static void reply_prepare(struct migrate_in *in)
 	deadline_set(&in->g.timer, CONNECT_MS);
 	json_put_str(j, "id", in->g.id);
 	json_put_str(j, "via", in->via);
+	if (in->disks.n > 0)
+		json_put_str(j, "disks_id", in->disks.key);
 	json_put_str(j, "state", handover_target_name(in->state));
 	if (rq == NULL) {
 		json_decref(j);
@@ -355,6 +359,8 @@ static void drop(struct migrate_in *in)
 	if (in->told && now < in->since_ms + FORGET_MS) {
 		deadline_set(&in->g.timer, in->since_ms + FORGET_MS - now);
 	} else if (in->came_back) {
+		if (in->copied)
+			migrate_keep_disks(m, false);
 		in->state = TARGET_NONE;
 		migrate_record(&in->g);
 	} else {
@@ -382,13 +388,30 @@ static void connected(void *arg, int fd, const struct err *err)
 	struct migrate_in *in = arg;
 	struct hv_migration from = { .fd = fd };
 
-	in->g.wire = NULL;
+	/* More may come to write the disks. */
+	if (in->disks.n == 0)
+		in->g.wire = NULL;
 	deadline_cancel(&in->g.timer);
 	fault_at("receive", "connected", NULL);
 	in->g.fd = fd;
 	in->loading = true;
 	operation_step(in->g.m->op, "memory");
 	hv_migrate_in(in->g.m->hv, &from, loaded, in);
+}
+
+static void disk_wanted(void *arg, int fd)
+{
+	struct migrate_in *in = arg;
+
+	fault_at("receive", "wanted", NULL);
+	migrate_disk_wanted(in, fd);
+}
+
+static void not_waiting(struct migrate_in *in, const struct err *err)
+{
+	in->err = *err;
+	err_wrap(&in->err, "vm %s", in->g.m->name);
+	migrate_in_event(in, TARGET_LOST);
 }
 
 static int listen_for(struct migrate_in *in, struct err *err)
@@ -407,7 +430,37 @@ static int listen_for(struct migrate_in *in, struct err *err)
 	r = wire_listen(&in->g.wire, m->d->loop, path != NULL ? path : in->want_via, in->g.id,
 		&in->via, connected, in, err);
 	free(path);
+	if (r == 0 && in->disks.n > 0)
+		wire_more(in->g.wire, in->disks.key, disk_wanted);
 	return r;
+}
+
+static void wait_for_it(struct migrate_in *in)
+{
+	struct machine *m = in->g.m;
+	struct err err;
+
+	if (listen_for(in, &err) < 0) {
+		not_waiting(in, &err);
+		return;
+	}
+	operation_step(m->op, "waiting");
+	in->told = true;
+	migrate_record(&in->g);
+}
+
+static void serving(void *arg, const struct err *err)
+{
+	struct migrate_in *in = arg;
+
+	if (in->state != TARGET_RECEIVING)
+		return;
+	if (err != NULL) {
+		not_waiting(in, err);
+		return;
+	}
+	fault_at("receive", "serving", NULL);
+	wait_for_it(in);
 }
 
 void machine_now_waiting(struct machine *m)
@@ -426,15 +479,10 @@ void machine_now_waiting(struct machine *m)
 	machine_tell(m, "up", "it waits for the guest: %s, %s", hv_caps(m->hv)->program,
 		hv_accel_text(m->hv));
 	fault_at("receive", "waiting", NULL);
-	if (listen_for(in, &err) < 0) {
-		err_wrap(&err, "vm %s", m->name);
-		in->err = err;
-		migrate_in_event(in, TARGET_LOST);
-		return;
-	}
-	operation_step(m->op, "waiting");
-	in->told = true;
-	migrate_record(&in->g);
+	if (in->disks.n == 0)
+		wait_for_it(in);
+	else if (migrate_serve_disks(in, serving, &err) < 0)
+		not_waiting(in, &err);
 }
 
 /* A person's cancel: like every end of it, until the commit. */
@@ -471,6 +519,33 @@ static void start(struct migrate_in *in)
 	machine_tell(m, "receive", "from %s", in->from);
 	emit(in, "receive-begun", NULL);
 	machine_event(m, EV_START);
+}
+
+static void disks_made(struct migrate_in *in, const struct err *err)
+{
+	if (!migrate_came_back(&in->g))
+		return;
+	in->writing = false;
+	if (in->state != TARGET_RECEIVING) {
+		migrate_in_drive(in);
+		return;
+	}
+	if (err != NULL) {
+		not_waiting(in, err);
+		return;
+	}
+	fault_at("receive", "disks", NULL);
+	start(in);
+}
+
+static void make_disks(struct migrate_in *in)
+{
+	if (in->disks.n == 0 || in->g.m->cfg == NULL) {
+		start(in);
+		return;
+	}
+	in->writing = true;
+	migrate_make_disks(in, disks_made);
 }
 
 /* What the pool writes; it may outlast the machine. */
@@ -528,7 +603,7 @@ static void section_written(void *arg, const struct err *err)
 		return;
 	}
 	fault_at("receive", "bound", NULL);
-	start(in);
+	make_disks(in);
 }
 
 static void receive(struct migrate_in *in)
@@ -539,7 +614,7 @@ static void receive(struct migrate_in *in)
 	if (in->writing || in->g.m->op != NULL)
 		return;
 	if (in->section == NULL) {
-		start(in);
+		make_disks(in);
 		return;
 	}
 	j = calloc(1, sizeof(*j));
@@ -571,6 +646,8 @@ static void runs(struct migrate_in *in)
 
 	in->ran = true;
 	m->receiving = false;
+	if (in->copied)
+		migrate_keep_disks(m, true);
 	machine_save_soon(m);
 	machine_tell(m, "received", "it came from %s", in->from);
 	emit(in, "received", NULL);
@@ -653,6 +730,7 @@ void migrate_in_event(struct migrate_in *in, enum handover_target_event ev)
 	if (in->state == TARGET_TAKEN) {
 		free(m->migrated_to);
 		m->migrated_to = NULL;
+		m->migrated_disks = false;
 	}
 	if (in->state == TARGET_DROPPED) {
 		migrate_close_stream(&in->g);
@@ -682,8 +760,10 @@ static int make_id(char *out, struct err *err)
 }
 
 /* One that was here, and went: it has its section and its disks already. */
-static int check_known(struct machine *m, const char *section, struct err *err)
+static int check_known(struct machine *m, const json_t *body, struct err *err)
 {
+	const char *section = json_str(body, "section");
+	bool copies = json_flag(body, "copy_disks", false);
 	struct buf text = { 0 };
 	bool same;
 
@@ -695,6 +775,10 @@ static int check_known(struct machine *m, const char *section, struct err *err)
 	if (m->migrated_to == NULL || m->in != NULL || m->out != NULL || machine_active(m) ||
 		m->op != NULL)
 		return err_set(err, -EEXIST, "there is a machine %s already", quote(m->name));
+	if (copies != m->migrated_disks)
+		return err_set(err, -EINVAL,
+			"vm %s: it has gone from here %s copies of its disks, and cannot come back %s",
+			m->name, copies ? "without" : "with", copies ? "with them" : "without");
 	if (m->cfg == NULL)
 		return 0;
 	migrate_section(m->cfg, m->name, &text);
@@ -721,6 +805,10 @@ static int fill(struct migrate_in *in, const json_t *body, struct err *err)
 			return err_nomem(err);
 	}
 	in->facts = json_incref((json_t *)(uintptr_t)body);
+	migrate_disks_read(&in->disks, body);
+	in->copied = in->disks.n > 0;
+	if (r == 0)
+		r = make_id(in->disks.key, err);
 	return r == 0 ? migrate_take_facts(m, body, err) : r;
 }
 
@@ -730,8 +818,7 @@ static void begin(struct drover *d, const json_t *body, struct request *rq, stru
 	struct machine *m = machine_find(d, name);
 	bool known = m != NULL;
 	struct migrate_in *in = NULL;
-	int r = known ? check_known(m, json_str(body, "section"), err)
-		      : machine_create(&m, d, name, err);
+	int r = known ? check_known(m, body, err) : machine_create(&m, d, name, err);
 
 	if (r == 0 && (in = create(m, from)) == NULL)
 		r = err_nomem(err);

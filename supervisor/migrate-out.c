@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "lib/clock.h"
 #include "lib/json.h"
@@ -20,8 +21,9 @@
 
 static const char *migrate_point(size_t i)
 {
-	static const char *const points[] = { "prepare", "prepared", "sending", "connected", "sent",
-		"giving", "taken", "gone", "farewell", "keeping", "abort", "forget" };
+	static const char *const points[] = { "prepare", "prepared", "sending", "disks",
+		"connected", "copying", "sent", "giving", "taken", "gone", "farewell", "keeping",
+		"abort", "forget" };
 
 	return i < ARRAY_LEN(points) ? points[i] : NULL;
 }
@@ -118,6 +120,7 @@ struct migrate_out *migrate_out_load(struct machine *m, const json_t *j)
 		return NULL;
 	}
 	o->died = json_flag(j, "died", false);
+	o->copied = json_flag(j, "copied", false);
 	o->kept = json_flag(j, "kept", false);
 	snprintf(o->g.id, sizeof(o->g.id), "%s", id);
 	return o;
@@ -329,6 +332,10 @@ static void keep(struct migrate_out *o)
 		return;
 	}
 	machine_passthrough_reload(m);
+	/* Copies of its disks, too, may still be under way, and their connections are not ours. */
+	if (!o->kept && !o->stopped && m->process && m->hv != NULL && o->unsure_until_ms != 0)
+		hv_job_cancel(m->hv);
+	o->stopped = true;
 	if (!o->kept && stands_still(m)) {
 		resume(o);
 		return;
@@ -371,6 +378,7 @@ static void is_gone(struct migrate_out *o)
 
 	free(m->migrated_to);
 	m->migrated_to = strdup(o->url);
+	m->migrated_disks = o->copied;
 	m->want_known = true;
 	m->want_running = false;
 	machine_tell(m, "migrated", "it runs at %s", o->url);
@@ -397,8 +405,16 @@ static void moved(void *arg, const struct hv_progress *p)
 {
 	struct migrate_out *o = arg;
 
-	/* The hypervisor has it: as long as we do, too, its death would not be seen over there. */
-	migrate_close_stream(&o->g);
+	if (str_eq(p->step, "disks")) {
+		if (!o->copying)
+			fault_at("migrate", "copying", NULL);
+		o->copying = true;
+	} else if (o->g.fd >= 0) {
+		/* The hypervisor has it: as long as we do, its death would not be seen over there. */
+		close(o->g.fd);
+		o->g.fd = -1;
+	}
+	step(o, p->step);
 	if (has_op(o))
 		operation_progress(o->g.m->op, p->done, p->total);
 }
@@ -418,38 +434,78 @@ static void sent(void *arg, const struct err *err)
 	migrate_out_event(o, SOURCE_SENT);
 }
 
+static void not_connected(struct migrate_out *o, const struct err *err)
+{
+	struct err mine = *err;
+
+	err_wrap(&mine, "%s", o->via);
+	fail(o, &mine);
+}
+
 static void connected(void *arg, int fd, const struct err *err)
 {
 	struct migrate_out *o = arg;
-	struct hv_migration to = { .fd = fd, .max_bandwidth = o->max_bandwidth };
-	struct err mine;
+	struct hv_migration to = { .fd = fd,
+		.max_bandwidth = o->max_bandwidth,
+		.disks = o->disks.names,
+		.ndisks = o->disks.n };
+	char *nbd;
 
 	o->g.wire = NULL;
 	if (err != NULL) {
-		mine = *err;
-		err_wrap(&mine, "%s", o->via);
-		fail(o, &mine);
+		not_connected(o, err);
 		return;
 	}
 	fault_at("migrate", "connected", NULL);
 	o->g.fd = fd;
 	o->sending = true;
-	step(o, "memory");
+	step(o, o->disks.n > 0 ? "disks" : "memory");
+	nbd = migrate_nbd_path(o->g.m);
+	to.nbd = nbd != NULL ? nbd : "";
 	hv_migrate_out(o->g.m->hv, &to, moved, sent, o);
+	free(nbd);
+}
+
+static void connect_next(struct migrate_out *o);
+
+static void disk_connected(void *arg, int fd, const struct err *err)
+{
+	struct migrate_out *o = arg;
+	struct err mine;
+
+	o->g.wire = NULL;
+	if (err != NULL) {
+		not_connected(o, err);
+		return;
+	}
+	if (migrate_disk_reached(o, fd, &mine) < 0) {
+		fail(o, &mine);
+		return;
+	}
+	fault_at("migrate", "disks", NULL);
+	connect_next(o);
+}
+
+/* One for each disk, and the memory's, with which the sending begins. */
+static void connect_next(struct migrate_out *o)
+{
+	bool disk = o->disks.reached < o->disks.n;
+	struct err err;
+
+	if (wire_connect(&o->g.wire, o->g.m->d->loop, o->via, disk ? o->disks.key : o->g.id,
+		    CONNECT_MS, disk ? disk_connected : connected, o, &err) < 0)
+		fail(o, &err);
 }
 
 static void send_it(struct migrate_out *o)
 {
 	struct machine *m = o->g.m;
-	struct err err;
 
 	if (o->sending || o->g.wire != NULL || !m->process)
 		return;
 	machine_passthrough_reload(m);
 	machine_event(m, EV_MIGRATE);
-	if (wire_connect(&o->g.wire, m->d->loop, o->via, o->g.id, CONNECT_MS, connected, o, &err) <
-		0)
-		fail(o, &err);
+	connect_next(o);
 }
 
 /* ---- one way through ---- */
@@ -530,7 +586,7 @@ static void prepared(void *arg, const struct http_result *res, const struct err 
 {
 	struct migrate_out *o = arg;
 	struct machine *m = o->g.m;
-	const char *id, *via;
+	const char *id, *via, *key;
 	json_t *j = NULL;
 	struct err mine;
 	int r;
@@ -541,10 +597,15 @@ static void prepared(void *arg, const struct http_result *res, const struct err 
 	r = answer_of(o, res, err, &j, &mine);
 	id = json_str(j, "id");
 	via = json_str(j, "via");
+	key = json_str(j, "disks_id");
 	if (r == 0 && (id == NULL || strlen(id) != MIGRATE_ID_LEN || via == NULL))
 		r = err_set(&mine, -EBADMSG, "%s: it says neither an id nor an address", o->url);
 	if (r == 0 && (o->via = strdup(via)) == NULL)
 		r = err_nomem(&mine);
+	if (r == 0 && o->disks.n > 0 && (key == NULL || strlen(key) != MIGRATE_ID_LEN))
+		r = err_set(&mine, -EBADMSG, "%s: it takes no copies of disks", o->url);
+	if (r == 0 && o->disks.n > 0)
+		snprintf(o->disks.key, sizeof(o->disks.key), "%s", key);
 	if (o->cancelled || !has_op(o))
 		r = err_set(&mine, -ECANCELED, "it was cancelled");
 	else if (r == 0 && m->state != MACHINE_RUNNING)
@@ -603,7 +664,7 @@ int machine_migrate(
 	if (r == 0 && opts->via != NULL)
 		r = wire_check(opts->via, err);
 	if (r == 0)
-		r = migrate_check_source(m, err);
+		r = migrate_check_source(m, opts->copy_disks, err);
 	if (r < 0)
 		return r;
 	/* One that has not heard yet that it stays here never will run it: there is no commit. */
@@ -613,8 +674,14 @@ int machine_migrate(
 	if (o == NULL)
 		return err_nomem(err);
 	o->max_bandwidth = opts->max_bandwidth;
-	o->body = migrate_prepare_json(m, opts->via);
-	r = o->body == NULL ? err_nomem(err) : machine_begin_op(m, "migrate", cancel, op, err);
+	o->body = migrate_prepare_json(m, opts->via, opts->copy_disks, err);
+	if (o->body == NULL)
+		r = err_wrap(err, "vm %s", m->name);
+	else
+		migrate_disks_read(&o->disks, o->body);
+	o->copied = o->disks.n > 0;
+	if (r == 0)
+		r = machine_begin_op(m, "migrate", cancel, op, err);
 	if (r < 0) {
 		migrate_out_free(o);
 		return r;

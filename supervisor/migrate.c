@@ -26,6 +26,8 @@ void migrate_close_stream(struct migrate *g)
 {
 	wire_destroy(g->wire);
 	g->wire = NULL;
+	tunnel_destroy(g->tunnel);
+	g->tunnel = NULL;
 	if (g->fd >= 0)
 		close(g->fd);
 	g->fd = -1;
@@ -101,11 +103,13 @@ void machine_migrate_save(const struct machine *m, json_t *j)
 	json_t *r;
 
 	json_put_str(j, "migrated_to", m->migrated_to);
+	json_put_bool(j, "migrated_disks", m->migrated_disks);
 	if (o != NULL && o->state != SOURCE_NONE) {
 		r = json_object();
 		json_put_str(r, "state", handover_source_name(o->state));
 		json_put_str(r, "id", o->g.id);
 		json_put_str(r, "to", o->url);
+		json_put_bool(r, "copied", o->copied);
 		json_put_bool(r, "died", o->died);
 		json_put_bool(r, "kept", o->kept);
 		json_object_set_new(j, "migration_out", r);
@@ -116,6 +120,7 @@ void machine_migrate_save(const struct machine *m, json_t *j)
 		json_put_str(r, "id", in->g.id);
 		json_put_str(r, "from", in->from);
 		json_put_bool(r, "told", in->told);
+		json_put_bool(r, "copied", in->copied);
 		json_put_bool(r, "ran", in->ran);
 		json_put_bool(r, "came_back", in->came_back);
 		json_put_int(r, "since", (int64_t)in->since_ms);
@@ -130,6 +135,7 @@ void machine_migrate_load(struct machine *m, const json_t *j)
 
 	free(m->migrated_to);
 	m->migrated_to = to != NULL ? strdup(to) : NULL;
+	m->migrated_disks = json_flag(j, "migrated_disks", false);
 	if (out != NULL)
 		m->out = migrate_out_load(m, out);
 	if (in != NULL)
@@ -173,6 +179,11 @@ int machine_check_may_run(const struct machine *m, const char *verb, struct err 
 	if (target_holds(m))
 		return err_set(err, -EBUSY, "vm %s: cannot %s it while it comes here from %s (%s)",
 			m->name, verb, m->in->from, handover_target_name(m->in->state));
+	if (m->migrated_to != NULL && m->migrated_disks && !machine_active(m))
+		return err_set(err, -EBUSY,
+			"vm %s: cannot %s it: it has migrated to %s with copies of its disks, and "
+			"what is here is as it was then; `drover rm %s --disks` deletes that",
+			m->name, verb, m->migrated_to, m->name);
 	if (m->migrated_to != NULL && !machine_active(m))
 		return err_set(err, -EBUSY,
 			"vm %s: cannot %s it: it has migrated to %s, and its disks are in use there; "

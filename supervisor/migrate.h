@@ -12,6 +12,8 @@
 #include "lib/http.h"
 #include "supervisor/handover.h"
 #include "supervisor/machine.h"
+#include "supervisor/migrate-disks.h"
+#include "supervisor/tunnel.h"
 #include "supervisor/wire.h"
 
 struct request;
@@ -25,10 +27,11 @@ struct migrate {
 	char id[MIGRATE_ID_LEN + 1];
 	struct deadline timer;
 	struct wire *wire;
-	int fd;           /* the stream's, until the hypervisor has it; -1: none */
-	bool unsaved;     /* the record is not on disk yet: nothing follows from it */
-	bool saving;      /* it is written, and waits for its fsync */
-	unsigned pending; /* callbacks to come */
+	struct tunnel *tunnel; /* through which its disks are copied */
+	int fd;                /* the stream's, until the hypervisor has it; -1: none */
+	bool unsaved;          /* the record is not on disk yet: nothing follows from it */
+	bool saving;           /* it is written, and waits for its fsync */
+	unsigned pending;      /* callbacks to come */
 	void (*saved)(struct migrate *g);
 };
 
@@ -40,14 +43,18 @@ struct migrate_out {
 	struct http_req *http; /* under way; NULL: none */
 	json_t *body;          /* of the prepare */
 	uint64_t max_bandwidth;
-	bool cancelled;  /* before there is an id */
-	bool sending;    /* hv_migrate_out() is under way */
-	bool resuming;   /* hv_resume() */
-	bool doubted;    /* a person was told */
-	bool both_told;  /* that the target has it, though it was kept */
-	bool was_silent; /* likewise, that no answer comes */
-	bool died;       /* the hypervisor, in `giving` */
-	bool kept;       /* the guest goes on here, and stands still by no doing of ours any more */
+	struct migrate_disks disks; /* that are copied */
+	bool cancelled;             /* before there is an id */
+	bool sending;               /* hv_migrate_out() is under way */
+	bool resuming;              /* hv_resume() */
+	bool doubted;               /* a person was told */
+	bool both_told;             /* that the target has it, though it was kept */
+	bool was_silent;            /* likewise, that no answer comes */
+	bool copied;                /* its disks go with it */
+	bool copying;               /* and are under way */
+	bool died;                  /* the hypervisor, in `giving` */
+	bool stopped;               /* what an earlier daemon has left under way */
+	bool kept; /* the guest goes on here, and stands still by no doing of ours any more */
 	/* A daemon before us had sent it: until then all of it may turn out to have gone; or 0. */
 	uint64_t unsure_until_ms;
 	struct err err; /* why it is kept; code 0: for no reason of ours */
@@ -58,9 +65,10 @@ struct migrate_in {
 	enum handover_target state;
 	char *from; /* who sends it, for messages */
 	char *want_via, *via;
-	json_t *facts; /* of the sender's run, until it is checked against ours; or NULL */
-	char *section; /* to be written; NULL: it has one already */
-	bool writing;  /* the pool has it */
+	json_t *facts;              /* of the sender's run; NULL: an earlier daemon had them */
+	struct migrate_disks disks; /* that are copied here */
+	char *section;              /* to be written; NULL: it has one already */
+	bool writing;               /* the pool has it */
 	struct request
 		*rq;    /* the prepare, or a request that waits for what it has caused; or NULL */
 	bool told;      /* the id has gone out */
@@ -68,6 +76,7 @@ struct migrate_in {
 	bool ran;       /* it was let run, or has ended since */
 	bool resuming;
 	bool ending;
+	bool copied;       /* its disks come with it */
 	bool loading;      /* hv_migrate_in() is under way */
 	uint64_t since_ms; /* of `dropped`, unix */
 	struct err err;
@@ -77,6 +86,7 @@ struct migrate_opts {
 	const char *to;         /* unix:PATH or http://HOST:PORT */
 	const char *via;        /* tcp:ADDRESS:PORT or unix:PATH; NULL: as the target likes */
 	uint64_t max_bandwidth; /* bytes a second; 0: no limit */
+	bool copy_disks;        /* those that lie in its folder: the hosts share none of them */
 };
 
 /* ---- of a machine, for the rest of the supervisor ---- */
@@ -139,6 +149,7 @@ void migrate_record(struct migrate *g);
 void migrate_release(struct migrate *g);
 /* To be called by each callback that was counted in pending: whether there is still a machine. */
 bool migrate_came_back(struct migrate *g);
+/* And the disks' connections. */
 void migrate_close_stream(struct migrate *g);
 
 void migrate_out_event(struct migrate_out *o, enum handover_source_event ev);
@@ -153,10 +164,11 @@ void migrate_in_drive(struct migrate_in *in);
 /* ---- migrate-check.c ---- */
 /* What a machine is, as INI. */
 void migrate_section(const struct vm_config *cfg, const char *name, struct buf *out);
-/* Whether it can go at all. */
-int migrate_check_source(const struct machine *m, struct err *err);
-/* What the target is told of it; NULL without memory. */
-json_t *migrate_prepare_json(const struct machine *m, const char *via);
+/* Whether it can go at all; copies: with its disks. */
+int migrate_check_source(const struct machine *m, bool copies, struct err *err);
+/* What the target is told of it; NULL with err. */
+json_t *migrate_prepare_json(
+	const struct machine *m, const char *via, bool copies, struct err *err);
 /* Whether this is a machine that can come here. */
 int migrate_check_body(struct drover *d, const json_t *body, struct err *err);
 /* Whether the hypervisor that was started for it is one that can load it. */

@@ -17,6 +17,12 @@ static int read_body(
 	json_object_foreach ((json_t *)(uintptr_t)body, key, value) {
 		bool number = str_eq(key, "max_bandwidth");
 
+		if (str_eq(key, "copy_disks")) {
+			if (!json_is_boolean(value) && !json_is_null(value))
+				return err_set(err, -EINVAL, "copy_disks: expected true or false");
+			continue;
+		}
+
 		if (!number && !str_eq(key, "to") && !str_eq(key, "via") && !str_eq(key, "resolve"))
 			return err_set(err, -EINVAL, "unknown member %s", quote(key));
 		if (!json_is_null(value) && number != json_is_integer(value))
@@ -25,7 +31,9 @@ static int read_body(
 		if (!json_is_null(value) && !number && !json_is_string(value))
 			return err_set(err, -EINVAL, "%s: expected a string", key);
 	}
-	*o = (struct migrate_opts){ .to = json_str(body, "to"), .via = json_str(body, "via") };
+	*o = (struct migrate_opts){ .to = json_str(body, "to"),
+		.via = json_str(body, "via"),
+		.copy_disks = json_flag(body, "copy_disks", false) };
 	if (json_int(body, "max_bandwidth", 0) < 0)
 		return err_set(err, -EINVAL, "max_bandwidth: expected bytes a second");
 	o->max_bandwidth = (uint64_t)json_int(body, "max_bandwidth", 0);

@@ -43,8 +43,10 @@ struct wire {
 	uv_loop_t *loop;
 	struct end listener; /* or the one that connects */
 	struct end guests[GUESTS];
-	char id[ID_MAX];
-	char *path; /* of a listening Unix socket: ours to remove */
+	char id[ID_MAX], more_id[ID_MAX];
+	wire_more_fn *more; /* NULL: nobody else is listened to */
+	bool met;           /* done has fired, and more go on */
+	char *path;         /* of a listening Unix socket: ours to remove */
 	wire_done_fn *done;
 	void *arg;
 	unsigned open; /* handles to be closed */
@@ -201,7 +203,21 @@ static void finish(struct wire *w, int fd, const struct err *err)
 	done(arg, fd, err);
 }
 
-static void hand_over(struct end *e)
+/* e goes on with those that may come yet. */
+static void hand_one(struct end *e, int fd, bool more)
+{
+	struct wire *w = e->wire;
+
+	end_close(e);
+	if (more) {
+		w->more(w->arg, fd);
+		return;
+	}
+	w->met = true;
+	w->done(w->arg, fd, NULL);
+}
+
+static void hand_over(struct end *e, bool more)
 {
 	int fd = e->fd;
 	int on = 1;
@@ -214,7 +230,10 @@ static void hand_over(struct end *e)
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &(int){ 10 }, sizeof(int));
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &(int){ 5 }, sizeof(int));
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &(int){ 6 }, sizeof(int));
-	finish(e->wire, fd, NULL);
+	if (e->wire->more != NULL)
+		hand_one(e, fd, more);
+	else
+		finish(e->wire, fd, NULL);
 }
 
 /* ---- the receiver ---- */
@@ -234,10 +253,14 @@ static void guest_readable(uv_poll_t *poll, int status, int events)
 	e->nsaid += (size_t)n;
 	if (e->nsaid < want)
 		return;
-	if (e->said[want - 1] != '\n' || memcmp(e->said, e->wire->id, want - 1) != 0)
+	if (e->said[want - 1] != '\n')
 		end_close(e);
+	else if (e->wire->more != NULL && memcmp(e->said, e->wire->more_id, want - 1) == 0)
+		hand_over(e, true);
+	else if (!e->wire->met && memcmp(e->said, e->wire->id, want - 1) == 0)
+		hand_over(e, false);
 	else
-		hand_over(e);
+		end_close(e);
 }
 
 static void guest_late(void *arg)
@@ -369,6 +392,12 @@ int wire_listen(struct wire **out, uv_loop_t *loop, const char *address, const c
 	return 0;
 }
 
+void wire_more(struct wire *w, const char *id, wire_more_fn *more)
+{
+	snprintf(w->more_id, sizeof(w->more_id), "%s", id);
+	w->more = more;
+}
+
 /* ---- the sender ---- */
 
 static void failed(struct wire *w, int code)
@@ -399,7 +428,7 @@ static void connected(uv_poll_t *poll, int status, int events)
 	if (code != 0)
 		failed(e->wire, -code);
 	else
-		hand_over(e);
+		hand_over(e, false);
 }
 
 int wire_connect(struct wire **out, uv_loop_t *loop, const char *address, const char *id,

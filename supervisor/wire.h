@@ -24,6 +24,12 @@ int wire_check(const char *address, struct err *err);
  */
 int wire_listen(struct wire **out, uv_loop_t *loop, const char *address, const char *id,
 	char **actual, wire_done_fn *done, void *arg, struct err *err);
+/*
+ * More connections, of those who say this id, which has the same length: any number, before and after
+ * that one, which does not end the listening then. wire_destroy() does.
+ */
+typedef void wire_more_fn(void *arg, int fd);
+void wire_more(struct wire *w, const char *id, wire_more_fn *more);
 int wire_connect(struct wire **out, uv_loop_t *loop, const char *address, const char *id,
 	uint64_t timeout_ms, wire_done_fn *done, void *arg, struct err *err);
 /* done does not fire any more. Takes NULL. */

@@ -1,0 +1,361 @@
+/* The files, the sockets and the connections of disks that are copied: supervisor/migrate-disks.h. */
+#include <dirent.h>
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "lib/child.h"
+#include "lib/file.h"
+#include "lib/json.h"
+#include "lib/log.h"
+#include "supervisor/machine-steps.h"
+#include "supervisor/migrate.h"
+#include "supervisor/pool-work.h"
+
+#define CREATE_MS 60000
+/* The name of a disk that was here before, while it may have to come back to be that. */
+#define ASIDE ".before"
+
+void migrate_disks_read(struct migrate_disks *d, const json_t *body)
+{
+	const json_t *j;
+	size_t i;
+
+	d->n = 0;
+	json_array_foreach (json_arr(body, "disks"), i, j) {
+		if (!json_flag(j, "copy", false) || d->n == MIGRATE_DISKS_MAX)
+			continue;
+		snprintf(d->ids[d->n], sizeof(d->ids[0]), "%s", json_str(j, "id"));
+		d->names[d->n] = d->ids[d->n];
+		d->n++;
+	}
+}
+
+char *migrate_nbd_path(const struct machine *m)
+{
+	return path_join(m->run_dir, "nbd.sock");
+}
+
+/* ---- the source ---- */
+
+/* QEMU, docs/interop/qcow2.txt: "QFI\xfb", and the virtual size in the bytes 24 to 31. */
+static int virtual_size(
+	const char *path, enum hv_disk_format format, uint64_t *out, struct err *err)
+{
+	unsigned char head[32];
+	struct stat st;
+	int fd = open(path, O_RDONLY | O_CLOEXEC), r = 0;
+
+	if (fd < 0 || fstat(fd, &st) < 0) {
+		r = err_errno(err, -errno, "%s", quote(path));
+	} else if (!S_ISREG(st.st_mode)) {
+		r = err_set(err, -ENOTSUP, "%s is no file: it is not copied", quote(path));
+	} else if (format == HV_DISK_RAW) {
+		*out = (uint64_t)st.st_size;
+	} else if (pread(fd, head, sizeof(head), 0) != sizeof(head) ||
+		   memcmp(head, "QFI\xfb", 4) != 0) {
+		r = err_set(err, -EINVAL, "%s is no qcow2 image", quote(path));
+	} else {
+		memcpy(out, head + 24, sizeof(*out));
+		*out = be64toh(*out);
+	}
+	if (fd >= 0)
+		close(fd);
+	return r;
+}
+
+int migrate_add_copy(json_t *array, unsigned place, const char *volume, enum hv_disk_format format,
+	const char *path, struct err *err)
+{
+	json_t *j;
+	uint64_t size = 0;
+	char id[16];
+	int r = virtual_size(path, format, &size, err);
+
+	if (r < 0)
+		return r;
+	/* As hv.h names those without an id. */
+	snprintf(id, sizeof(id), "disk%u", place);
+	j = json_object();
+	json_put_str(j, "id", id);
+	json_put_bool(j, "copy", true);
+	json_put_str(j, "volume", volume);
+	json_put_str(j, "format", disk_format_name(format));
+	json_put_int(j, "size", (int64_t)size);
+	json_array_append_new(array, j);
+	return 0;
+}
+
+int migrate_disk_reached(struct migrate_out *o, int fd, struct err *err)
+{
+	struct migrate *g = &o->g;
+	char *path;
+	int r = 0;
+
+	if (g->tunnel == NULL)
+		r = tunnel_create(&g->tunnel, g->d->loop, err);
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	r = tunnel_offer(g->tunnel, fd, err);
+	if (r < 0 || ++o->disks.reached < o->disks.n)
+		return r;
+	path = migrate_nbd_path(g->m);
+	r = path != NULL ? tunnel_listen(g->tunnel, path, err) : err_nomem(err);
+	free(path);
+	return r;
+}
+
+/* ---- the target: files ---- */
+
+int migrate_check_copy(const json_t *j, struct err *err)
+{
+	const char *id, *format, *volume = json_str(j, "volume");
+	int64_t size = json_int(j, "size", 0);
+	unsigned place;
+	char same[16];
+
+	if (json_need_str(j, "id", &id, err) < 0 || json_need_str(j, "format", &format, err) < 0)
+		return err->code;
+	if (sscanf(id, "disk%u", &place) != 1 || place >= MIGRATE_DISKS_MAX)
+		return err_set(err, -EINVAL, "disks: %s is no disk", quote(id));
+	snprintf(same, sizeof(same), "disk%u", place);
+	if (strcmp(same, id) != 0 || (place == 0 && volume == NULL && !str_eq(format, "raw")))
+		return err_set(err, -EINVAL, "disks: %s is no disk", quote(id));
+	if (size <= 0)
+		return err_set(err, -EINVAL, "disks: %s has no size", id);
+	return 0;
+}
+
+/* By its section here: what is said of it chooses no paths. */
+static int path_of(const struct machine *m, const json_t *j, char **out, struct err *err)
+{
+	const char *name = json_str(j, "volume");
+
+	*out = NULL;
+	if (name == NULL)
+		*out = path_join(m->dir, "disk.raw");
+	for (size_t i = 0; name != NULL && *out == NULL && i < m->cfg->volumes.n; i++) {
+		struct volume v;
+
+		if (volume_parse(&v, m->cfg->volumes.v[i], err) < 0)
+			return err->code;
+		if (str_eq(v.name, name) &&
+			str_eq(disk_format_name(v.format), json_str(j, "format")))
+			*out = machine_volume_path(m, v.name, v.format);
+		volume_finish(&v);
+	}
+	if (*out != NULL)
+		return 0;
+	return name == NULL ? err_nomem(err)
+			    : err_set(err, -EINVAL, "its section has no volume %s", quote(name));
+}
+
+struct making {
+	struct migrate_in *in;
+	void (*done)(struct migrate_in *in, const struct err *err);
+	char *path; /* the one that is being made */
+	bool first; /* which is the machine's own disk */
+};
+
+static void make_next(struct making *k);
+
+static void making_done(struct making *k, const struct err *err)
+{
+	struct migrate_in *in = k->in;
+	void (*done)(struct migrate_in * in, const struct err *err) = k->done;
+
+	free(k->path);
+	free(k);
+	done(in, err);
+}
+
+static void disk_made(void *arg, const struct child_result *res, const struct err *err)
+{
+	struct making *k = arg;
+	struct migrate_in *in = k->in;
+	struct machine *m = in->g.m;
+	struct err mine;
+
+	if (m == NULL || err != NULL) {
+		if (err != NULL) {
+			mine = *err;
+			err_wrap(&mine, "its disk %s", quote(k->path));
+		}
+		making_done(k, err != NULL ? &mine : NULL);
+		return;
+	}
+	if (k->first) {
+		free(m->disk_path);
+		m->disk_path = k->path;
+		k->path = NULL;
+	}
+	in->disks.made++;
+	make_next(k);
+}
+
+static int put_aside(const char *path, struct err *err)
+{
+	char *to = str_printf("%s" ASIDE, path);
+	int r = to == NULL ? err_nomem(err) : 0;
+
+	if (r == 0 && access(path, F_OK) == 0 && rename(path, to) < 0)
+		r = err_errno(err, -errno, "rename %s", quote(path));
+	free(to);
+	return r;
+}
+
+static int make_disk(struct making *k, const json_t *j, struct err *err)
+{
+	struct machine *m = k->in->g.m;
+	char *program = find_program("qemu-img");
+	char *size = str_printf("%lld", (long long)json_int(j, "size", 0));
+	char *argv[] = { "qemu-img", "create", "-q", "-f", (char *)(uintptr_t)json_str(j, "format"),
+		k->path, size, NULL };
+	struct child_spec spec = { .file = program, .argv = argv, .die_with_us = true };
+	struct child_run_opts opts = { .timeout_ms = CREATE_MS, .async = true };
+	int r;
+
+	if (program == NULL)
+		r = err_set(err, -ENOENT, "qemu-img is not installed (Debian package qemu-utils)");
+	else if (size == NULL)
+		r = err_nomem(err);
+	else
+		r = put_aside(k->path, err);
+	if (r == 0)
+		r = child_run(NULL, m->d->loop, &spec, &opts, disk_made, k, err);
+	free(program);
+	free(size);
+	return r;
+}
+
+static const json_t *copy_at(const json_t *body, unsigned place)
+{
+	const json_t *j;
+	size_t i;
+
+	json_array_foreach (json_arr(body, "disks"), i, j) {
+		if (json_flag(j, "copy", false) && place-- == 0)
+			return j;
+	}
+	return NULL;
+}
+
+static void make_next(struct making *k)
+{
+	struct migrate_in *in = k->in;
+	const json_t *j = copy_at(in->facts, in->disks.made);
+	struct err err;
+	int r;
+
+	free(k->path);
+	k->path = NULL;
+	if (j == NULL || in->state != TARGET_RECEIVING) {
+		making_done(k, NULL);
+		return;
+	}
+	k->first = json_str(j, "volume") == NULL;
+	r = path_of(in->g.m, j, &k->path, &err);
+	if (r == 0)
+		r = make_disk(k, j, &err);
+	if (r < 0)
+		making_done(k, &err);
+}
+
+/* The folder first, by a thread: from then on nothing is done from within a call. */
+static int make_folder(void *arg, struct err *err)
+{
+	return mkdir_p(((struct making *)arg)->path, 0700, err);
+}
+
+static void folder_made(void *arg, const struct err *err)
+{
+	struct making *k = arg;
+
+	if (err != NULL || k->in->g.m == NULL)
+		making_done(k, err);
+	else
+		make_next(k);
+}
+
+void migrate_make_disks(
+	struct migrate_in *in, void (*done)(struct migrate_in *in, const struct err *err))
+{
+	struct making *k = calloc(1, sizeof(*k));
+	struct err err;
+
+	in->g.pending++;
+	if (k != NULL) {
+		*k = (struct making){ .in = in, .done = done, .path = strdup(in->g.m->dir) };
+		if (k->path != NULL && pool_work(in->g.d->loop, make_folder, folder_made, k) == 0)
+			return;
+		free(k->path);
+		free(k);
+	}
+	err_nomem(&err);
+	done(in, &err);
+}
+
+static void keep(const char *dir, const char *name, bool made)
+{
+	char *aside = path_join(dir, name);
+	char *disk = aside != NULL ? strndup(aside, strlen(aside) - strlen(ASIDE)) : NULL;
+
+	if (disk == NULL || (made ? unlink(aside) : rename(aside, disk)) < 0)
+		log_error("%s in %s is left as it is: %s", quote(name), dir, strerror(errno));
+	free(aside);
+	free(disk);
+}
+
+void migrate_keep_disks(const struct machine *m, bool made)
+{
+	DIR *dir = opendir(m->dir);
+	struct dirent *e;
+
+	while (dir != NULL && (e = readdir(dir)) != NULL)
+		if (str_ends(e->d_name, ASIDE))
+			keep(m->dir, e->d_name, made);
+	if (dir != NULL)
+		closedir(dir);
+}
+
+/* ---- the target: connections ---- */
+
+int migrate_serve_disks(
+	struct migrate_in *in, void (*done)(void *arg, const struct err *err), struct err *err)
+{
+	char *path = migrate_nbd_path(in->g.m);
+	int fd = path != NULL ? tunnel_socket(path, err) : err_nomem(err);
+
+	free(path);
+	if (fd < 0)
+		return fd;
+	hv_serve_disks(in->g.m->hv, fd, in->disks.names, in->disks.n, done, in);
+	close(fd);
+	return 0;
+}
+
+void migrate_disk_wanted(struct migrate_in *in, int fd)
+{
+	struct migrate *g = &in->g;
+	char *path = migrate_nbd_path(g->m);
+	struct err err;
+	int r = path != NULL ? 0 : err_nomem(&err);
+
+	if (r == 0 && g->tunnel == NULL)
+		r = tunnel_create(&g->tunnel, g->d->loop, &err);
+	if (r == 0)
+		r = tunnel_join(g->tunnel, fd, path, &err);
+	else
+		close(fd);
+	/* The source finds its connection closed. */
+	if (r < 0)
+		log_msg(LOG_LVL_WARN, g->m->name, "its disks cannot be copied here: %s", err.msg);
+	free(path);
+}
