@@ -205,7 +205,8 @@ static int put_aside(const char *path, struct err *err)
 	char *to = str_printf("%s" ASIDE, path);
 	int r = to == NULL ? err_nomem(err) : 0;
 
-	if (r == 0 && access(path, F_OK) == 0 && rename(path, to) < 0)
+	/* What is aside already is the whole one. */
+	if (r == 0 && access(to, F_OK) < 0 && access(path, F_OK) == 0 && rename(path, to) < 0)
 		r = err_errno(err, -errno, "rename %s", quote(path));
 	free(to);
 	return r;

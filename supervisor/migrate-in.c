@@ -242,6 +242,7 @@ static struct migrate_in *find(struct drover *d, const char *id)
 }
 
 static void remove_machine(struct migrate_in *in);
+static void put_back(const struct migrate_in *in);
 
 void migrate_heard(
 	struct drover *d, const char *id, enum handover_target_event ev, struct request *rq)
@@ -268,6 +269,8 @@ void migrate_heard(
 		reply(rq, id, ANSWER_NOT_YET);
 		return;
 	}
+	if (before == TARGET_DROPPED && ev == TARGET_HEARD_ABORT)
+		put_back(in);
 	if (before == TARGET_ARRIVED && ev == TARGET_HEARD_COMMIT)
 		fault_at("receive", "committed", NULL);
 	if (before == TARGET_TAKEN && ev == TARGET_HEARD_FAREWELL)
@@ -329,6 +332,13 @@ static void refuse(struct migrate_in *in)
 	reply_err(rq, &err, in->g.m->name, NULL);
 }
 
+/* The disks that it had here before. */
+static void put_back(const struct migrate_in *in)
+{
+	if (in->copied && in->came_back)
+		migrate_keep_disks(in->g.m, false);
+}
+
 static void drop(struct migrate_in *in)
 {
 	struct machine *m = in->g.m;
@@ -348,6 +358,7 @@ static void drop(struct migrate_in *in)
 		return;
 	}
 	m->receiving = false;
+	put_back(in);
 	refuse(in);
 	if (has_op(in))
 		end_op(in);
@@ -359,8 +370,6 @@ static void drop(struct migrate_in *in)
 	if (in->told && now < in->since_ms + FORGET_MS) {
 		deadline_set(&in->g.timer, in->since_ms + FORGET_MS - now);
 	} else if (in->came_back) {
-		if (in->copied)
-			migrate_keep_disks(m, false);
 		in->state = TARGET_NONE;
 		migrate_record(&in->g);
 	} else {
