@@ -19,6 +19,10 @@
  *     farewell -----------------------------------> forgets the id; the machine is an ordinary one
  *   forgets it; the machine is stopped
  *
+ * Disks that the two do not share are copied while the source is `sending`, and hv_migrate_out() says
+ * that the guest stands still only when they are whole: before that the copies count for nothing, as
+ * the target's memory does.
+ *
  * What holds, whoever is killed whenever and whichever messages are lost, late or come twice:
  * - The guest runs at the target only after a commit, and a commit is sent only after `giving` is on
  *   record, which is not left but by the target's word. So until then the source may keep the guest

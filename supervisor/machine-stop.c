@@ -271,7 +271,7 @@ static void find_cause(struct machine *m)
 	bool to_stop = stays_down(m);
 
 	if (m->migrated_to != NULL && m->intent == INTENT_MIGRATE) {
-		set_cause(m, CAUSE_MIGRATED, str_printf("migrated to %s", m->migrated_to));
+		set_cause(m, CAUSE_MIGRATED, machine_migrated_text(m));
 		return;
 	}
 	/* A panicked guest's hypervisor is killed by us. */

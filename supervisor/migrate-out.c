@@ -387,7 +387,7 @@ static void is_gone(struct migrate_out *o)
 	if (!machine_active(m)) {
 		m->last_cause = CAUSE_MIGRATED;
 		free(m->sentence);
-		m->sentence = str_printf("migrated to %s", o->url);
+		m->sentence = machine_migrated_text(m);
 	}
 }
 

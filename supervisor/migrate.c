@@ -203,6 +203,16 @@ int machine_check_settled(const struct machine *m, const char *verb, struct err 
 	return r;
 }
 
+char *machine_migrated_text(const struct machine *m)
+{
+	return str_printf("migrated to %s%s%s%s", m->migrated_to,
+		m->migrated_disks ? "; its disks are copies of those here, which nobody uses any "
+				    "more: `drover rm "
+				  : "",
+		m->migrated_disks ? m->name : "",
+		m->migrated_disks ? " --disks` deletes them" : "");
+}
+
 /* ---- what happens to the machine ---- */
 
 void machine_migrate_restarted(struct machine *m)

@@ -92,6 +92,8 @@ struct migrate_opts {
 /* ---- of a machine, for the rest of the supervisor ---- */
 /* Whether it may be started or made to go on, or -EBUSY and why not. */
 bool machine_may_run(const struct machine *m);
+/* Where it has gone, and what is still here; malloc'd. */
+char *machine_migrated_text(const struct machine *m);
 int machine_check_may_run(const struct machine *m, const char *verb, struct err *err);
 /* Whether it is on its way from or to here, so that nobody but the migration ends or changes it. */
 bool machine_is_given(const struct machine *m);

@@ -76,7 +76,7 @@ _drover()
 	'rm') opts='--disks --wait --no-wait --timeout --help' names=1 ;;
 	'cancel') opts='--id --wait --no-wait --timeout --help' names=1 ;;
 	'clone') opts='--from --wait --no-wait --timeout --help' names=1 ;;
-	'migrate') opts='--to --via --max-bandwidth --resolve --wait --no-wait --timeout --help' names=1 ;;
+	'migrate') opts='--to --via --copy-disks --max-bandwidth --resolve --wait --no-wait --timeout --help' names=1 ;;
 	'snapshot create') opts='--description --disks --crash-consistent --wait --no-wait --timeout --help' names=1 ;;
 	'snapshot list') opts='--help' names=1 ;;
 	'snapshot show') opts='--help' names=1 ;;

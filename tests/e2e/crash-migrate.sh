@@ -6,6 +6,7 @@
 extra='restart = always
 restart_delay = 100ms'
 rounds=0
+copies=false # whether the disks go, too
 
 cat >"$W/kill-hv" <<'END'
 #!/bin/sh
@@ -90,16 +91,18 @@ reset_world() {
 	crash_config 16M
 }
 
+body() { printf '{"to":"unix:%s/api.sock","copy_disks":%s%s}' "$there" "$copies" "${1-}"; }
+
 # Until somebody has died or the migration has come to an end; one that must not end is cancelled.
 go_over() { # go_over POINT
 	case $1 in
 	migrate/keeping | migrate/abort | receive/aborted | receive/dropped | receive/remove)
 		touch_memory m
-		api POST /vms/m/migrate -d "{\"to\":\"unix:$there/api.sock\",\"max_bandwidth\":65536}" >/dev/null
-		wait_for "$patience" step_is m memory
+		api POST /vms/m/migrate -d "$(body ',"max_bandwidth":65536')" >/dev/null
+		wait_for "$patience" step_is m "$($copies && echo disks || echo memory)"
 		drover cancel --no-wait m >/dev/null 2>&1
 		;;
-	*) api POST '/vms/m/migrate' -d "{\"to\":\"unix:$there/api.sock\"}" >/dev/null 2>&1 ;;
+	*) api POST '/vms/m/migrate' -d "$(body)" >/dev/null 2>&1 ;;
 	esac
 }
 
@@ -170,6 +173,23 @@ round_doubt() { # round_doubt WORD STATE
 	fi
 }
 
+# Of a migration with copies of the disks: what was copied, and what lies here, is one machine's.
+round_copies() { # round_copies TABLE POINT
+	reset_world
+	copies=true
+	"round_$1" "$1/$2"
+	rounds=$((rounds + 1))
+	case $1/$2 in
+	migrate/copying | migrate/sent | receive/wanted | receive/arrived)
+		reset_world
+		round_hv "$1/$2" /run/drover
+		reset_world
+		round_hv "$1/$2" "$there"
+		;;
+	esac
+	copies=false
+}
+
 # migrate_matrix TABLE
 migrate_matrix() {
 	local point
@@ -177,6 +197,13 @@ migrate_matrix() {
 	crash_config 16M
 	baseline
 	while read -r _ point _; do
+		case $1/$point in
+		migrate/disks | migrate/copying | receive/disks | receive/serving | receive/wanted)
+			round_copies "$1" "$point"
+			continue
+			;;
+		migrate/sent | migrate/giving | receive/loaded | receive/arrived | receive/dropped) round_copies "$1" "$point" ;;
+		esac
 		reset_world
 		"round_$1" "$1/$point"
 		rounds=$((rounds + 1))

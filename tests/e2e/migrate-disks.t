@@ -41,6 +41,7 @@ ok 'and what is in them' all_same
 is "$(at_b drover qmp m query-jobs | jq -c '.return // .')" '[]' 'no job is left'
 ok 'no record is left here' wait_for "$patience" no_migrations
 ok 'nor there' wait_for "$patience" at_b no_migrations
+like "$(drover why m)" 'copies of those here, which nobody uses' 'why tells what is left here'
 is "$(vm m .migrated_disks)" true 'it says that these disks are nobody'"'"'s'
 like "$(drover start m 2>&1)" 'what is here is as it was then' 'it does not start from them'
 like "$(drover rm m 2>&1)" 'is still here, as it was when it migrated' 'they do not go by themselves'
