@@ -6,7 +6,7 @@
 command -v qemu-img >/dev/null || skip_all 'there is no qemu-img (Debian package qemu-utils)'
 world
 volumes='volume = data size=24M format=qcow2
-volume = plain size=8M format=raw'
+volume = plain size=48M format=raw'
 start_two
 write_a "$volumes"
 restart_a() { stop_droverd && start_droverd "$W/a.ini"; }
@@ -25,7 +25,7 @@ ok 'with volumes' drover reload
 ok 'from its next start on' wait_for "$patience" runs_anew m "$before"
 ok 'stop' drover stop m
 qemu-io -f qcow2 -c 'write -P 0x5a 1M 3M' -c 'write -P 0xa5 20M 64k' "$mine/volume-data.qcow2" >/dev/null
-head -c 3000000 /dev/urandom | dd of="$mine/volume-plain.raw" conv=notrunc status=none
+head -c 40000000 /dev/urandom | dd of="$mine/volume-plain.raw" conv=notrunc status=none
 ok 'start' drover start m
 ok 'it is ready' wait_for "$patience" console_has m NANO-READY
 ok 'it counts' count m 0001
@@ -70,8 +70,8 @@ ok 'as they were there' all_same
 is "$(vm m .migrated_disks)" false 'which are its own again'
 ok 'those there go' at_b drover rm m --disks
 
-# What does not come to its end.
-ok 'slowly, while its disks are copied' copy --max-bandwidth 64K --no-wait
+# What does not come to its end. QEMU finds out when it writes again: with three disks, each six seconds.
+ok 'slowly, while its disks are copied' copy --max-bandwidth 512K --no-wait
 ok 'is under way' wait_for "$patience" step_is m disks
 kill -9 "$(at_b vm_pid m)"
 ok 'the hypervisor there is killed: it runs on here' wait_for "$patience" runs_settled

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "lib/file.h"
@@ -23,6 +24,8 @@ struct pair {
 	int fds[2];
 	struct hv_migration to, from;
 	bool moved;
+	bool mixed;   /* disks, then memory */
+	bool copying; /* all that is told of it is of its disks */
 };
 
 static struct pair *current; /* the operations of a rig have no argument of their own */
@@ -101,7 +104,8 @@ static void pair_finish(struct pair *p)
 
 static void on_progress(void *arg, const struct hv_progress *progress)
 {
-	assert_string_equal(progress->step, "memory");
+	if (!current->mixed)
+		assert_string_equal(progress->step, current->copying ? "disks" : "memory");
 	assert_true(progress->total >= progress->done);
 	current->moved = true;
 }
@@ -377,9 +381,6 @@ static void test_refused(void **state)
 
 	pair_init(&p, "q35");
 	pair_up(&p);
-	p.to.nbd = "unix:/nonexistent/x";
-	assert_int_equal(send_now(&p), -ENOTSUP);
-	p.to.nbd = NULL;
 	assert_int_equal(hv_rig_op(&p.out, receive_it), -EBUSY);
 	assert_int_equal(hv_rig_op(&p.out, hv_pause), 0);
 	assert_int_equal(send_now(&p), -EBUSY);
@@ -395,6 +396,149 @@ static void test_refused(void **state)
 	until_op(&p.out);
 	assert_int_equal(p.out.err.code, -ECANCELED);
 	pair_finish(&p);
+}
+
+/* ---- with disks ---- */
+
+/* More than QEMU copies at once, however slow it is to be: up to 16 pieces of 1 MiB. */
+#define DISK_SIZE (64 << 20)
+/* Slow, but the next piece, which finds that nobody is there, comes soon. */
+#define DISK_SPEED (2 << 20)
+
+static const char *const disk_ids[] = { "disk0" };
+
+/* Of random bytes, or of none. */
+static char *make_disk(struct hv_rig *r, bool filled)
+{
+	char *path = str_printf("%s/disk.raw", r->dir);
+	char *cmd = str_printf(
+		"head -c %d %s >%s", DISK_SIZE, filled ? "/dev/urandom" : "/dev/zero", path);
+
+	assert_int_equal(system(cmd), 0);
+	free(cmd);
+	return path;
+}
+
+struct disks {
+	struct pair p;
+	struct hv_disk out, in;
+	char *socket;
+	int listener;
+};
+
+static void serve(struct hv *hv, hv_done_fn *done, void *arg)
+{
+	struct disks *d = container_of(current, struct disks, p);
+
+	hv_serve_disks(hv, d->listener, disk_ids, 1, done, arg);
+}
+
+static void disks_up(struct disks *d)
+{
+	struct sockaddr_un un = { .sun_family = AF_UNIX };
+
+	pair_init(&d->p, "q35");
+	d->out = (struct hv_disk){ .path = make_disk(&d->p.out, true) };
+	d->in = (struct hv_disk){ .path = make_disk(&d->p.in, false) };
+	d->p.out.spec.disks = &d->out;
+	d->p.in.spec.disks = &d->in;
+	d->p.out.spec.ndisks = d->p.in.spec.ndisks = 1;
+	pair_up(&d->p);
+	d->socket = str_printf("%s/nbd.sock", d->p.in.dir);
+	snprintf(un.sun_path, sizeof(un.sun_path), "%s", d->socket);
+	d->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(d->listener, (struct sockaddr *)&un, sizeof(un)), 0);
+	assert_int_equal(listen(d->listener, 5), 0);
+	assert_int_equal(hv_rig_op(&d->p.in, serve), 0);
+	d->p.to.nbd = d->socket;
+	d->p.to.disks = disk_ids;
+	d->p.to.ndisks = 1;
+}
+
+static void disks_finish(struct disks *d)
+{
+	pair_finish(&d->p);
+	close(d->listener);
+	unlink(d->socket);
+	free(d->socket);
+	free((char *)(uintptr_t)d->out.path);
+	free((char *)(uintptr_t)d->in.path);
+}
+
+static bool same(const struct disks *d)
+{
+	char *cmd = str_printf("cmp -s %s %s", d->out.path, d->in.path);
+	int r = system(cmd);
+
+	free(cmd);
+	return r == 0;
+}
+
+/* No job, and no node of somebody else's disk. */
+static void nothing_left(struct hv_rig *r)
+{
+	hv_rig_execute(r, "{\"execute\":\"query-jobs\"}", 0);
+	assert_int_equal(r->err.code, 0);
+	assert_string_equal(r->reply, "[]");
+	hv_rig_execute(r, "{\"execute\":\"query-named-block-nodes\"}", 0);
+	assert_int_equal(r->err.code, 0);
+	assert_null(strstr(r->reply, "drover-copy"));
+}
+
+static void test_disks(void **state)
+{
+	struct disks d;
+
+	disks_up(&d);
+	d.p.mixed = true;
+	goes_over(&d.p);
+	assert_true(same(&d));
+	disks_finish(&d);
+}
+
+static void test_disks_cancelled(void **state)
+{
+	struct disks d;
+
+	disks_up(&d);
+	d.p.to.max_bandwidth = SLOW;
+	d.p.copying = true;
+	hv_rig_op_start(&d.p.in, receive_it);
+	hv_rig_op_start(&d.p.out, send_it);
+	pump(&d.p.moved);
+	hv_job_cancel(d.p.out.hv);
+	until_op(&d.p.out);
+	assert_int_equal(d.p.out.err.code, -ECANCELED);
+	lives(&d.p.out);
+	nothing_left(&d.p.out);
+	assert_false(same(&d));
+	disks_finish(&d);
+}
+
+static void test_disks_lost(void **state)
+{
+	struct disks d;
+
+	disks_up(&d);
+	/* Nobody answers there. */
+	d.p.to.nbd = "/nonexistent/nbd.sock";
+	assert_int_not_equal(send_now(&d.p), 0);
+	lives(&d.p.out);
+	nothing_left(&d.p.out);
+	/* Somebody does, and dies meanwhile. */
+	d.p.to.nbd = d.socket;
+	d.p.to.max_bandwidth = DISK_SPEED;
+	d.p.copying = true;
+	hv_rig_op_start(&d.p.out, send_it);
+	pump(&d.p.moved);
+	hv_kill(d.p.in.hv, SIGKILL);
+	hv_rig_until_exit(&d.p.in);
+	until_op(&d.p.out);
+	assert_int_not_equal(d.p.out.err.code, 0);
+	assert_non_null(strstr(d.p.out.err.msg, "could not copy disk0"));
+	lives(&d.p.out);
+	nothing_left(&d.p.out);
+	disks_finish(&d);
 }
 
 /* One that waits for its guest. */
@@ -495,6 +639,9 @@ int main(void)
 		cmocka_unit_test(test_adopted),
 		cmocka_unit_test(test_taken_back),
 		cmocka_unit_test(test_destroyed),
+		cmocka_unit_test(test_disks),
+		cmocka_unit_test(test_disks_cancelled),
+		cmocka_unit_test(test_disks_lost),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

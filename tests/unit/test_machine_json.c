@@ -125,7 +125,7 @@ static void test_never_ran(void **state)
 	assert_keys(j, SUMMARY
 		" wanted nics accel machine memory vcpus kernel rootfs restart disk added boot reboots error"
 		" ssh degraded vnc vsock_cid console monitor qmp core log guest_id started"
-		" migration migrated_to capabilities cannot warm health");
+		" migration migrated_to migrated_disks capabilities cannot warm health");
 	assert_json(j, "state", "\"stopped\"");
 	assert_json(j, "conditions", "[]");
 	assert_json(j, "hypervisor", "\"qemu\"");
