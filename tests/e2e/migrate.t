@@ -73,9 +73,12 @@ ok 'the hypervisor there is killed: it runs on here' wait_for "$patience" runs_s
 ok 'and counts' count m 0006
 like "$(events_of m | jq -r 'select(.event == "migrate-failed") | .event' | wc -l)" 2 'both have failed'
 
-# A target that is gone holds nobody up.
+# A target that is gone holds nobody up. Its hypervisor must have the stream by then: until that is so
+# the stream ends with the target, and there is nothing to cancel.
+hypervisor_there_reads() { [ "$(at_b drover qmp m query-migrate | jq -r '(.return // .).status')" = active ]; }
 ok 'one more' drover migrate m --to "unix:$there/api.sock" --max-bandwidth 64K --no-wait
 ok 'is under way' wait_for "$patience" step_is m memory
+ok 'from hypervisor to hypervisor' wait_for "$patience" hypervisor_there_reads
 ok 'the other droverd is killed' stop_b KILL
 ok 'cancel' drover cancel m
 ok 'it runs on' vm_wait m running
