@@ -140,11 +140,10 @@ static char *lookup_address(struct machine *m, const char *name, struct err *err
 	struct machine *other = machine_find(m->d, name);
 	char address[16];
 
-	if (other == NULL || other->nnics == 0 || other->nics[0].net.len == 0) {
+	if (other == NULL || !machine_address(other, 0, address)) {
 		err_set(err, -ENOENT, "vm %s has no address yet", name);
 		return NULL;
 	}
-	ip4_format(other->nics[0].net.addr + 2, address);
 	return strdup(address);
 }
 

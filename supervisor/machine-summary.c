@@ -7,14 +7,15 @@
 #include "supervisor/health.h"
 #include "supervisor/machine-shown.h"
 #include "supervisor/machine-space.h"
-#include "supervisor/service.h"
+#include "supervisor/network.h"
 
-/* The guest has network + 2 (netcfg/alloc.h). */
 bool machine_address(const struct machine *m, unsigned nic, char out[16])
 {
-	if (nic >= m->nnics || m->nics[nic].net.len == 0)
+	uint32_t address;
+
+	if (nic >= m->nnics || !network_guest_address(&m->nics[nic], &address))
 		return false;
-	ip4_format(m->nics[nic].net.addr + 2, out);
+	ip4_format(address, out);
 	return true;
 }
 
@@ -32,9 +33,7 @@ static bool is_degraded(const struct machine *m)
 	if (m->degraded != NULL)
 		return true;
 	for (unsigned i = 0; i < m->nnics; i++) {
-		const struct nic *nic = &m->nics[i];
-
-		if (nic->net.len != 0 && (nic->dnsmasq == NULL || !service_up(nic->dnsmasq)))
+		if (network_service_down(m->d, &m->nics[i]))
 			return true;
 	}
 	return false;

@@ -28,7 +28,7 @@ static int make_again(struct machine *m, struct nic *nic, const struct hv_tap *t
 	if (r == 0)
 		r = network_mark_tap(m, nic, err);
 	if (r == 0)
-		r = network_set_address(m->d, nic, err);
+		r = network_set_link(m, nic, err);
 	/* Its sockets are bound to the link that is gone. */
 	if (r == 0 && nic->dnsmasq != NULL)
 		service_restart(nic->dnsmasq);

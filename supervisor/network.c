@@ -5,26 +5,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "lib/file.h"
-#include "lib/json.h"
 #include "lib/log.h"
-#include "netcfg/dnsmasq.h"
-#include "netcfg/sysctl.h"
 #include "supervisor/host-net.h"
+#include "supervisor/network-private.h"
 #include "supervisor/network-tap.h"
 #include "supervisor/service.h"
 #include "supervisor/faults.h"
-
-/* One nic being attached. */
-struct attach {
-	struct machine *m;
-	unsigned i;
-	network_done_fn *done;
-	void *arg;
-	unsigned step;
-	struct deadline soon; /* done never comes from within the call */
-	struct err err;
-};
 
 const struct network_config *network_of_nic(const struct machine *m, const struct nic *nic)
 {
@@ -62,85 +48,19 @@ static void attach_failed(void *arg)
 	attach_finish(a, &a->err);
 }
 
-/* ---- the subnet ---- */
+/* ---- what is the same for every kind ---- */
 
-static bool is_our_tap(void *arg, const char *ifname)
+bool network_is_our_tap(void *arg, const char *ifname)
 {
 	return str_starts(ifname, "tap") && strlen(ifname) == 15;
 }
-
-static int used_subnets(struct drover *d, const struct nic *but, struct ip4_prefix **out, size_t *n)
-{
-	struct machine *m;
-	size_t count = 0;
-
-	list_for_each_entry (m, &d->machines, entry)
-		count += m->nnics;
-	*out = calloc(count + 1, sizeof(**out));
-	if (*out == NULL)
-		return -ENOMEM;
-	*n = 0;
-	list_for_each_entry (m, &d->machines, entry) {
-		for (unsigned i = 0; i < m->nnics; i++) {
-			if (&m->nics[i] != but && m->nics[i].net.len != 0)
-				(*out)[(*n)++] = m->nics[i].net;
-		}
-	}
-	return 0;
-}
-
-static bool inside(struct ip4_prefix range, struct ip4_prefix net)
-{
-	return net.len == 30 && net.len >= range.len && ip4_overlap(range, net);
-}
-
-static int choose_subnet(struct attach *a, struct nic *nic, struct err *err)
-{
-	const struct network_config *net = network_of_nic(a->m, nic);
-	struct machine *m = a->m;
-	const char *run_id = m->run_box->config->drover->run_id;
-	struct ip4_prefix range, *used = NULL, *host = NULL;
-	size_t nused = 0, nhost = 0;
-	char who[256], key[NAME_LEN_MAX + 16];
-	int r = ip4_prefix_parse(net->cidr, false, &range, err);
-
-	if (r == 0)
-		r = host_prefixes(m->d->nl, is_our_tap, NULL, &host, &nhost, err);
-	if (r < 0)
-		return r;
-	/* What it was given before it keeps, unless the host has taken it meanwhile. */
-	if (inside(range, nic->net) &&
-		!host_overlap(m->d->nl, nic->net, is_our_tap, NULL, who, sizeof(who))) {
-		free(host);
-		return 0;
-	}
-	r = used_subnets(m->d, nic, &used, &nused);
-	if (r < 0)
-		r = err_nomem(err);
-	/* A second nic on the same network must start from another place. */
-	snprintf(key, sizeof(key), "%s%s%u", m->name, nic == m->nics ? "" : "/",
-		(unsigned)(nic - m->nics));
-	if (nic == m->nics)
-		snprintf(key, sizeof(key), "%s", m->name);
-	if (r == 0)
-		r = alloc_p2p(range, run_id, key, used, nused, host, nhost, &nic->net, NULL, err);
-	if (r == -EADDRNOTAVAIL &&
-		host_overlap(m->d->nl, range, is_our_tap, NULL, who, sizeof(who)))
-		r = err_set(
-			err, r, "no /30 of %s is free: %s; choose another cidr", net->cidr, who);
-	free(used);
-	free(host);
-	return r;
-}
-
-/* ---- TAP, address, settings ---- */
 
 char *network_alias(struct drover *d, const char *owner)
 {
 	return str_printf("drover %s %s", d->run_dir, owner);
 }
 
-static int record_tap(struct attach *a, struct nic *nic, struct err *err)
+int attach_record_tap(struct attach *a, struct nic *nic, struct err *err)
 {
 	return ledger_add(a->m->d->ledger, a->m->owner, OBJECT_TAP, nic->tap, NULL, err);
 }
@@ -164,7 +84,7 @@ int network_mark_tap(struct machine *m, struct nic *nic, struct err *err)
 	/* Whose it is can be seen even if the ledger is lost. */
 	r = link_set_alias(m->d->nl, nic->tap, alias, err);
 	free(alias);
-	if (r == 0 && is_our_tap(NULL, nic->tap)) {
+	if (r == 0 && network_is_our_tap(NULL, nic->tap)) {
 		host_mac(nic, mac);
 		r = link_set_mac(m->d->nl, nic->tap, mac, err);
 	}
@@ -174,103 +94,73 @@ int network_mark_tap(struct machine *m, struct nic *nic, struct err *err)
 	return r;
 }
 
-static int make_tap(struct attach *a, struct nic *nic, struct err *err)
+int attach_make_tap(struct attach *a, struct nic *nic, struct err *err)
 {
 	int r = tap_open(nic->tap, geteuid(), &nic->tap_fd, err);
 
 	return r == 0 ? network_mark_tap(a->m, nic, err) : r;
 }
 
-struct ip4_prefix network_host_address(const struct nic *nic)
+int attach_save(struct attach *a, struct nic *nic, struct err *err)
 {
-	return (struct ip4_prefix){ nic->net.addr + 1, 30 };
+	return machine_save(a->m, err);
 }
 
-int network_set_address(struct drover *d, const struct nic *nic, struct err *err)
-{
-	char key[64], old[16];
-	bool changed;
-	int r;
+/* ---- kinds ---- */
 
-	/* The guest's answers come by other ways than they went: this link's own setting, which goes
-	 * with it. The kernel takes the larger of this and all's. */
-	snprintf(key, sizeof(key), "net/ipv4/conf/%s/rp_filter", nic->tap);
-	r = sysctl_change(key, "0", old, sizeof(old), &changed, err);
-	if (r == 0)
-		r = link_add_address(d->nl, nic->tap, network_host_address(nic), err);
-	if (r == 0)
-		r = link_up(d->nl, nic->tap, err);
-	return r;
+static const struct network_ops *ops_of_config(const struct network_config *net)
+{
+	return &network_p2p;
 }
 
-static int set_address(struct attach *a, struct nic *nic, struct err *err)
+/* Of one that is attached: what it was made as, whatever the configuration says by now. */
+static const struct network_ops *ops_of(const struct nic *nic)
 {
-	return network_set_address(a->m->d, nic, err);
+	return nic->net.len != 0 ? &network_p2p : NULL;
 }
 
-/* ---- dnsmasq ---- */
-
-static int dnsmasq_argv(struct machine *m, struct nic *nic, struct strv *argv, struct err *err)
+bool network_attached(const struct nic *nic)
 {
-	const struct network_config *net = network_of_nic(m, nic);
-	static const char *const none[] = { NULL };
-	char *program = find_program("dnsmasq");
-	struct dnsmasq_p2p_spec spec = { .binary = program,
-		.tap = nic->tap,
-		.mac = nic->mac,
-		.host_name = m->name,
-		.net = nic->net,
-		.dns = net != NULL && net->dns.n > 0 ? (const char *const *)net->dns.v : none };
-	int r;
-
-	if (program == NULL)
-		return err_set(
-			err, -ENOENT, "dnsmasq is not installed (Debian package dnsmasq-base)");
-	r = dnsmasq_p2p_args(&spec, argv, err);
-	free(program);
-	return r;
+	return ops_of(nic) != NULL;
 }
 
-static int dnsmasq_create(struct machine *m, struct nic *nic, struct err *err)
+int network_adopt_nic(struct machine *m, struct nic *nic, struct err *err)
 {
-	char name[64];
-	char *log = str_printf("%s/dnsmasq.log", m->log_dir);
-	struct service_spec spec = {
-		.kind = "network", .name = name, .owner = m->owner, .log_path = log
-	};
-	int r;
+	int r = fault_at("adopt", "network", err);
 
-	snprintf(name, sizeof(name), "dnsmasq-%s", nic->tap);
-	r = log == NULL ? err_nomem(err) : service_create(&nic->dnsmasq, m->d, &spec, NULL, err);
-	free(log);
-	return r;
+	return r == 0 ? ops_of(nic)->adopt(m, nic, err) : r;
 }
 
-static int start_dnsmasq(struct attach *a, struct nic *nic, struct err *err)
+int network_set_link(struct machine *m, const struct nic *nic, struct err *err)
 {
-	struct machine *m = a->m;
-	struct strv argv = { 0 };
-	char who[256];
-	int r;
+	return ops_of(nic)->set_link(m, nic, err);
+}
 
-	if (dhcp_port_taken(NULL, 0, who, sizeof(who)))
-		return err_set(err, -EADDRINUSE,
-			"UDP port 67 is taken by %s: guests could get no address; stop it or keep it from binding all links",
-			who);
-	r = dnsmasq_create(m, nic, err);
-	if (r == 0)
-		r = dnsmasq_argv(m, nic, &argv, err);
-	if (r == 0)
-		r = service_start(nic->dnsmasq, &argv, err);
-	strv_finish(&argv);
-	return r;
+bool network_link_differs(const struct machine *m, const struct nic *nic, const struct survey *s,
+	const struct survey_tap *tap, struct buf *text)
+{
+	return ops_of(nic)->differs(m, nic, s, tap, text);
+}
+
+bool network_guest_address(const struct nic *nic, uint32_t *out)
+{
+	const struct network_ops *ops = ops_of(nic);
+
+	return ops != NULL && ops->guest_address(nic, out);
+}
+
+bool network_service_down(const struct drover *d, const struct nic *nic)
+{
+	const struct network_ops *ops = ops_of(nic);
+
+	return ops != NULL && ops->service_down(d, nic);
 }
 
 /* ---- attaching ---- */
 
 static void firewall_rebuilt(void *arg, const struct err *err)
 {
-	attach_finish(arg, err);
+	attach_resume(arg, err);
 }
 
 static void firewall_open(void *arg, const struct err *err)
@@ -283,61 +173,13 @@ static void firewall_open(void *arg, const struct err *err)
 		host_net_rebuild(a->m->d, firewall_rebuilt, a);
 		return;
 	}
-	attach_finish(a, err);
+	attach_resume(a, err);
 }
 
-static int open_firewall(struct attach *a, struct nic *nic, struct err *err)
+int attach_firewall(struct attach *a, const char *text)
 {
-	bool nat = network_of_nic(a->m, nic)->nat;
-	struct machine *m = a->m;
-	json_t *data = json_object();
-	struct buf text = { 0 };
-	char net[19];
-	int r;
-
-	ip4_prefix_format(nic->net, net);
-	json_put_str(data, "net", net);
-	json_put_bool(data, "nat", nat);
-	r = ledger_add(m->d->ledger, m->owner, OBJECT_NFT_TAP, nic->tap, data, err);
-	firewall_tap_add_text(&text, nic->tap, nic->net, nat);
-	if (r == 0 && (text.bad || firewall_apply(m->d->firewall, text.data, firewall_open, a) < 0))
-		r = err_nomem(err);
-	buf_finish(&text);
-	return r;
+	return firewall_apply(a->m->d->firewall, text, firewall_open, a);
 }
-
-static int save_subnet(struct attach *a, struct nic *nic, struct err *err)
-{
-	return machine_save(a->m, err);
-}
-
-static int ready_host(struct attach *a, struct nic *nic, struct err *err)
-{
-	const struct network_config *net = network_of_nic(a->m, nic);
-
-	return host_net_acquire(a->m->d, net->rp_filter == RP_FILTER_ALL, err);
-}
-
-/* In this order; the last one completes later. */
-static const struct {
-	const char *name;
-	int (*fn)(struct attach *a, struct nic *nic, struct err *err);
-} attach_steps[] = {
-	{ "subnet", choose_subnet },
-	{ "save", save_subnet },
-	{ "host", ready_host },
-	{ "record-tap", record_tap },
-	{ "tap", make_tap },
-	{ "address", set_address },
-	{ "dnsmasq", start_dnsmasq },
-	{ "firewall", open_firewall },
-};
-
-static const char *attach_point(size_t i)
-{
-	return i < ARRAY_LEN(attach_steps) ? attach_steps[i].name : NULL;
-}
-const struct fault_table attach_faults = { "attach", attach_point, FAULT_ALL };
 
 #define STALL_MS 10
 
@@ -348,18 +190,18 @@ static void attach_run(struct attach *a)
 	struct nic *nic = &a->m->nics[a->i];
 	int r = 0;
 
-	while (r == 0 && a->step < ARRAY_LEN(attach_steps)) {
-		const char *name = attach_steps[a->step].name;
+	while (r == 0 && a->step < a->ops->nsteps) {
+		const char *name = a->ops->steps[a->step].name;
 
 		/* A slow step: what cancels the start does not end it. */
-		if (fault_stalls("attach", name)) {
+		if (fault_stalls(a->ops->table, name)) {
 			a->soon.fn = attach_stalled;
 			deadline_set(&a->soon, STALL_MS);
 			return;
 		}
-		r = fault_at("attach", name, &a->err);
+		r = fault_at(a->ops->table, name, &a->err);
 		if (r == 0)
-			r = attach_steps[a->step++].fn(a, nic, &a->err);
+			r = a->ops->steps[a->step++].fn(a, nic, &a->err);
 	}
 	if (r < 0)
 		deadline_set(&a->soon, 0);
@@ -377,15 +219,12 @@ static void attach_stalled(void *arg)
 	attach_run(a);
 }
 
-/* A teardown that could not end the dnsmasq of the last run has left it to us. */
-static void old_dnsmasq_gone(void *arg)
+void attach_resume(struct attach *a, const struct err *err)
 {
-	struct attach *a = arg;
-	struct nic *nic = &a->m->nics[a->i];
-
-	service_destroy(nic->dnsmasq);
-	nic->dnsmasq = NULL;
-	attach_run(a);
+	if (err != NULL || a->step == a->ops->nsteps)
+		attach_finish(a, err);
+	else
+		attach_run(a);
 }
 
 void network_attach(struct machine *m, unsigned i, network_done_fn *done, void *arg)
@@ -401,9 +240,8 @@ void network_attach(struct machine *m, unsigned i, network_done_fn *done, void *
 	*a = (struct attach){ .m = m, .i = i, .done = done, .arg = arg };
 	deadline_init(&a->soon, m->d->loop, attach_failed, a);
 	if (network_of_nic(m, &m->nics[i]) != NULL) {
-		if (m->nics[i].dnsmasq != NULL)
-			service_stop(m->nics[i].dnsmasq, old_dnsmasq_gone, a);
-		else
+		a->ops = ops_of_config(network_of_nic(m, &m->nics[i]));
+		if (a->ops->wait == NULL || !a->ops->wait(a, &m->nics[i]))
 			attach_run(a);
 		return;
 	}
@@ -418,30 +256,6 @@ void network_close_tap(struct nic *nic)
 	nic->tap_fd = -1;
 }
 
-int network_adopt_nic(struct machine *m, struct nic *nic, struct err *err)
-{
-	struct strv argv = { 0 };
-	int r = fault_at("adopt", "network", err);
-
-	/* Of an attempt before; a process that it watches lives on. */
-	service_destroy(nic->dnsmasq);
-	nic->dnsmasq = NULL;
-	if (r == 0)
-		r = dnsmasq_create(m, nic, err);
-	if (r == 0)
-		r = dnsmasq_argv(m, nic, &argv, err);
-	if (r == 0)
-		r = service_adopt(nic->dnsmasq, &argv, err);
-	/* It died while nobody looked. */
-	if (r == -ESRCH) {
-		r = dnsmasq_argv(m, nic, &argv, err);
-		if (r == 0)
-			r = service_start(nic->dnsmasq, &argv, err);
-	}
-	strv_finish(&argv);
-	return r;
-}
-
 void network_adopt(struct machine *m)
 {
 	struct err err;
@@ -450,7 +264,8 @@ void network_adopt(struct machine *m)
 		struct nic *nic = &m->nics[i];
 
 		/* Of one that was half there machine_nics_adopt() decides. */
-		if (nic->net.len == 0 || nic->stage == NIC_ADDING || nic->stage == NIC_REMOVING)
+		if (!network_attached(nic) || nic->stage == NIC_ADDING ||
+			nic->stage == NIC_REMOVING)
 			continue;
 		m->d->host_ready = true;
 		if (network_adopt_nic(m, nic, &err) < 0)

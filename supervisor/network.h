@@ -10,8 +10,17 @@
 
 #include "supervisor/machine.h"
 
+struct survey;
+struct survey_tap;
+
 /* Its section: as the run began, or one that has come since; NULL: there is none. */
 const struct network_config *network_of_nic(const struct machine *m, const struct nic *nic);
+/* Whether it has been given its place on the network, now or by an earlier daemon. */
+bool network_attached(const struct nic *nic);
+/* What the guest has, or will have when it asks. */
+bool network_guest_address(const struct nic *nic, uint32_t *out);
+/* Whether what serves this nic (addresses, names) is not there. */
+bool network_service_down(const struct drover *d, const struct nic *nic);
 
 typedef void network_done_fn(void *arg, const struct err *err);
 
@@ -34,10 +43,11 @@ void network_release(struct machine *m);
 char *network_alias(struct drover *d, const char *owner);
 /* Gives a TAP that was just made, or made again, its alias and MAC; its number goes into nic. */
 int network_mark_tap(struct machine *m, struct nic *nic, struct err *err);
-/* The host's end of a nic's /30. */
-struct ip4_prefix network_host_address(const struct nic *nic);
-/* Address, up, and the link's own settings; what is so already is no error. */
-int network_set_address(struct drover *d, const struct nic *nic, struct err *err);
+/* Address or bridge, up, and the link's own settings; what is so already is no error. */
+int network_set_link(struct machine *m, const struct nic *nic, struct err *err);
+/* Whether they are not as they were set; then text says what. */
+bool network_link_differs(const struct machine *m, const struct nic *nic, const struct survey *s,
+	const struct survey_tap *tap, struct buf *text);
 
 /*
  * Releases all that the ledger has for owner, last made first, and crosses it out. done exactly

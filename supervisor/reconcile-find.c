@@ -202,8 +202,7 @@ bool reconcile_settled(const struct machine *m)
 static void find_nic(struct pass *p, struct machine *m, struct nic *nic, const struct survey *s)
 {
 	const struct survey_tap *tap = survey_tap(s, nic->tap);
-	struct ip4_prefix address = network_host_address(nic);
-	char text[19];
+	struct buf text = { 0 };
 
 	/* A TAP that has the name of the deleted one is another. */
 	if (tap == NULL || (nic->ifindex != 0 && tap->index != nic->ifindex)) {
@@ -212,12 +211,12 @@ static void find_nic(struct pass *p, struct machine *m, struct nic *nic, const s
 		return;
 	}
 	nic->ifindex = tap->index;
-	ip4_prefix_format(address, text);
-	if (!survey_has_address(s, tap->index, address))
-		add_difference(p, DIFF_LINK, nic->tap, m->owner, "its address %s is missing", text);
+	if (network_link_differs(m, nic, s, tap, &text))
+		add_difference(p, DIFF_LINK, nic->tap, m->owner, "%s", buf_str(&text));
 	else if (!tap->up)
 		add_difference(p, DIFF_LINK, nic->tap, m->owner, "it is down");
-	if (nic->dnsmasq == NULL || !service_up(nic->dnsmasq))
+	buf_finish(&text);
+	if (network_service_down(p->r->d, nic))
 		add_difference(p, DIFF_SERVICE, nic->tap, m->owner, "its dnsmasq does not run");
 }
 
@@ -227,7 +226,7 @@ static void find_nics(struct pass *p, const struct survey *s)
 
 	list_for_each_entry (m, &p->r->d->machines, entry) {
 		for (unsigned i = 0; reconcile_settled(m) && i < m->nnics; i++) {
-			if (m->nics[i].net.len != 0)
+			if (network_attached(&m->nics[i]))
 				find_nic(p, m, &m->nics[i], s);
 		}
 	}

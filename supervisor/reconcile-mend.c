@@ -111,9 +111,10 @@ static int mend_lost(struct pass *p, struct difference *diff, struct err *err)
 
 static int mend_link(struct pass *p, struct difference *diff, struct err *err)
 {
+	struct machine *m = machine_find(p->r->d, diff->owner + strlen("vm/"));
 	const struct nic *nic = nic_of(p->r->d, diff);
 
-	return nic != NULL ? network_set_address(p->r->d, nic, err) : 0;
+	return nic != NULL ? network_set_link(m, nic, err) : 0;
 }
 
 static int mend_service(struct pass *p, struct difference *diff, struct err *err)
