@@ -69,6 +69,16 @@ int ip4_prefix_parse(const char *s, bool host_ok, struct ip4_prefix *out, struct
 	return 0;
 }
 
+bool ip4_parse(const char *s, uint32_t *out)
+{
+	struct in_addr in;
+
+	if (inet_pton(AF_INET, s, &in) != 1)
+		return false;
+	*out = ntohl(in.s_addr);
+	return true;
+}
+
 void ip4_format(uint32_t addr, char out[16])
 {
 	snprintf(out, 16, "%u.%u.%u.%u", addr >> 24, addr >> 16 & 255, addr >> 8 & 255, addr & 255);

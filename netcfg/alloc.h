@@ -16,6 +16,7 @@ struct ip4_prefix {
 
 /* "172.16.0.0/16"; host bits must be zero unless host_ok. */
 int ip4_prefix_parse(const char *s, bool host_ok, struct ip4_prefix *out, struct err *err);
+bool ip4_parse(const char *s, uint32_t *out);
 void ip4_format(uint32_t addr, char out[16]);
 void ip4_prefix_format(struct ip4_prefix p, char out[19]);
 bool ip4_overlap(struct ip4_prefix a, struct ip4_prefix b);

@@ -16,18 +16,8 @@ struct config_pos config_key_pos(const struct config_section *s, const char *key
 	return p->line != 0 ? *p : s->pos;
 }
 
-#define key_error(l, s, key, fmt, ...)                                                             \
-	do {                                                                                       \
-		struct config_pos pos_ = config_key_pos(s, key);                                   \
-		load_error(l, pos_.file, pos_.line, key ": " fmt, ##__VA_ARGS__);                  \
-	} while (0)
-
-#define section_error(l, s, fmt, ...)                                                              \
-	load_error(l, (s)->pos.file, (s)->pos.line, "[%s %.80s] " fmt,                             \
-		section_kind_name((s)->kind), (s)->name, ##__VA_ARGS__)
-
 /* Everything but digits, letters and what else may be in a host name is refused. */
-static bool is_hostname(const char *s)
+bool config_is_hostname(const char *s)
 {
 	size_t i, n = strlen(s);
 
@@ -71,12 +61,12 @@ static bool is_host(const char *s)
 	char host[256];
 
 	if (colon == NULL)
-		return is_hostname(s);
+		return config_is_hostname(s);
 	if ((size_t)(colon - s) >= sizeof(host) || !is_port(colon + 1))
 		return false;
 	memcpy(host, s, (size_t)(colon - s));
 	host[colon - s] = '\0';
-	return is_hostname(host);
+	return config_is_hostname(host);
 }
 
 /* The host of "https://ghcr.io/"; NULL if that is not what upstream is. */
@@ -122,108 +112,20 @@ static void check_drover(struct load *l)
 	}
 }
 
-static void check_network(struct load *l, const struct network_config *n)
-{
-	struct ip4_prefix prefix;
-	struct in_addr addr;
-	size_t i;
-
-	if (n->cidr != NULL && ip4_prefix_parse(n->cidr, false, &prefix, NULL) == 0 &&
-		n->kind == NETWORK_P2P && prefix.len > 30)
-		key_error(l, &n->s, "cidr", "%s has no room for a /30", quote(n->cidr));
-	for (i = 0; i < n->dns.n; i++)
-		if (inet_pton(AF_INET, n->dns.v[i], &addr) != 1)
-			key_error(l, &n->s, "dns", "%s is not an IPv4 address (one in each line)",
-				quote(n->dns.v[i]));
-}
-
-struct range {
-	const struct network_config *n;
-	struct ip4_prefix prefix;
-};
-
-static int compare_ranges(const void *a, const void *b)
-{
-	const struct range *x = a, *y = b;
-
-	if (x->prefix.addr != y->prefix.addr)
-		return x->prefix.addr < y->prefix.addr ? -1 : 1;
-	return (x->prefix.len > y->prefix.len) - (x->prefix.len < y->prefix.len);
-}
-
-static unsigned source_index(const struct load *l, const char *file)
-{
-	unsigned i = 0;
-
-	while (i < l->nsources && l->sources[i].name != file)
-		i++;
-	return i;
-}
-
-static bool comes_after(
-	const struct load *l, const struct config_section *a, const struct config_section *b)
-{
-	return a->pos.file == b->pos.file
-		       ? a->pos.line > b->pos.line
-		       : source_index(l, a->pos.file) > source_index(l, b->pos.file);
-}
-
-static void overlap_error(
-	struct load *l, const struct network_config *a, const struct network_config *b)
-{
-	const struct network_config *swap = a;
-	struct config_pos at;
-
-	if (comes_after(l, &a->s, &b->s)) {
-		a = b;
-		b = swap;
-	}
-	at = config_key_pos(&a->s, "cidr");
-	key_error(l, &b->s, "cidr", "%s overlaps %s of [network %s], %s:%u", b->cidr, a->cidr,
-		a->s.name, at.file, at.line);
-}
-
-/* Sorted by address, two overlap only if one overlaps the widest so far. */
-static void check_overlaps(struct load *l)
-{
-	const struct config_array *a = &l->c->pub.by_kind[SECTION_NETWORK];
-	struct range *v = calloc(a->n + 1, sizeof(*v));
-	size_t i, n = 0, last = 0;
-
-	if (v == NULL) {
-		l->nomem = true;
-		return;
-	}
-	for (i = 0; i < a->n; i++) {
-		v[n].n = (const void *)a->v[i];
-		if (v[n].n->cidr != NULL &&
-			ip4_prefix_parse(v[n].n->cidr, false, &v[n].prefix, NULL) == 0)
-			n++;
-	}
-	qsort(v, n, sizeof(*v), compare_ranges);
-	for (i = 1; i < n; i++) {
-		if (ip4_overlap(v[last].prefix, v[i].prefix))
-			overlap_error(l, v[last].n, v[i].n);
-		else
-			last = i;
-	}
-	free(v);
-}
-
 static void check_registry(struct load *l, struct registry_config *r)
 {
 	char *host = r->upstream == NULL ? NULL : upstream_host(l, r->upstream);
 	size_t i;
 
 	if (r->upstream != NULL && host == NULL)
-		key_error(l, &r->s, "upstream", "%s is not https://HOST or http://HOST:PORT",
+		check_key_error(l, &r->s, "upstream", "%s is not https://HOST or http://HOST:PORT",
 			quote(r->upstream));
 	if (r->listen != NULL && !is_listen(r->listen))
-		key_error(l, &r->s, "listen", "%s is not ADDRESS:PORT, such as 127.0.0.1:5000",
-			quote(r->listen));
+		check_key_error(l, &r->s, "listen",
+			"%s is not ADDRESS:PORT, such as 127.0.0.1:5000", quote(r->listen));
 	for (i = 0; i < r->hosts.n; i++)
 		if (!is_host(r->hosts.v[i]))
-			key_error(l, &r->s, "hosts",
+			check_key_error(l, &r->s, "hosts",
 				"%s is not HOST or HOST:PORT (one in each line)",
 				quote(r->hosts.v[i]));
 	free(host);
@@ -245,7 +147,7 @@ static void check_registries(struct load *l)
 			if (y->listen == NULL || strcmp(x->listen, y->listen) != 0)
 				continue;
 			at = config_key_pos(&y->s, "listen");
-			key_error(l, &x->s, "listen", "%s is taken by [registry %s], %s:%u",
+			check_key_error(l, &x->s, "listen", "%s is taken by [registry %s], %s:%u",
 				x->listen, y->s.name, at.file, at.line);
 			break;
 		}
@@ -270,14 +172,14 @@ static void check_key(struct load *l, const struct key_config *k)
 	int given = (k->public_key != NULL) + (k->file != NULL) + k->generate;
 
 	if (given == 0)
-		section_error(l, &k->s, "needs one of: public, file, generate = yes");
+		check_section_error(l, &k->s, "needs one of: public, file, generate = yes");
 	else if (given > 1)
-		section_error(l, &k->s, "has more than one of: public, file, generate");
+		check_section_error(l, &k->s, "has more than one of: public, file, generate");
 	if (k->public_key != NULL && !is_public_key(k->public_key))
-		key_error(l, &k->s, "public", "%s is not a line of an SSH public key",
+		check_key_error(l, &k->s, "public", "%s is not a line of an SSH public key",
 			quote(k->public_key));
 	if (k->generate && k->private_key != NULL)
-		key_error(l, &k->s, "private", "a generated key has its own");
+		check_key_error(l, &k->s, "private", "a generated key has its own");
 }
 
 static bool is_user(const char *s)
@@ -295,28 +197,29 @@ static void check_machine(struct load *l, const struct vm_config *vm)
 {
 	check_hypervisor(l, vm);
 	if (vm->binary != NULL && strchr(vm->binary, '/') != NULL && vm->binary[0] != '/')
-		key_error(l, &vm->s, "binary", "%s is neither a name nor an absolute path",
+		check_key_error(l, &vm->s, "binary", "%s is neither a name nor an absolute path",
 			quote(vm->binary));
 	if (vm->memory % (1 << 20) != 0)
-		key_error(l, &vm->s, "memory", "must be whole MiB");
+		check_key_error(l, &vm->s, "memory", "must be whole MiB");
 	if (vm->disk_size != 0 && vm->disk_size < 1 << 20)
-		key_error(l, &vm->s, "disk_size", "must be 0 or at least 1M");
+		check_key_error(l, &vm->s, "disk_size", "must be 0 or at least 1M");
 	/* The default is no contradiction, somebody's own word is. */
 	if (vm->ephemeral && vm->disk == DISK_KEEP &&
 		vm->s.key_pos[config_key_find(SECTION_VM, "disk") - config_keys].line != 0)
-		key_error(l, &vm->s, "ephemeral",
+		check_key_error(l, &vm->s, "ephemeral",
 			"disk = keep says that the disk stays, which that of an ephemeral machine "
 			"does not");
 	if (vm->networks.n > CONFIG_NETWORK_MAX)
-		key_error(l, &vm->s, "network", "a machine has at most %d, not %zu",
+		check_key_error(l, &vm->s, "network", "a machine has at most %d, not %zu",
 			CONFIG_NETWORK_MAX, vm->networks.n);
 	if (vm->ssh_user != NULL && !is_user(vm->ssh_user))
-		key_error(
+		check_key_error(
 			l, &vm->s, "ssh_user", "%s is not the name of a user", quote(vm->ssh_user));
-	if (vm->hostname != NULL && !is_hostname(vm->hostname))
-		key_error(l, &vm->s, "hostname", "%s is not a host name", quote(vm->hostname));
+	if (vm->hostname != NULL && !config_is_hostname(vm->hostname))
+		check_key_error(
+			l, &vm->s, "hostname", "%s is not a host name", quote(vm->hostname));
 	if (vm->restart_delay > vm->restart_max_delay)
-		key_error(l, &vm->s, "restart_delay", "is more than restart_max_delay");
+		check_key_error(l, &vm->s, "restart_delay", "is more than restart_max_delay");
 }
 
 static const struct raw_key *raw_of(
@@ -364,7 +267,7 @@ static void check_health(struct load *l, const struct vm_config *vm, const struc
 		health_check_finish(&check);
 	}
 	if (vm->health.n > HEALTH_CHECKS_MAX)
-		key_error(l, &vm->s, "health", "a machine has at most %d checks, not %zu",
+		check_key_error(l, &vm->s, "health", "a machine has at most %d checks, not %zu",
 			HEALTH_CHECKS_MAX, vm->health.n);
 }
 
@@ -417,7 +320,8 @@ static void check_watchdog(struct load *l, const struct vm_config *vm)
 	const struct config_key *machine = config_key_find(SECTION_VM, "machine");
 
 	if (vm->watchdog != 0 && strcmp(machine->words[vm->machine], "microvm") == 0)
-		key_error(l, &vm->s, "watchdog", "a microvm has no bus for a watchdog device");
+		check_key_error(
+			l, &vm->s, "watchdog", "a microvm has no bus for a watchdog device");
 }
 
 /* Not there, or empty; one that is there but wrong was reported as that. */
@@ -434,7 +338,7 @@ static void check_required(
 
 	for (i = 0; i < n; i++)
 		if (keys[i].required && raw_is_missing(&raw[i]))
-			section_error(l, s, "needs '%s'", keys[i].name);
+			check_section_error(l, s, "needs '%s'", keys[i].name);
 }
 
 static void check_doubles(struct load *l)
@@ -490,7 +394,7 @@ void check_config(struct load *l)
 				check_required(l, s, l->raw[k][i].keys);
 			switch (s->kind) {
 			case SECTION_NETWORK:
-				check_network(l, (const void *)s);
+				check_network(l, (const void *)s, l->raw[k][i].misnamed);
 				break;
 			case SECTION_REGISTRY:
 				check_registry(l, (void *)s);
@@ -520,7 +424,7 @@ void check_config(struct load *l)
 			}
 		}
 	}
-	check_overlaps(l);
+	check_networks(l);
 	check_registries(l);
 	check_vsocks(l);
 	check_shared_volumes(l);

@@ -27,7 +27,8 @@
 static const char *const on_exit_words[] = { "keep", "stop", NULL };
 static const char *const log_level_words[] = { "error", "warn", "info", "debug", NULL };
 static const char *const log_format_words[] = { "text", "json", NULL };
-static const char *const network_kind_words[] = { "p2p", NULL };
+static const char *const network_kind_words[] = { "p2p", "nat", "isolated", "routed", "bridge",
+	NULL };
 static const char *const rp_filter_words[] = { "ours", "all", NULL };
 static const char *const machine_words[] = { "q35", "pc", "microvm", "virt", NULL };
 static const char *const arch_words[] = { "x86_64", "aarch64", NULL };
@@ -116,13 +117,47 @@ const struct config_key config_keys[] = {
 
 	{ SECTION_NETWORK, "kind", KEY_ENUM, N(kind), .def = "p2p", .words = network_kind_words,
 		.reload = RELOAD_RECREATE,
-		.help = "p2p gives each machine a TAP, a /30 and a dnsmasq of its own." },
-	{ SECTION_NETWORK, "cidr", KEY_CIDR, N(cidr), .required = true, .reload = RELOAD_RECREATE,
-		.help = "IPv4 range that the machines' subnets are taken from, such as "
-			"172.16.0.0/16; it must not overlap another network." },
+		.help = "p2p gives each machine a TAP, a /30 and a dnsmasq of its own. The others have "
+			"one bridge for all their machines: nat reaches the world under the host's "
+			"address, isolated nothing but its own machines, routed under its own "
+			"addresses and is reached from there, bridge has the machines on a bridge "
+			"of the host, or one made for it, with real ports." },
+	{ SECTION_NETWORK, "cidr", KEY_CIDR, N(cidr), .reload = RELOAD_RECREATE,
+		.help = "IPv4 range of the network, such as 172.16.0.0/16, of which p2p takes the "
+			"machines' subnets; it must not overlap another network. Only bridge can "
+			"do without, and serves no addresses then." },
+	{ SECTION_NETWORK, "gateway", KEY_STRING, N(gateway), .reload = RELOAD_RECREATE,
+		.help = "The host's address on the bridge, and the machines' way out; if not set, "
+			"the first of cidr." },
+	{ SECTION_NETWORK, "range", KEY_STRING, N(range), .reload = RELOAD_RECREATE,
+		.help = "FIRST-LAST: addresses that machines are given; if not set, from the second "
+			"of cidr to the last but the broadcast address. Each machine has its own, "
+			"kept for it." },
+	{ SECTION_NETWORK, "domain", KEY_STRING, N(domain), .reload = RELOAD_LIVE,
+		.help = "Domain of the machines' names, such as lab.test: they are found by web-1 and "
+			"by web-1.lab.test." },
+	{ SECTION_NETWORK, "bridge", KEY_STRING, N(bridge), .reload = RELOAD_RECREATE,
+		.help = "Name of the bridge, at most 15 characters; if not set, one of its own. With "
+			"kind = bridge it may be one that is there already, which stays as it is." },
+	{ SECTION_NETWORK, "port", KEY_LIST, N(port), .reload = RELOAD_RECREATE,
+		.help = "Link of the host that becomes a port of the bridge, of kind = bridge; may "
+			"be repeated." },
+	{ SECTION_NETWORK, "uplink", KEY_BOOL, N(uplink), .def = "no", .reload = RELOAD_LIVE,
+		.help = "Whether a port may be the link of the host's default route, whose addresses "
+			"are of no use once it is a port." },
+	{ SECTION_NETWORK, "mtu", KEY_INT, N(mtu), .def = "0", .max = 65535,
+		.reload = RELOAD_RECREATE,
+		.help = "Largest packet, in bytes from 576 on, of bridge and TAPs, and what guests are told; 0 is 1500." },
+	{ SECTION_NETWORK, "peers", KEY_BOOL, N(peers), .def = "yes", .reload = RELOAD_RECREATE,
+		.help = "Whether the machines of the network reach one another." },
+	{ SECTION_NETWORK, "open", KEY_LIST, N(open), .reload = RELOAD_LIVE,
+		.help = "What of the host itself machines may reach beside addresses and names: "
+			"tcp/PORT, udp/PORT or ping; may be repeated. Not for p2p, where it is "
+			"everything." },
 	{ SECTION_NETWORK, "dns", KEY_LIST, N(dns), .reload = RELOAD_LIVE,
-		.help = "IPv4 address of a DNS server that is offered to the guests; may be "
-			"repeated." },
+		.help = "IPv4 address of a DNS server; may be repeated. On p2p it is offered to the "
+			"guests, elsewhere they ask the host, which asks it (if not set, what the "
+			"host itself asks, and on isolated nobody); none: there is no DNS." },
 	{ SECTION_NETWORK, "nat", KEY_BOOL, N(nat), .def = "yes", .reload = RELOAD_LIVE,
 		.help = "Whether guests reach the world under the host's address." },
 	{ SECTION_NETWORK, "rp_filter", KEY_ENUM, N(rp_filter), .def = "ours",
@@ -263,7 +298,12 @@ const struct config_key config_keys[] = {
 			"most 8. Needs the program virtiofsd." },
 	{ SECTION_VM, "network", KEY_LIST, V(networks), .ref = SECTION_NETWORK,
 		.reload = RELOAD_RECREATE,
-		.help = "Network of a nic; repeated for further nics, at most 8." },
+		.help = "Network of a nic; repeated for further nics, at most 8. Behind the name, with "
+			"blanks between: address=ADDRESS, one of cidr that the nic always has (not "
+			"on p2p); mac=MAC in place of one made from the names." },
+	{ SECTION_VM, "forward", KEY_LIST, V(forwards), .reload = RELOAD_RESTART,
+		.help = "[udp/]PORT:PORT: what comes to this port of the host goes to that port of "
+			"the machine's first nic; may be repeated. Not on p2p and isolated." },
 	{ SECTION_VM, "ssh_key", KEY_LIST, V(ssh_keys), .ref = SECTION_KEY,
 		.reload = RELOAD_RESTART,
 		.help = "Key that may log in as ssh_user; may be repeated." },

@@ -126,6 +126,20 @@ void config_number_text(enum key_type type, uint64_t v, struct buf *out);
 void check_config(struct load *l);
 /* The position of a key if a file has it, else of the section. */
 struct config_pos config_key_pos(const struct config_section *s, const char *key);
+bool config_is_hostname(const char *s);
+#define check_key_error(l, s, key, fmt, ...)                                                       \
+	do {                                                                                       \
+		struct config_pos pos_ = config_key_pos(s, key);                                   \
+		load_error(l, pos_.file, pos_.line, "%s: " fmt, key, ##__VA_ARGS__);               \
+	} while (0)
+
+#define check_section_error(l, s, fmt, ...)                                                        \
+	load_error(l, (s)->pos.file, (s)->pos.line, "[%s %.80s] " fmt,                             \
+		section_kind_name((s)->kind), (s)->name, ##__VA_ARGS__)
+
+/* config-check-network.c */
+void check_network(struct load *l, const struct network_config *n, bool misnamed);
+void check_networks(struct load *l); /* what they and the machines' nics are to one another */
 
 /* config-check-hardware.c; also gives a machine the type that is its architecture's. */
 void check_hardware(struct load *l, struct vm_config *vm, const struct raw_key *raws);

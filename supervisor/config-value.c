@@ -179,6 +179,21 @@ static bool check_ref(struct value *v, const char *name)
 	return false;
 }
 
+/* Behind a network's name may be what its nic is like. */
+static bool check_list_ref(struct value *v, const char *text)
+{
+	char *name;
+	bool ok;
+
+	if (v->k->ref != SECTION_NETWORK)
+		return check_ref(v, text);
+	name = strndup(text, strcspn(text, " \t"));
+	ok = name != NULL && check_ref(v, name);
+	v->l->nomem = v->l->nomem || name == NULL;
+	free(name);
+	return ok;
+}
+
 static void set_single(struct value *v, const char *text)
 {
 	void *member = key_member(v->s, v->k);
@@ -301,7 +316,7 @@ static void set_list(struct value *v, const struct raw_key *raw)
 			continue;
 		if (v->k->type == KEY_ARGS && !item->quoted)
 			add_words(list, text);
-		else if (v->k->ref == SECTION_DROVER || check_ref(v, text))
+		else if (v->k->ref == SECTION_DROVER || check_list_ref(v, text))
 			strv_add(list, text);
 		free(text);
 	}

@@ -118,7 +118,11 @@ struct registry_config {
 };
 
 enum network_kind {
-	NETWORK_P2P
+	NETWORK_P2P,
+	NETWORK_NAT,
+	NETWORK_ISOLATED,
+	NETWORK_ROUTED,
+	NETWORK_BRIDGE
 };
 enum rp_filter {
 	RP_FILTER_OURS,
@@ -129,6 +133,14 @@ struct network_config {
 	struct config_section s;
 	int kind; /* enum network_kind */
 	char *cidr;
+	/* Of all but p2p, as written: supervisor/network-values.h reads them. */
+	char *gateway, *range, *domain;
+	char *bridge;     /* NULL: a name of its own */
+	struct strv port; /* links that are its ports */
+	bool uplink;      /* one of them may carry the default route */
+	bool peers;       /* machines reach one another */
+	uint64_t mtu;     /* 0: the kernel's */
+	struct strv open; /* ports of the host */
 	struct strv dns;
 	bool nat;
 	int rp_filter; /* enum rp_filter */
@@ -213,7 +225,8 @@ struct vm_config {
 	struct strv volumes;  /* `volume`, as written: supervisor/hardware.h */
 	char *cdrom;          /* path; NULL: none */
 	struct strv shares;   /* `share`, as written: supervisor/hardware.h */
-	struct strv networks; /* `network`: names; one nic for each */
+	struct strv networks; /* `network`, as written: supervisor/network-values.h */
+	struct strv forwards; /* `forward`, likewise */
 	struct strv ssh_keys; /* `ssh_key`: names */
 	char *ssh_user;
 	char *hostname; /* NULL: the machine's name */

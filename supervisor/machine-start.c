@@ -8,6 +8,7 @@
 #include "lib/file.h"
 #include "lib/log.h"
 #include "supervisor/machine-steps.h"
+#include "supervisor/network-values.h"
 #include "supervisor/network.h"
 #include "supervisor/plan.h"
 #include "supervisor/faults.h"
@@ -116,17 +117,25 @@ int machine_set_nics(struct machine *m, struct err *err)
 	machine_forget_nics(m);
 	for (unsigned i = 0; i < m->cfg->networks.n; i++) {
 		struct nic *nic = &m->nics[i];
+		struct nic_spec spec;
+		int r = nic_spec_parse(m->cfg->networks.v[i], &spec, err);
 
-		/* A nic that stays on its network keeps its subnet. */
-		if (i >= m->nnics || !str_eq(nic->network, m->cfg->networks.v[i])) {
+		if (r < 0)
+			return r;
+		/* A nic that stays on its network keeps its subnet, or its address. */
+		if (i >= m->nnics || !str_eq(nic->network, spec.network)) {
 			if (i < m->nnics)
 				free(nic->network);
-			*nic = (struct nic){ .network = strdup(m->cfg->networks.v[i]) };
+			*nic = (struct nic){ .network = strdup(spec.network) };
 			m->nnics = MAX(m->nnics, i + 1);
 			if (nic->network == NULL)
 				return err_nomem(err);
 		}
-		alloc_mac(run_id, m->name, i, nic->mac);
+		if (spec.mac[0] != '\0')
+			memcpy(nic->mac, spec.mac, sizeof(nic->mac));
+		else
+			alloc_mac(run_id, m->name, i, nic->mac);
+		nic->fixed = spec.address;
 		alloc_tap_name(run_id, m->name, i, nic->tap);
 		nic->tap_fd = -1;
 	}

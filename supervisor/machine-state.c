@@ -36,6 +36,12 @@ static json_t *nics_json(const struct machine *m)
 			ip4_prefix_format(nic->net, net);
 			json_put_str(j, "subnet", net);
 		}
+		if (nic->bridge[0] != '\0')
+			json_put_str(j, "bridge", nic->bridge);
+		if (nic->address != 0) {
+			ip4_format(nic->address, net);
+			json_put_str(j, "address", net);
+		}
 	}
 	return array;
 }
@@ -171,6 +177,11 @@ static void load_nics(struct machine *m, const json_t *j)
 		nic->ifindex = (int)json_int(e, "ifindex", 0);
 		if (net == NULL || ip4_prefix_parse(net, false, &nic->net, NULL) < 0)
 			nic->net = (struct ip4_prefix){ 0 };
+		snprintf(nic->bridge, sizeof(nic->bridge), "%s",
+			json_str(e, "bridge") != NULL ? json_str(e, "bridge") : "");
+		nic->address = 0;
+		if (json_str(e, "address") != NULL)
+			ip4_parse(json_str(e, "address"), &nic->address);
 		m->nnics = (unsigned)i + 1;
 	}
 }

@@ -7,6 +7,7 @@
 #include "supervisor/health.h"
 #include "supervisor/machine-shown.h"
 #include "supervisor/machine-space.h"
+#include "supervisor/network-values.h"
 #include "supervisor/network.h"
 
 bool machine_address(const struct machine *m, unsigned nic, char out[16])
@@ -90,10 +91,15 @@ static void add_first_nic(const struct machine *m, struct buf *b)
 {
 	const struct vm_config *cfg = machine_shown_config(m);
 	const struct nic *nic = m->nnics > 0 ? &m->nics[0] : NULL;
-	const char *network = nic != NULL                          ? nic->network
-			      : cfg != NULL && cfg->networks.n > 0 ? cfg->networks.v[0]
-								   : NULL;
+	struct nic_spec spec = { .network = "" };
+	const char *network = NULL;
 	char address[16];
+
+	if (nic != NULL)
+		network = nic->network;
+	else if (cfg != NULL && cfg->networks.n > 0 &&
+		 nic_spec_parse(cfg->networks.v[0], &spec, NULL) == 0)
+		network = spec.network;
 
 	json_add_str(b, "address", machine_address(m, 0, address) ? address : NULL);
 	json_add_str(b, "mac", nic != NULL && nic->mac[0] != '\0' ? nic->mac : NULL);

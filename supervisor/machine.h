@@ -99,6 +99,10 @@ struct nic {
 	char mac[18];
 	char tap[16];
 	struct ip4_prefix net; /* p2p: its /30; len 0: none given yet */
+	char bridge[16];       /* else the bridge that its TAP is a port of; "": none yet */
+	uint32_t fixed;        /* the configuration chose this address; 0: none */
+	uint32_t address;      /* on a bridge: the one that is kept for it; 0: none */
+	bool leased;           /* the guest has asked for it */
 	struct service *dnsmasq;
 	int tap_fd;  /* between its making and the spawn; else -1 */
 	int ifindex; /* of the TAP that the run uses; 0: not known */

@@ -5,6 +5,8 @@
 #include "lib/json.h"
 #include "supervisor/plan.h"
 
+#include "supervisor/network-values.h"
+
 const char *plan_op_name(enum plan_op op)
 {
 	static const char *const names[] = {
@@ -288,7 +290,7 @@ static void add_outer_causes(struct maker *m, const struct vm_config *vm, struct
 		c->class = RELOAD_RECREATE;
 	}
 	for (i = 0; i < a->n; i++) {
-		if (m->causes[i].len == 0 || !strv_has(&vm->networks, a->v[i]->name))
+		if (m->causes[i].len == 0 || !vm_is_on_network(vm, a->v[i]->name))
 			continue;
 		buf_printf(
 			&c->reason, "%s%s", c->reason.len == 0 ? "" : "; ", buf_str(&m->causes[i]));
