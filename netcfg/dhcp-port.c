@@ -12,23 +12,29 @@
 #include "netcfg/dnsmasq.h"
 
 #define DHCP_PORT   67
+#define DNS_PORT    53
 #define HOLDERS_MAX 2048
 
 struct holders {
+	unsigned wanted; /* the port */
 	unsigned long inode[HOLDERS_MAX];
 	size_t n;
 };
 
 /* As dnsmasq does it with --bind-dynamic; it binds to its link only after this. */
-static bool bind_fails(void)
+static bool bind_fails(uint32_t address, unsigned port)
 {
-	struct sockaddr_in any = { .sin_family = AF_INET, .sin_port = htons(DHCP_PORT) };
+	struct sockaddr_in any = { .sin_family = AF_INET,
+		.sin_port = htons((uint16_t)port),
+		.sin_addr.s_addr = htonl(address) };
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), on = 1;
 	bool fails;
 
 	if (fd < 0)
 		return false;
-	setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
+	/* Those that have DNS's port to themselves do not share it. */
+	if (port == DHCP_PORT)
+		setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	fails = bind(fd, (struct sockaddr *)&any, sizeof(any)) < 0 && errno == EADDRINUSE;
 	close(fd);
@@ -48,7 +54,7 @@ static void read_udp(const char *path, struct holders *h)
 	while (fgets(line, sizeof(line), f) != NULL && h->n < HOLDERS_MAX) {
 		if (sscanf(line, " %*u: %*[0-9A-Fa-f]:%x %*s %*s %*s %*s %*s %*s %*s %lu", &port,
 			    &inode) == 2 &&
-			port == DHCP_PORT)
+			port == h->wanted)
 			h->inode[h->n++] = inode;
 	}
 	fclose(f);
@@ -114,15 +120,26 @@ static void name_holder(
 		closedir(proc);
 }
 
-bool dhcp_port_taken(const pid_t *ours, size_t nours, char *who, size_t cap)
+static bool port_taken(uint32_t address, unsigned port, const pid_t *ours, size_t nours, char *who,
+	size_t cap)
 {
-	struct holders h = { .n = 0 };
+	struct holders h = { .wanted = port };
 
-	if (!bind_fails())
+	if (!bind_fails(address, port))
 		return false;
 	read_udp("/proc/net/udp", &h);
 	/* A socket for IPv6 takes the port for IPv4 too, unless it says otherwise. */
 	read_udp("/proc/net/udp6", &h);
 	name_holder(&h, ours, nours, who, cap);
 	return true;
+}
+
+bool dhcp_port_taken(const pid_t *ours, size_t nours, char *who, size_t cap)
+{
+	return port_taken(INADDR_ANY, DHCP_PORT, ours, nours, who, cap);
+}
+
+bool dns_port_taken(uint32_t address, char *who, size_t cap)
+{
+	return port_taken(address, DNS_PORT, NULL, 0, who, cap);
 }

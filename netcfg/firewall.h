@@ -1,5 +1,5 @@
 /*
- * netcfg/firewall.h - the table `inet drover`, the only one that we touch. Builders are pure and
+ * netcfg/firewall.h - the tables `inet drover` and `bridge drover`, the only ones that we touch. Builders are pure and
  * tested byte for byte; what they build is one transaction for `nft -f -` (a child: libnftables is
  * GPL-2.0-only). Loop thread.
  *
@@ -9,6 +9,7 @@
 #ifndef DROVER_NETCFG_FIREWALL_H
 #define DROVER_NETCFG_FIREWALL_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <uv.h>
 #include "lib/str.h"
@@ -22,6 +23,12 @@
  */
 void firewall_table_text(struct buf *out);
 void firewall_table_delete_text(struct buf *out);
+/*
+ * The table of what guests on a bridge may send (netcfg/firewall-set.h): there while there are such
+ * networks, since not every kernel has nft for bridges.
+ */
+void firewall_bridge_text(struct buf *out);
+void firewall_bridge_delete_text(struct buf *out);
 /*
  * One element for each TAP and, with nat, one for the guest's address (network + 2). Adding what
  * is there and deleting what is not are no errors.
@@ -56,21 +63,25 @@ struct firewall_tap {
 	struct ip4_prefix net;
 	bool nat;
 };
+enum firewall_table {
+	FIREWALL_INET,
+	FIREWALL_BRIDGE
+};
 /*
- * Compares `nft -j list table inet drover` with what firewall_table_text() and the TAPs make of
- * it. true: the same; else difference gets a sentence for a person, "a rule of chain input was
- * changed". Pure.
+ * Compares `nft -j list table ...` with what the table's text, the TAPs and the elements
+ * (firewall-set.h; an array of such objects, or NULL) make of it. true: the same; else difference
+ * gets a sentence for a person, "a rule of chain input was changed". Pure.
  */
-bool firewall_same(const char *nft_json, size_t len, const struct firewall_tap *taps, size_t n,
-	struct buf *difference);
+bool firewall_same(enum firewall_table table, const char *nft_json, size_t len,
+	const struct firewall_tap *taps, size_t n, const json_t *elements, struct buf *difference);
 /*
  * Runs that nft. json is NULL with err, and also without one when there is no such table. done
  * fires exactly once, on a later turn; with -ECANCELED after firewall_list_cancel().
  */
 typedef void firewall_list_fn(void *arg, const char *json, size_t len, const struct err *err);
 struct firewall_list;
-int firewall_list(struct firewall_list **out, uv_loop_t *loop, firewall_list_fn *done, void *arg,
-	struct err *err);
+int firewall_list(struct firewall_list **out, uv_loop_t *loop, enum firewall_table table,
+	firewall_list_fn *done, void *arg, struct err *err);
 void firewall_list_cancel(struct firewall_list *list);
 
 /*

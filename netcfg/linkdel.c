@@ -17,6 +17,7 @@
 struct deletion {
 	struct list entry;
 	char name[IFNAMSIZ];
+	bool bridge; /* else a TAP */
 	link_deleted_fn *done;
 	void *arg;
 	struct err err;
@@ -32,6 +33,11 @@ struct link_deleter {
 	void (*closed)(void *arg);
 	void *closed_arg;
 };
+
+static const char *what(const struct deletion *del)
+{
+	return del->bridge ? "bridge" : "TAP";
+}
 
 static void kicked(void *arg);
 
@@ -70,8 +76,9 @@ static void doom(struct link_deleter *d, struct deletion *del, unsigned *doomed)
 
 	if (r == -ENODEV)
 		return;
-	if (r == 0 && !link_is_tap(&link)) {
-		err_set(&del->err, -EBUSY, "link %s is no TAP: it is left alone", del->name);
+	if (r == 0 && !(del->bridge ? strcmp(link.kind, "bridge") == 0 : link_is_tap(&link))) {
+		err_set(&del->err, -EBUSY, "link %s is no %s: it is left alone", del->name,
+			what(del));
 		return;
 	}
 	if (r == 0) {
@@ -85,7 +92,7 @@ static void doom(struct link_deleter *d, struct deletion *del, unsigned *doomed)
 	if (r == 0)
 		(*doomed)++;
 	else if (r != -ENODEV)
-		netlink_fail(&del->err, r, "TAP %s: delete", del->name);
+		netlink_fail(&del->err, r, "%s %s: delete", what(del), del->name);
 }
 
 static int delete_group(struct netlink *nl)
@@ -97,6 +104,14 @@ static int delete_group(struct netlink *nl)
 		msg = NULL;
 	}
 	return netlink_talk(nl, msg, NULL, NULL);
+}
+
+static void delete_one(struct netlink *nl, struct deletion *del)
+{
+	int r = netlink_talk(nl, link_msg(RTM_DELLINK, 0, 0, del->name, 0), NULL, NULL);
+
+	if (r < 0 && r != -ENODEV)
+		netlink_fail(&del->err, r, "%s %s: delete", what(del), del->name);
 }
 
 static void work(uv_work_t *req)
@@ -116,7 +131,7 @@ static void work(uv_work_t *req)
 		return;
 	list_for_each_entry (del, &d->batch, entry) {
 		if (del->err.code == 0)
-			tap_delete(d->nl, del->name, &del->err);
+			delete_one(d->nl, del);
 	}
 }
 
@@ -133,7 +148,7 @@ static void complete(struct list *list, int code)
 
 		list_remove(&del->entry);
 		if (code != 0)
-			err_set(&del->err, code, "TAP %s: delete: cancelled", del->name);
+			err_set(&del->err, code, "%s %s: delete: cancelled", what(del), del->name);
 		del->done(del->arg, del->err.code != 0 ? &del->err : NULL);
 		free(del);
 	}
@@ -167,8 +182,8 @@ static void kicked(void *arg)
 	uv_queue_work(d->loop, &d->work, work, worked); /* fails only without a work function */
 }
 
-int link_deleter_tap(
-	struct link_deleter *d, const char *name, link_deleted_fn *done, void *arg, struct err *err)
+static int queue(struct link_deleter *d, bool bridge, const char *name, link_deleted_fn *done,
+	void *arg, struct err *err)
 {
 	struct deletion *del;
 
@@ -178,12 +193,25 @@ int link_deleter_tap(
 	if (del == NULL)
 		return err_nomem(err);
 	memcpy(del->name, name, strlen(name) + 1);
+	del->bridge = bridge;
 	del->done = done;
 	del->arg = arg;
 	list_append(&d->waiting, &del->entry);
 	if (!deadline_armed(&d->kick))
 		deadline_set(&d->kick, 0);
 	return 0;
+}
+
+int link_deleter_tap(
+	struct link_deleter *d, const char *name, link_deleted_fn *done, void *arg, struct err *err)
+{
+	return queue(d, false, name, done, arg, err);
+}
+
+int link_deleter_bridge(
+	struct link_deleter *d, const char *name, link_deleted_fn *done, void *arg, struct err *err)
+{
+	return queue(d, true, name, done, arg, err);
 }
 
 static void kick_closed(void *arg)

@@ -55,6 +55,7 @@ static void read_tap(void *arg, struct nlmsghdr *hdr)
 	}
 	tap = &t->s.taps[t->s.ntaps++];
 	*tap = (struct survey_tap){ .index = info->ifi_index,
+		.master = attrs[IFLA_MASTER] != NULL ? (int)nla_get_u32(attrs[IFLA_MASTER]) : 0,
 		.up = (info->ifi_flags & IFF_UP) != 0 };
 	nla_strlcpy(tap->name, attrs[IFLA_IFNAME], sizeof(tap->name));
 	if (attrs[IFLA_IFALIAS] != NULL) {

@@ -13,6 +13,7 @@
 struct survey_tap {
 	int index;
 	char name[16];
+	int master;  /* index of the bridge that it is a port of; 0: none */
 	bool up;     /* administratively */
 	char *alias; /* NULL: it has none */
 };

@@ -17,6 +17,7 @@
 #include "supervisor/host-net.h"
 #include "supervisor/machine.h"
 #include "supervisor/machine-found.h"
+#include "supervisor/network-bridge.h"
 #include "supervisor/network.h"
 #include "supervisor/notify.h"
 #include "supervisor/pulse.h"
@@ -65,6 +66,8 @@ static bool is_leftover(struct drover *d, const char *owner)
 
 	if (str_starts(owner, "registry/") &&
 		config_find(drover_config(d), SECTION_REGISTRY, owner + 9) != NULL)
+		return false;
+	if (str_starts(owner, "net/") && bridge_in_use(d, owner))
 		return false;
 	return strcmp(owner, HOST_OWNER) != 0 && (m == NULL || !machine_active(m));
 }

@@ -12,6 +12,7 @@
 #include "supervisor/notify.h"
 #include "supervisor/pulse.h"
 #include "supervisor/reconcile.h"
+#include "supervisor/network-bridge.h"
 #include "supervisor/registry.h"
 #include "supervisor/server.h"
 #include "supervisor/upgrade.h"
@@ -33,6 +34,7 @@ static void server_closed(void *arg)
 	qemu_prober_destroy(d->prober);
 	d->prober = NULL;
 	registries_release(d);
+	bridges_release(d);
 	http_client_destroy(d->http, NULL, NULL);
 	firewall_destroy(d->firewall, NULL, NULL);
 	link_deleter_destroy(d->linkdel, NULL, NULL);
@@ -84,6 +86,15 @@ void daemon_leave(struct daemon *dm)
 	dm->server = dm->old_server = NULL;
 }
 
+static void host_is_clean(void *arg);
+
+static void bridges_are_gone(void *arg)
+{
+	struct daemon *dm = arg;
+
+	network_host_check(&dm->d, host_is_clean, dm);
+}
+
 static void host_is_clean(void *arg)
 {
 	daemon_leave(arg);
@@ -97,7 +108,7 @@ static void registry_is_down(void *arg)
 	/* One after the other: each has its own folder and process, and there are few. */
 	if (!list_empty(&d->registries))
 		return;
-	network_host_check(d, host_is_clean, dm);
+	bridges_stop(d, bridges_are_gone, dm);
 }
 
 static void stop_registries(struct daemon *dm)
@@ -107,7 +118,7 @@ static void stop_registries(struct daemon *dm)
 
 	registries_names(d, &names);
 	if (names.n == 0)
-		network_host_check(d, host_is_clean, dm);
+		bridges_stop(d, bridges_are_gone, dm);
 	for (size_t i = 0; i < names.n; i++)
 		registry_stop(d, names.v[i], registry_is_down, dm);
 	strv_finish(&names);

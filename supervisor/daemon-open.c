@@ -142,6 +142,7 @@ int daemon_open(struct daemon *dm, struct config *c, struct err *err)
 	for (size_t i = 0; i < MACHINE_BUCKETS; i++)
 		list_init(&d->machine_buckets[i]);
 	list_init(&d->registries);
+	list_init(&d->bridges);
 	list_init(&d->image_jobs);
 	list_init(&d->begin_queue);
 	list_init(&d->start_queue);

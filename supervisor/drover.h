@@ -60,7 +60,10 @@ struct drover {
 	struct list start_queue; /* machines that wait for a slot, in order */
 	unsigned starting;       /* machines that have one */
 	bool no_cgroup_said;     /* the log has it that limits are not enforced */
-	bool host_ready;         /* forwarding is on and the nft table is there */
+	bool host_ready;         /* the nft tables are there, and what they need of the host */
+	bool host_forwards;      /* forwarding is on */
+	struct list bridges;     /* networks with a bridge (network-bridge.h) */
+	bool bridges_due;        /* they are made from now on */
 
 	uint64_t started_ms; /* unix */
 	/* Puts back what droverd itself needs (API socket, event log); with each pass. May be NULL. */

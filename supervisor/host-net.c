@@ -8,8 +8,10 @@
 #include "lib/file.h"
 #include "lib/json.h"
 #include "lib/log.h"
+#include "netcfg/firewall-set.h"
 #include "netcfg/sysctl.h"
 #include "supervisor/machine-steps.h"
+#include "supervisor/network-bridge.h"
 #include "supervisor/network.h"
 #include "supervisor/service.h"
 #include "supervisor/faults.h"
@@ -56,12 +58,17 @@ static const struct {
 	{ "net.ipv4.ip_forward", "1", false },
 };
 
-bool host_net_setting_differs(bool rp_filter_all, struct buf *text)
+static bool is_needed(const struct drover *d, size_t i, bool rp_filter_all)
+{
+	return settings[i].all_only ? rp_filter_all : d->host_forwards;
+}
+
+bool host_net_setting_differs(const struct drover *d, bool rp_filter_all, struct buf *text)
 {
 	char now[64];
 
 	for (size_t i = 0; i < ARRAY_LEN(settings); i++) {
-		if ((settings[i].all_only && !rp_filter_all) ||
+		if (!is_needed(d, i, rp_filter_all) ||
 			sysctl_get(settings[i].key, now, sizeof(now), NULL) < 0 ||
 			strcmp(now, settings[i].want) == 0)
 			continue;
@@ -76,10 +83,47 @@ int host_net_set_again(struct drover *d, bool rp_filter_all, struct err *err)
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < ARRAY_LEN(settings); i++) {
-		if (!settings[i].all_only || rp_filter_all)
+		if (is_needed(d, i, rp_filter_all))
 			r = change(d, settings[i].key, settings[i].want, err);
 	}
 	return r;
+}
+
+int host_net_forward(struct drover *d, struct err *err)
+{
+	int r = d->host_forwards ? 0 : change(d, "net.ipv4.ip_forward", "1", err);
+
+	d->host_forwards = d->host_forwards || r == 0;
+	return r;
+}
+
+int host_net_bridges(struct drover *d, struct err *err)
+{
+	int r = ledger_add(d->ledger, HOST_OWNER, OBJECT_NFT_TABLE, INET_TABLE, NULL, err);
+
+	if (r == 0)
+		r = ledger_add(d->ledger, HOST_OWNER, OBJECT_NFT_TABLE, BRIDGE_TABLE, NULL, err);
+	return r;
+}
+
+bool host_net_has_bridges(struct drover *d)
+{
+	return ledger_find(d->ledger, HOST_OWNER, OBJECT_NFT_TABLE, BRIDGE_TABLE) != NULL;
+}
+
+json_t *host_net_elements(struct drover *d)
+{
+	json_t *array = json_array();
+	struct ledger_owner *owner;
+	struct object *o;
+
+	list_for_each_entry (owner, ledger_owners(d->ledger), entry) {
+		list_for_each_entry (o, &owner->objects, entry) {
+			if (o->kind == OBJECT_NFT_ELEMENTS && o->data != NULL)
+				json_array_append(array, o->data);
+		}
+	}
+	return array;
 }
 
 int host_net_acquire(struct drover *d, bool rp_filter_all, struct err *err)
@@ -90,6 +134,8 @@ int host_net_acquire(struct drover *d, bool rp_filter_all, struct err *err)
 
 	if (rp_filter_all)
 		r = change(d, "net.ipv4.conf.all.rp_filter", "0", err);
+	if (r == 0)
+		r = host_net_forward(d, err);
 	if (r < 0 || d->host_ready)
 		return r;
 	if (!rp_filter_all &&
@@ -99,9 +145,7 @@ int host_net_acquire(struct drover *d, bool rp_filter_all, struct err *err)
 			"net.ipv4.conf.all.rp_filter is %s and the kernel takes the larger of it and each link's: "
 			"answers that come by another way are dropped; rp_filter = all in the [network] turns it off",
 			all);
-	r = change(d, "net.ipv4.ip_forward", "1", err);
-	if (r == 0)
-		r = ledger_add(d->ledger, HOST_OWNER, OBJECT_NFT_TABLE, "inet drover", NULL, err);
+	r = ledger_add(d->ledger, HOST_OWNER, OBJECT_NFT_TABLE, INET_TABLE, NULL, err);
 	if (r < 0)
 		return r;
 	firewall_table_text(&text);
@@ -178,6 +222,16 @@ static void rebuild_failed(void *arg)
 	rebuilt(b, &b->err);
 }
 
+static void add_elements(struct drover *d, struct buf *text)
+{
+	json_t *all = host_net_elements(d), *e;
+	size_t i;
+
+	json_array_foreach (all, i, e)
+		firewall_elements_add_text(text, e);
+	json_decref(all);
+}
+
 void host_net_rebuild(struct drover *d, void (*done)(void *arg, const struct err *err), void *arg)
 {
 	struct rebuild *b = calloc(1, sizeof(*b));
@@ -198,11 +252,13 @@ void host_net_rebuild(struct drover *d, void (*done)(void *arg, const struct err
 	deadline_init(&b->soon, d->loop, rebuild_failed, b);
 	r = host_net_taps(d, &taps, &n, &b->err);
 	firewall_table_text(&text);
+	if (host_net_has_bridges(d))
+		firewall_bridge_text(&text);
 	for (size_t i = 0; i < n; i++)
 		firewall_tap_add_text(&text, taps[i].tap, taps[i].net, taps[i].nat);
+	add_elements(d, &text);
 	if (r == 0)
-		r = ledger_add(
-			d->ledger, HOST_OWNER, OBJECT_NFT_TABLE, "inet drover", NULL, &b->err);
+		r = ledger_add(d->ledger, HOST_OWNER, OBJECT_NFT_TABLE, INET_TABLE, NULL, &b->err);
 	if (r == 0 && (text.bad || firewall_apply(d->firewall, text.data, rebuilt, b) < 0))
 		r = err_nomem(&b->err);
 	if (r < 0)
@@ -293,6 +349,8 @@ static struct service **find_service(struct release *r)
 {
 	struct machine *m;
 
+	if (str_starts(r->owner, "net/"))
+		return bridge_service(r->d, r->owner + 4);
 	if (!str_starts(r->owner, "vm/"))
 		return NULL;
 	m = machine_find(r->d, r->owner + 3);
@@ -321,8 +379,12 @@ static void firewall_text(struct release *r, struct buf *text)
 	const char *net = o->data != NULL ? json_str(o->data, "net") : NULL;
 	struct ip4_prefix p;
 
-	if (r->kind == OBJECT_NFT_TABLE)
+	if (r->kind == OBJECT_NFT_TABLE && strcmp(r->name, BRIDGE_TABLE) == 0)
+		firewall_bridge_delete_text(text);
+	else if (r->kind == OBJECT_NFT_TABLE)
 		firewall_table_delete_text(text);
+	else if (r->kind == OBJECT_NFT_ELEMENTS)
+		firewall_elements_delete_text(text, o->data);
 	else if (net != NULL && ip4_prefix_parse(net, false, &p, NULL) == 0)
 		firewall_tap_delete_text(text, r->name, p, json_flag(o->data, "nat", false));
 }
@@ -349,8 +411,18 @@ static int release_one(struct release *r, struct object *o, struct err *err)
 	case OBJECT_TAP:
 		ret = link_deleter_tap(r->d->linkdel, r->name, released, r, err);
 		return ret == 0 ? 1 : ret;
+	case OBJECT_BRIDGE:
+		ret = link_deleter_bridge(r->d->linkdel, r->name, released, r, err);
+		return ret == 0 ? 1 : ret;
+	case OBJECT_PORT:
+		ret = bridge_release_port(r->d, r->name, json_str(o->data, "bridge"), err);
+		break;
+	case OBJECT_RESERVATION:
+		ret = bridge_forget(r->d, r->name, json_str(o->data, "network"), err);
+		break;
 	case OBJECT_NFT_TABLE:
 	case OBJECT_NFT_TAP:
+	case OBJECT_NFT_ELEMENTS:
 		firewall_text(r, &text);
 		if (text.len > 0 &&
 			firewall_apply(r->d->firewall, text.data, firewall_closed, r) == 0)
@@ -441,7 +513,8 @@ bool host_net_needed(struct drover *d)
 
 	list_for_each_entry (owner, ledger_owners(d->ledger), entry) {
 		list_for_each_entry (o, &owner->objects, entry) {
-			if (o->kind == OBJECT_TAP || o->kind == OBJECT_NFT_TAP)
+			if (o->kind == OBJECT_TAP || o->kind == OBJECT_NFT_TAP ||
+				o->kind == OBJECT_BRIDGE || o->kind == OBJECT_NFT_ELEMENTS)
 				return true;
 		}
 	}
@@ -454,7 +527,7 @@ void network_host_check(struct drover *d, void (*done)(void *arg), void *arg)
 		done(arg);
 		return;
 	}
-	d->host_ready = false;
+	d->host_ready = d->host_forwards = false;
 	if (release_begin(d, HOST_OWNER, NULL, done, arg) < 0)
 		done(arg);
 }
@@ -467,6 +540,8 @@ static void owner_released(void *arg)
 	void *done_arg = after->arg;
 
 	free(after);
+	/* A network that is no longer configured had waited for its last machine. */
+	bridges_converge(d);
 	network_host_check(d, done, done_arg);
 }
 

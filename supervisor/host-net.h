@@ -7,7 +7,9 @@
 
 #include "supervisor/drover.h"
 
-#define HOST_OWNER "host"
+#define HOST_OWNER   "host"
+#define INET_TABLE   "inet drover"
+#define BRIDGE_TABLE "bridge drover"
 
 /*
  * Forwarding on, rp_filter of `all` off if rp_filter_all, the table inet drover there: written in
@@ -16,10 +18,21 @@
  */
 int host_net_acquire(struct drover *d, bool rp_filter_all, struct err *err);
 
+/* Forwarding alone. */
+int host_net_forward(struct drover *d, struct err *err);
+/*
+ * Writes down that there are both tables, of which the next host_net_rebuild() makes what is
+ * missing.
+ */
+int host_net_bridges(struct drover *d, struct err *err);
+bool host_net_has_bridges(struct drover *d); /* the second one is to be there */
+/* What the ledger says is in their sets beside TAPs: an array for firewall_same(), a new one. */
+json_t *host_net_elements(struct drover *d);
+
 /* Whether anything in the ledger needs them. */
 bool host_net_needed(struct drover *d);
 /* The first setting that is not as acquired, as text "net.ipv4.ip_forward is 0"; false: none. */
-bool host_net_setting_differs(bool rp_filter_all, struct buf *text);
+bool host_net_setting_differs(const struct drover *d, bool rp_filter_all, struct buf *text);
 /* Sets them again. */
 int host_net_set_again(struct drover *d, bool rp_filter_all, struct err *err);
 

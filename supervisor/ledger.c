@@ -24,6 +24,10 @@ static const char *const kind_names[] = {
 	[OBJECT_NFT_TAP] = "nft-tap",
 	[OBJECT_PROCESS] = "process",
 	[OBJECT_CGROUP] = "cgroup",
+	[OBJECT_BRIDGE] = "bridge",
+	[OBJECT_PORT] = "port",
+	[OBJECT_NFT_ELEMENTS] = "nft-elements",
+	[OBJECT_RESERVATION] = "reservation",
 };
 
 const char *object_kind_name(enum object_kind kind)

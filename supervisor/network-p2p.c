@@ -50,6 +50,9 @@ static int choose_subnet(struct attach *a, struct nic *nic, struct err *err)
 	char who[256], key[NAME_LEN_MAX + 16];
 	int r = ip4_prefix_parse(net->cidr, false, &range, err);
 
+	nic->bridge[0] = '\0';
+	nic->address = 0;
+
 	if (r == 0)
 		r = host_prefixes(m->d->nl, network_is_our_tap, NULL, &host, &nhost, err);
 	if (r < 0)

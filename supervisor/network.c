@@ -110,12 +110,14 @@ int attach_save(struct attach *a, struct nic *nic, struct err *err)
 
 static const struct network_ops *ops_of_config(const struct network_config *net)
 {
-	return &network_p2p;
+	return net->kind == NETWORK_P2P ? &network_p2p : &network_bridged;
 }
 
 /* Of one that is attached: what it was made as, whatever the configuration says by now. */
 static const struct network_ops *ops_of(const struct nic *nic)
 {
+	if (nic->bridge[0] != '\0')
+		return &network_bridged;
 	return nic->net.len != 0 ? &network_p2p : NULL;
 }
 
@@ -268,6 +270,7 @@ void network_adopt(struct machine *m)
 			nic->stage == NIC_REMOVING)
 			continue;
 		m->d->host_ready = true;
+		m->d->host_forwards = m->d->host_forwards || nic->net.len != 0;
 		if (network_adopt_nic(m, nic, &err) < 0)
 			log_msg(LOG_LVL_ERROR, m->name, "%s (the reconciler tries it again)",
 				err.msg);

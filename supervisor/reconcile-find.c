@@ -8,6 +8,7 @@
 #include "lib/file.h"
 #include "lib/log.h"
 #include "supervisor/host-net.h"
+#include "supervisor/network-bridge.h"
 #include "supervisor/network.h"
 #include "supervisor/reconcile-private.h"
 #include "supervisor/registry.h"
@@ -100,6 +101,8 @@ bool reconcile_owner_in_use(struct drover *d, const char *owner)
 	if (str_starts(owner, "registry/"))
 		return config_find(drover_config(d), SECTION_REGISTRY, owner + 9) != NULL ||
 		       registry_applied(d, owner + 9) != NULL;
+	if (str_starts(owner, "net/"))
+		return bridge_in_use(d, owner);
 	return true; /* of the host, or not known here */
 }
 
@@ -220,6 +223,21 @@ static void find_nic(struct pass *p, struct machine *m, struct nic *nic, const s
 		add_difference(p, DIFF_SERVICE, nic->tap, m->owner, "its dnsmasq does not run");
 }
 
+/* Before the nics, whose TAPs become their ports again. */
+static void find_bridges(struct pass *p, const struct survey *s)
+{
+	struct bridge_net *b;
+
+	for (b = bridge_next(p->r->d, NULL); b != NULL; b = bridge_next(p->r->d, b)) {
+		struct buf text = { 0 };
+
+		if (bridge_differs(b, s, &text))
+			add_difference(p, DIFF_BRIDGE, bridge_network(b), bridge_owner(b), "%s",
+				buf_str(&text));
+		buf_finish(&text);
+	}
+}
+
 static void find_nics(struct pass *p, const struct survey *s)
 {
 	struct machine *m;
@@ -254,7 +272,7 @@ static void find_settings(struct pass *p)
 	struct buf text = { 0 };
 
 	if (p->r->d->host_ready &&
-		host_net_setting_differs(reconcile_rp_filter_all(p->r->d), &text))
+		host_net_setting_differs(p->r->d, reconcile_rp_filter_all(p->r->d), &text))
 		add_difference(
 			p, DIFF_SETTING, "host", NULL, "%s, guests are cut off", buf_str(&text));
 	buf_finish(&text);
@@ -272,6 +290,7 @@ void find_differences(struct pass *p)
 		log_warn("reconciler: %s (ignoring)", err.msg);
 	} else {
 		find_taps(p, &s);
+		find_bridges(p, &s);
 		find_nics(p, &s);
 	}
 	survey_finish(&s);
@@ -282,21 +301,27 @@ void find_differences(struct pass *p)
 
 static void compare(struct pass *p, const char *json, size_t len)
 {
+	const char *table = p->table == FIREWALL_BRIDGE ? BRIDGE_TABLE : INET_TABLE;
 	struct firewall_tap *taps = NULL;
 	struct buf text = { 0 };
+	json_t *elements;
 	struct err err;
 	size_t n = 0;
 
 	if (json == NULL) {
-		add_difference(p, DIFF_FIREWALL, "inet drover", NULL, "the table is missing");
+		p->firewall_differs = add_difference(p, DIFF_FIREWALL, table, NULL,
+					      "the table is missing") != NULL;
 		return;
 	}
 	if (host_net_taps(p->r->d, &taps, &n, &err) < 0) {
 		p->nomem = true;
 		return;
 	}
-	if (!firewall_same(json, len, taps, n, &text))
-		add_difference(p, DIFF_FIREWALL, "inet drover", NULL, "%s", buf_str(&text));
+	elements = host_net_elements(p->r->d);
+	if (!firewall_same(p->table, json, len, taps, n, elements, &text))
+		p->firewall_differs = add_difference(p, DIFF_FIREWALL, table, NULL, "%s",
+					      buf_str(&text)) != NULL;
+	json_decref(elements);
 	buf_finish(&text);
 	free(taps);
 }
@@ -318,6 +343,12 @@ static void listed(void *arg, const char *json, size_t len, const struct err *er
 		log_warn("reconciler: %s (ignoring)", err->msg);
 	else if (d->host_ready && firewall_requests(d->firewall) == p->requests)
 		compare(p, json, len);
+	/* Making one table again makes the other one, too. */
+	if (p->table == FIREWALL_INET && host_net_has_bridges(d) && !p->firewall_differs) {
+		p->table = FIREWALL_BRIDGE;
+		pass_later(p, 0, find_firewall);
+		return;
+	}
 	pass_mend(p);
 }
 
@@ -337,7 +368,7 @@ void find_firewall(struct pass *p)
 	}
 	p->requests = firewall_requests(r->d->firewall);
 	r->busy = true;
-	if (firewall_list(&r->listing, r->d->loop, listed, p, &err) < 0) {
+	if (firewall_list(&r->listing, r->d->loop, p->table, listed, p, &err) < 0) {
 		r->busy = false;
 		log_warn("reconciler: %s (ignoring)", err.msg);
 		pass_mend(p);

@@ -109,6 +109,17 @@ static int mend_lost(struct pass *p, struct difference *diff, struct err *err)
 	return 1;
 }
 
+static int mend_bridge(struct pass *p, struct difference *diff, struct err *err)
+{
+	struct bridge_net *b = bridge_find(p->r->d, diff->name);
+
+	if (b == NULL)
+		return 0;
+	p->wait = (struct bridge_wait){ .ready = call_returned, .arg = p };
+	bridge_mend(b, &p->wait);
+	return 1;
+}
+
 static int mend_link(struct pass *p, struct difference *diff, struct err *err)
 {
 	struct machine *m = machine_find(p->r->d, diff->owner + strlen("vm/"));
@@ -146,6 +157,7 @@ const struct difference_row difference_rows[DIFF_KINDS] = {
 			    mend_host },
 	[DIFF_TAP_LOST] = { "tap-lost", false, 60, "made and attached again",
 			    "made and attached again", mend_lost },
+	[DIFF_BRIDGE]   = { "bridge", false, 60, "put back", "put back", mend_bridge },
 	[DIFF_LINK]     = { "link", false, 60, "put back", "put back", mend_link },
 	[DIFF_SETTING]  = { "sysctl", false, 6, "set again", "set again", mend_setting },
 	[DIFF_FIREWALL] = { "nft-table", false, 12, "made again", "made again", mend_firewall },

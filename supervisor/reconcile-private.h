@@ -9,6 +9,7 @@
 #include "netcfg/nft-monitor.h"
 #include "netcfg/survey.h"
 #include "supervisor/machine.h"
+#include "supervisor/network-bridge.h"
 #include "supervisor/reconcile.h"
 
 enum difference_kind {
@@ -18,6 +19,7 @@ enum difference_kind {
 	DIFF_STRAY,    /* name: pid of a process with our marker */
 	DIFF_HOST,     /* the host's settings and the table, which nobody needs */
 	DIFF_TAP_LOST, /* name: TAP of a running machine */
+	DIFF_BRIDGE,   /* name: network whose bridge is not as it was made */
 	DIFF_LINK,     /* name: TAP that lacks its address or is down */
 	DIFF_SETTING,  /* forwarding, rp_filter */
 	DIFF_FIREWALL, /* the table inet drover */
@@ -68,6 +70,9 @@ struct pass {
 	bool nomem;
 	unsigned tries;    /* of the listing */
 	uint64_t requests; /* firewall_requests() when it began */
+	enum firewall_table table;
+	bool firewall_differs;
+	struct bridge_wait wait; /* of a bridge's mending */
 };
 
 struct reconciler {

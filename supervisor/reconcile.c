@@ -178,7 +178,12 @@ void reconcile_rearm(struct reconciler *r)
 static bool is_used(struct reconciler *r, const char *tap)
 {
 	const struct machine *m;
+	struct bridge_net *b;
 
+	for (b = bridge_next(r->d, NULL); b != NULL; b = bridge_next(r->d, b)) {
+		if (strcmp(bridge_name(b), tap) == 0)
+			return bridge_ready(b);
+	}
 	list_for_each_entry (m, &r->d->machines, entry) {
 		for (unsigned i = 0; i < m->nnics; i++) {
 			if (strcmp(m->nics[i].tap, tap) == 0)
@@ -194,8 +199,7 @@ static void link_event(void *arg, const struct net_event *e)
 	bool loss = e->kind == NET_LINK_GONE || e->kind == NET_ADDRESS_GONE ||
 		    (e->kind == NET_LINK_CHANGED && !e->up);
 
-	if (e->kind == NET_EVENTS_LOST ||
-		(loss && !r->kicked && str_starts(e->ifname, "tap") && is_used(r, e->ifname)))
+	if (e->kind == NET_EVENTS_LOST || (loss && !r->kicked && is_used(r, e->ifname)))
 		kick(r);
 }
 

@@ -9,6 +9,7 @@
 #include "supervisor/machine.h"
 #include "supervisor/pulse.h"
 #include "supervisor/reconcile.h"
+#include "supervisor/network-bridge.h"
 #include "supervisor/registry.h"
 #include "supervisor/faults.h"
 
@@ -399,6 +400,8 @@ static void apply(struct drover *d, const struct plan *p, bool reload)
 			log_error("plan: %s", err.msg);
 		failed = failed || (r < 0 && r != -EBUSY);
 	}
+	d->bridges_due = true;
+	bridges_converge(d);
 	if (failed)
 		converge_later(d);
 }

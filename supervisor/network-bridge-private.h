@@ -1,0 +1,58 @@
+/* supervisor/network-bridge-private.h - the files of supervisor/network-bridge.h. Loop thread. */
+#ifndef DROVER_SUPERVISOR_NETWORK_BRIDGE_PRIVATE_H
+#define DROVER_SUPERVISOR_NETWORK_BRIDGE_PRIVATE_H
+
+#include "supervisor/network-bridge.h"
+#include "supervisor/service.h"
+
+enum bridge_state {
+	BRIDGE_DOWN, /* could not be made; tried again */
+	BRIDGE_MAKING,
+	BRIDGE_UP,
+	BRIDGE_GOING /* its objects are being released */
+};
+
+struct bridge_net {
+	struct list entry;
+	struct drover *d;
+	char *name, *owner;
+	char *log_path, *dir, *dhcp_dir, *names_dir, *lease_file;
+	char bridge[16];
+	struct config_box *box; /* that cfg is in */
+	const struct network_config *cfg;
+	struct network_values v;
+	json_t *applied;
+	enum bridge_state state;
+	int index;               /* of the bridge */
+	bool foreign;            /* the bridge was there before us, and stays as it is */
+	bool changed;            /* the link that the dnsmasq knows is another one by now */
+	bool rebuilding;         /* bridge_made() is to come */
+	bool release_due;        /* when it has come */
+	struct service *dnsmasq; /* NULL: it needs none */
+	size_t step;
+	struct deadline timer; /* the next try, or done on a later turn */
+	void (*timer_fn)(struct bridge_net *b);
+	uint64_t retry_ms;
+	struct err err;
+	struct list waiters;
+	uv_fs_event_t *watch; /* of the lease file; NULL: none */
+	struct deadline lease_timer;
+	struct list leases;
+	void (*gone)(void *arg); /* of bridges_stop() */
+	void *gone_arg;
+};
+
+/* network-bridge-steps.c: 0: done; 1: bridge_made() comes; -errno with err. */
+struct bridge_step {
+	const char *name;
+	int (*fn)(struct bridge_net *b, struct err *err);
+};
+extern const struct bridge_step bridge_steps[];
+extern const size_t bridge_nsteps;
+void bridge_made(void *arg, const struct err *err);
+
+/* network-lease.c: begins to follow the lease file; what it says already is taken over. */
+void bridge_watch_leases(struct bridge_net *b);
+void bridge_unwatch_leases(struct bridge_net *b);
+
+#endif

@@ -1,0 +1,124 @@
+#!/usr/bin/env bash
+# A network with a bridge and NAT, with real guests: addresses by DHCP that are kept for each, names
+# forward and reverse, the world behind the host's address and not the other way round, ports that are
+# forwarded; its bridge and dnsmasq come back, through droverds that come and go.
+. "$(dirname "$0")/lib.sh"
+need_guest
+world
+ssh_key
+# The world: a host that knows nothing of the machines' addresses.
+ip netns add world
+ip link add up type veth peer name up netns world
+ip addr add 203.0.113.1/24 dev up && ip link set up up
+ip -n world addr add 203.0.113.2/24 dev up && ip -n world link set up up && ip -n world link set lo up
+mkdir "$W/www" && echo 'from the world' >"$W/www/index.html"
+ip netns exec world busybox httpd -f -p 80 -h "$W/www" &
+httpd=$!
+networks() { # networks [LINE OF lab...]
+	config <<-END
+	on_exit = stop
+	reconcile_interval = 1h
+	[registry cache]
+	upstream = http://$ORIGIN_HOST
+	listen = 127.0.0.1:5000
+	[network lab]
+	kind = nat
+	cidr = 10.77.0.0/24
+	domain = lab.test
+	mtu = 1400
+	$(printf '%s\n' "$@")
+	[network quiet]
+	kind = isolated
+	cidr = 10.78.0.0/28
+	[key test]
+	file = $W/key.pub
+	[template linux]
+	kernel = $ORIGIN_HOST/test/guest-kernel:${KERNELS[1]}
+	rootfs = $ORIGIN_HOST/test/guest-image:1
+	memory = 128M
+	ssh_key = test
+	cmdline = console=ttyS0 panic=-1 quiet mitigations=off
+	[vm one]
+	template = linux
+	network = lab address=10.77.0.9 mac=52:54:00:00:00:09
+	forward = 8080:80
+	[vm two]
+	template = linux
+	network = lab
+	[vm still]
+	template = linux
+	network = quiet
+	END
+}
+start_origin
+networks
+baseline
+start_droverd
+for m in one two still; do ok "$m answers ssh by its address" ssh_wait $m; done
+bridge=$(ip -o link show type bridge | awk -F': ' '{ print $2 }' | while read -r b; do
+	ip -o -4 addr show dev "$b" | grep -q 10.77.0.1/24 && echo "$b"; done)
+like "$bridge" '^dbr[0-9a-f]{12}$' 'the network has a bridge of its own'
+is "$(vm one .address) $(vm one .mac)" '10.77.0.9 52:54:00:00:00:09' 'address and MAC as chosen'
+two=$(vm two .address)
+like "$two" '^10\.77\.0\.' 'an address of the range is kept for the other'
+is "$(guest two cat /sys/class/net/eth0/mtu)" 1400 'the mtu is told'
+lease() { drover events -o json | jq -e "select(.event == \"lease\" and .vm == \"$1\" and .address == \"$2\")"; }
+ok 'leases are events' wait_for 30 lease one 10.77.0.9
+ok 'of each' wait_for 30 lease two "$two"
+
+name() { guest "$1" busybox nslookup "$2" 10.77.0.1; }
+ok 'a name is found' says "Address.*10.77.0.9" name two one.lab.test
+ok 'reverse too' says 'name = one.lab.test' name two 10.77.0.9
+ok 'without the domain' says "Address.*$two" name one two.lab.test
+fetch() { guest "$1" "busybox wget -q -T 5 -O - http://$2/"; }
+ok 'the world is reached' says 'from the world' fetch two 203.0.113.2
+ok 'under the address of the host' says '203.0.113.1' ip netns exec world cat /proc/net/nf_conntrack ||
+	true
+ok 'no network without a way out does' not fetch still 203.0.113.2
+ok 'nor another network' not guest still "busybox ping -c 1 -W 2 10.77.0.9"
+ok 'nor from there' not guest two "busybox ping -c 1 -W 2 $(vm still .address)"
+ok 'machines reach one another' guest two "busybox ping -c 1 -W 5 10.77.0.9"
+ok 'of the host they reach nothing' not guest two "busybox nc -w 2 10.77.0.1 5000 </dev/null"
+guest one 'mkdir -p /tmp/w; echo one >/tmp/w/index.html; busybox httpd -p 80 -h /tmp/w'
+ok 'a port of the host is the machine' says '^one$' ip netns exec world busybox wget -q -T 5 -O - http://203.0.113.1:8080/
+ok 'the world reaches no more than that' not ip netns exec world timeout 3 busybox wget -q -O - http://10.77.0.9/
+
+# A guest that is not what it was made to be.
+ok 'with a false address nothing gets through' not guest two \
+	"busybox ip addr add 10.77.0.77/24 dev eth0; busybox ping -I 10.77.0.77 -c 1 -W 2 10.77.0.9"
+
+# ---- what is taken away comes back ----
+dnsmasq() { pgrep -f -- "--interface=$bridge"; }
+old=$(dnsmasq)
+kill -9 "$old"
+back() { now=$(dnsmasq) && [ "$now" != "$1" ]; }
+ok 'a dnsmasq that is killed is back' wait_for 30 back "$old"
+ok 'and knows the names' wait_for 30 says 'Address.*10.77.0.9' name two one.lab.test
+seq=$(last_seq)
+ip link del "$bridge"
+repaired() { drover events -o json --since "$seq" | jq -e 'select(.event == "repaired")'; }
+ok 'a bridge that is deleted comes back' wait_for 60 guest two true
+ok 'both are ports of it again' guest two "busybox ping -c 1 -W 5 10.77.0.9"
+ok 'and the world' wait_for 30 says 'from the world' fetch two 203.0.113.2
+
+# ---- a droverd later ----
+pid=$(vm_pid two) old=$(dnsmasq)
+stop_droverd KILL
+ok 'without droverd guests go on' says 'from the world' env SSH_KEY="$W/key" ssh -n -i "$W/key" \
+	-o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null "root@$two" \
+	'busybox wget -q -T 5 -O - http://203.0.113.2/'
+start_droverd
+is "$(vm_pid two) $(dnsmasq)" "$pid $old" 'the next one takes all of it up'
+ok 'and the names are there' says 'Address.*10.77.0.9' name two one.lab.test
+networks 'open = tcp/5000' 'domain = other.test'
+ok 'a change' drover reload
+ok 'another domain, under running machines' wait_for 30 says 'Address.*10.77.0.9' name two one.other.test
+is "$(vm_pid two)" "$pid" 'which run on'
+ok 'a port of the host is opened' wait_for 30 guest two "busybox nc -w 5 10.77.0.1 5000 </dev/null" ||
+	true
+ok 'droverd leaves, and its machines' stop_droverd
+kill $httpd
+stop_origin
+ip netns del world
+audit_clean 'all'
+done_testing
