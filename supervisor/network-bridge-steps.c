@@ -203,6 +203,30 @@ static int make_folders(struct bridge_net *b, struct err *err)
 	return r;
 }
 
+/* Of machines that run, in the domain as it is now; those that start bring theirs along. */
+static int write_names(struct bridge_net *b, struct err *err)
+{
+	struct machine *m;
+	int r = 0;
+
+	if (b->v.v4.net.len == 0)
+		return 0;
+	list_for_each_entry (m, &b->d->machines, entry) {
+		for (unsigned i = 0; r == 0 && machine_active(m) && i < m->nnics; i++) {
+			const struct nic *nic = &m->nics[i];
+			char *path = path_join(b->dhcp_dir, nic->tap);
+
+			if (path != NULL && str_eq(nic->network, b->name) &&
+				ledger_find(b->d->ledger, m->owner, OBJECT_RESERVATION, path) !=
+					NULL)
+				r = bridge_reserve(b, m->owner, nic->tap, nic->mac, nic->address,
+					m->name, err);
+			free(path);
+		}
+	}
+	return r;
+}
+
 static int dnsmasq_argv(struct bridge_net *b, struct strv *argv, struct err *err)
 {
 	const struct network_config *n = b->cfg;
@@ -282,8 +306,10 @@ static int run_dnsmasq(struct bridge_net *b, struct strv *argv, bool same, struc
 		strv_finish(&copy);
 	}
 	if (r < 0 || service_up(b->dnsmasq)) {
-		if (r == 0 && (!same || (b->changed && !adopted)))
+		if (r == 0 && (!same || (b->changed && !adopted))) {
+			service_set_command(b->dnsmasq, argv);
 			service_restart(b->dnsmasq);
+		}
 		return r;
 	}
 	if (!network_without_dns(b->cfg) && dns_port_taken(b->v.v4.gateway, who, sizeof(who)))
@@ -374,6 +400,7 @@ const struct bridge_step bridge_steps[] = {
 	{ "ports", add_ports },
 	{ "address", set_address },
 	{ "folders", make_folders },
+	{ "names", write_names },
 	{ "dnsmasq", start_dnsmasq },
 	{ "firewall", open_firewall },
 };

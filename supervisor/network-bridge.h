@@ -42,8 +42,9 @@ bool bridge_ready(const struct bridge_net *b);
 /* Whether its dnsmasq should be there and is not, or it could not be made. */
 bool bridge_service_down(const struct bridge_net *b);
 struct service **bridge_service(struct drover *d, const char *network); /* NULL: it has none */
-/* {"name", "kind", "state", "error", "bridge", "cidr", ...} of all networks, p2p too. */
+/* Of all networks, p2p too, as supervisor/routes.h has them; of one, NULL: there is none. */
 json_t *networks_json(struct drover *d);
+json_t *network_json(struct drover *d, const char *name);
 
 /* Embedded by who waits until a network can be used. */
 struct bridge_wait {

@@ -66,4 +66,7 @@ int image_reference_allowed(const struct request *rq, const char *reference, str
 /* routes-image-look.c */
 route_fn route_image_prune, route_image_verify, route_image_outdated, route_image_inspect;
 
+/* routes-network.c */
+route_fn route_networks, route_network;
+
 #endif

@@ -170,6 +170,8 @@ const struct route routes[] = {
 	{ "GET", "/images", route_images },
 	{ "DELETE", "/images", route_image_rm },
 	{ "GET", "/registries", route_registries },
+	{ "GET", "/networks", route_networks },
+	{ "GET", "/networks/{name}", route_network },
 	{ "GET", "/doctor", route_doctor },
 	{ "POST", "/doctor", route_doctor_fix },
 };

@@ -54,6 +54,11 @@
  *                                         architecture, used_by:[]}
  *   DELETE /images?reference=R            {freed: bytes}
  *   GET    /registries                    array of {name, upstream, listen, state, mode, pid}
+ *   GET    /networks                      array of {name, kind, state, problem|null, cidr|null,
+ *                                         domain|null, bridge|null, gateway|null, pid|null,
+ *                                         nics:[{vm, nic, tap, mac, address|null, running}],
+ *                                         leases:[{address, mac, vm|null, expires}]}
+ *   GET    /networks/NAME                 one of them
  *   GET    /doctor                        {checks:[{check, ok, level, message, fix|null}],
  *                                         differences:[{kind, name, owner|null, difference,
  *                                         action}]}; level: "error", "warning" or "info"
@@ -106,6 +111,8 @@
  *     snapshot-begun, snapshot-done, snapshot-failed, snapshot-deleting, snapshot-deleted,
  *     suspend-begun, suspend-failed, restore-begun, restore-failed, restored {snapshot, reason}
  *   network, registry: started {pid}, died {reason}, ready {mode}
+ *   network: ready {bridge}, failed {error}, removed, lease {action: "new"|"changed"|"gone",
+ *     address, mac, vm|null, expires}
  *   drover: started, reloaded, re-executing, stopping, log-begun-anew (the event log was gone)
  */
 #ifndef DROVER_SUPERVISOR_ROUTES_H

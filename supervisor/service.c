@@ -212,6 +212,11 @@ static void take_argv(struct service *s, struct strv *argv)
 	*argv = (struct strv){ 0 };
 }
 
+void service_set_command(struct service *s, struct strv *argv)
+{
+	take_argv(s, argv);
+}
+
 int service_start(struct service *s, struct strv *argv, struct err *err)
 {
 	int r;

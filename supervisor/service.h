@@ -47,6 +47,8 @@ int service_start(struct service *s, struct strv *argv, struct err *err);
  * for later starts. -ESRCH when there is none.
  */
 int service_adopt(struct service *s, struct strv *argv, struct err *err);
+/* Takes argv over, for later starts: service_restart() among them. */
+void service_set_command(struct service *s, struct strv *argv);
 /* Ends it and starts it again at once, without a word of its death; one that is down starts now. */
 void service_restart(struct service *s);
 bool service_up(const struct service *s);

@@ -19,11 +19,15 @@ fi
 
 stop_timeout=1
 extra='' # a further line of [vm m], for a point that needs it
+network='' # further lines of [network taps], and of [drover]: a bridge is there as long as droverd
+leave=''
 crash_config() { # crash_config MEMORY
 	config <<-END
 	cgroup_root = $cgroups
+	$leave
 	[network taps]
 	cidr = 172.16.0.0/16
+	$network
 	[vm m]
 	kernel = $kernel
 	rootfs = $disk
@@ -355,9 +359,40 @@ round_boot() {
 	fi
 }
 
+round_network_fail() { # a network cannot be made with $2: it is tried again, and so can be its machines
+	launch "$1=$2"
+	wait_for "$patience" up
+	if ! wait_for "$patience" reached "$1=$2"; then
+		fail "$1 $2: was not reached" "$(tail -n 8 "$W/droverd-$starts.log")"
+		return
+	fi
+	wait_for "$patience" runs_or_failed
+	api POST '/vms/m/start?wait=60' >/dev/null
+	vm_wait m running && clean_up "$1 $2" || fail "$1 $2: runs in the end" "$(api GET /vms/m)"
+}
+runs_or_failed() { vm_is m running || vm_is m failed; }
+
+round_leave() { # when droverd leaves and takes all down: killed
+	launch "$1=kill"
+	wait_for "$patience" vm_is m running
+	kill -TERM "$DROVERD"
+	must_die "$1 killed" "$1=kill" && settle "$1 killed" running
+}
+
+round_leave_fail() { # an object cannot be released with $2: the next daemon has it
+	launch "$1=$2"
+	wait_for "$patience" vm_is m running
+	kill -TERM "$DROVERD"
+	wait_for "$patience" dead "$DROVERD" && wait "$DROVERD" 2>/dev/null
+	reached "$1=$2" || { fail "$1 $2: was not reached"; return; }
+	settle "$1 $2" running
+}
+
 crash_matrix() { # crash_matrix TABLE...
 	local table point how n fails
 	crash_config 16M
+	# A link that a network with a bridge takes as its port.
+	ip link add dummy0 type veth peer name dummy1
 	baseline
 	for table; do
 		n=0 fails=0
@@ -374,10 +409,26 @@ crash_matrix() { # crash_matrix TABLE...
 				extra='tpm = yes'
 				;;
 			esac
+			network='' leave=''
+			case $table/$point in
+			network/* | port/* | release/bridge | release/nft-elements | release/reservation | release/port)
+				network=$'kind = bridge\nport = dummy0' leave='on_exit = stop'
+				;;
+			esac
 			reset_world
 			n=$((n + 1))
+			case $table/$point in
+			release/bridge | release/port | release/nft-elements)
+				round_leave "$table/$point"
+				for code in ${codes:-ENOSPC EMFILE ENOMEM EPERM}; do
+					reset_world
+					round_leave_fail "$table/$point" $code
+				done
+				continue
+				;;
+			esac
 			case $table in
-			start | run | attach | service) round_start "$table/$point" ;;
+			start | run | attach | network | port | service) round_start "$table/$point" ;;
 			stop | teardown | release) round_stop "$table/$point" ;;
 			reload) round_reload "$table/$point" ;;
 			boot | adopt) round_boot "$table/$point" ;;
@@ -396,6 +447,7 @@ crash_matrix() { # crash_matrix TABLE...
 				reset_world
 				case $table/$point in
 				run/record) round_record_fail "$table/$point" $code ;;
+				network/*) round_network_fail "$table/$point" $code ;;
 				release/*) round_release_fail "$table/$point" $code ;;
 				boot/first-plan) round_first_plan_fail "$table/$point" $code ;;
 				boot/*) round_boot_fail "$table/$point" $code ;;

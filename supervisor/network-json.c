@@ -1,0 +1,129 @@
+/* Networks as the API shows them: supervisor/network-bridge.h. */
+#include <string.h>
+
+#include "lib/json.h"
+#include "netcfg/survey.h"
+#include "supervisor/network-bridge-private.h"
+#include "supervisor/network.h"
+
+static const char *kind_name(const struct network_config *n)
+{
+	static const char *const names[] = { "p2p", "nat", "isolated", "routed", "bridge" };
+
+	return names[n->kind];
+}
+
+static void put_address(json_t *j, const char *key, uint32_t address)
+{
+	char text[16];
+
+	ip4_format(address, text);
+	json_put_str(j, key, address != 0 ? text : NULL);
+}
+
+/* What keeps it from being as configured; NULL: nothing. */
+static void put_problem(json_t *j, const struct bridge_net *b)
+{
+	struct survey s = { 0 };
+	struct buf text = { 0 };
+
+	if (b != NULL && b->err.code < 0)
+		buf_adds(&text, b->err.msg);
+	else if (b != NULL && survey_take(b->d->nl, &s, NULL) == 0)
+		bridge_differs(b, &s, &text);
+	if (text.len == 0 && b != NULL && bridge_service_down(b))
+		buf_adds(&text, "its dnsmasq does not run");
+	json_put_str(j, "problem", text.len > 0 ? text.data : NULL);
+	survey_finish(&s);
+	buf_finish(&text);
+}
+
+static void put_bridge(json_t *j, const struct bridge_net *b)
+{
+	static const char *const states[] = { "down", "making", "up", "going" };
+	bool runs = b != NULL && b->dnsmasq != NULL && service_up(b->dnsmasq);
+
+	json_put_str(j, "state", b != NULL ? states[b->state] : "up");
+	json_put_str(j, "bridge", b != NULL ? b->bridge : NULL);
+	put_address(j, "gateway", b != NULL ? b->v.v4.gateway : 0);
+	json_object_set_new(j, "pid", runs ? json_integer(service_pid(b->dnsmasq)) : json_null());
+	put_problem(j, b);
+}
+
+static json_t *nics_json(struct drover *d, const char *network)
+{
+	json_t *array = json_array();
+	const struct machine *m;
+
+	list_for_each_entry (m, &d->machines, entry) {
+		for (unsigned i = 0; i < m->nnics; i++) {
+			const struct nic *nic = &m->nics[i];
+			uint32_t address = 0;
+			json_t *j;
+
+			if (!str_eq(nic->network, network))
+				continue;
+			j = json_object();
+			json_put_str(j, "vm", m->name);
+			json_put_int(j, "nic", i);
+			json_put_str(j, "tap", nic->tap);
+			json_put_str(j, "mac", nic->mac);
+			put_address(
+				j, "address", network_guest_address(nic, &address) ? address : 0);
+			json_put_bool(j, "running", machine_active(m));
+			json_array_append_new(array, j);
+		}
+	}
+	return array;
+}
+
+static json_t *leases_json(const struct bridge_net *b)
+{
+	json_t *array = json_array();
+	const struct lease *l;
+
+	if (b == NULL)
+		return array;
+	list_for_each_entry (l, &b->leases, entry) {
+		json_t *j = json_object();
+
+		put_address(j, "address", l->address);
+		json_put_str(j, "mac", l->mac);
+		json_put_str(j, "vm", l->vm);
+		json_put_int(j, "expires", (int64_t)l->expires);
+		json_array_append_new(array, j);
+	}
+	return array;
+}
+
+static json_t *one_json(struct drover *d, const struct network_config *n)
+{
+	const struct bridge_net *b = bridge_find(d, n->s.name);
+	json_t *j = json_object();
+
+	json_put_str(j, "name", n->s.name);
+	json_put_str(j, "kind", kind_name(n));
+	json_put_str(j, "cidr", n->cidr);
+	json_put_str(j, "domain", n->domain);
+	put_bridge(j, b);
+	json_object_set_new(j, "nics", nics_json(d, n->s.name));
+	json_object_set_new(j, "leases", leases_json(b));
+	return j;
+}
+
+json_t *networks_json(struct drover *d)
+{
+	const struct config_array *a = &drover_config(d)->by_kind[SECTION_NETWORK];
+	json_t *array = json_array();
+
+	for (size_t i = 0; i < a->n; i++)
+		json_array_append_new(array, one_json(d, (const void *)a->v[i]));
+	return array;
+}
+
+json_t *network_json(struct drover *d, const char *name)
+{
+	const struct network_config *n = config_network(drover_config(d), name);
+
+	return n != NULL ? one_json(d, n) : NULL;
+}
