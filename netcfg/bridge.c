@@ -105,6 +105,18 @@ int bridge_isolate(struct netlink *nl, const char *port, bool isolated, struct e
 	return r < 0 ? netlink_fail(err, r, "link %s: isolate it from other ports", port) : 0;
 }
 
+int link_down(struct netlink *nl, const char *name, struct err *err)
+{
+	struct ifinfomsg info = { .ifi_change = IFF_UP };
+	struct nl_msg *msg = nlmsg_alloc_simple(RTM_NEWLINK, NLM_F_REQUEST);
+	int r = msg == NULL ? -1 : nlmsg_append(msg, &info, sizeof(info), NLMSG_ALIGNTO);
+
+	if (r >= 0)
+		r = nla_put_string(msg, IFLA_IFNAME, name);
+	r = netlink_talk(nl, whole(msg, r), NULL, NULL);
+	return r < 0 ? netlink_fail(err, r, "link %s: take it down", name) : 0;
+}
+
 int link_set_mtu(struct netlink *nl, const char *name, unsigned mtu, struct err *err)
 {
 	struct nl_msg *msg = link_msg(RTM_NEWLINK, 0, 0, name, 0);

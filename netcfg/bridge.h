@@ -21,6 +21,7 @@ int bridge_make(struct netlink *nl, const char *name, struct err *err);
 int bridge_enslave(struct netlink *nl, const char *port, const char *bridge, struct err *err);
 /* Isolated ports reach only those that are not. */
 int bridge_isolate(struct netlink *nl, const char *port, bool isolated, struct err *err);
+int link_down(struct netlink *nl, const char *name, struct err *err);
 int link_set_mtu(struct netlink *nl, const char *name, unsigned mtu, struct err *err);
 
 #endif

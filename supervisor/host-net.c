@@ -415,7 +415,7 @@ static int release_one(struct release *r, struct object *o, struct err *err)
 		ret = link_deleter_bridge(r->d->linkdel, r->name, released, r, err);
 		return ret == 0 ? 1 : ret;
 	case OBJECT_PORT:
-		ret = bridge_release_port(r->d, r->name, json_str(o->data, "bridge"), err);
+		ret = bridge_release_port(r->d, r->name, o->data, err);
 		break;
 	case OBJECT_RESERVATION:
 		ret = bridge_forget(r->d, r->name, json_str(o->data, "network"), err);

@@ -547,12 +547,15 @@ int bridge_forget(struct drover *d, const char *path, const char *network, struc
 	return 0;
 }
 
-int bridge_release_port(struct drover *d, const char *port, const char *bridge, struct err *err)
+int bridge_release_port(struct drover *d, const char *port, const json_t *data, struct err *err)
 {
+	const char *bridge = json_str(data, "bridge");
 	struct bridge_info info, master;
+	int r;
 
 	if (bridge == NULL || bridge_get(d->nl, port, &info) < 0 ||
 		bridge_get(d->nl, bridge, &master) < 0 || info.master != master.index)
 		return 0;
-	return bridge_enslave(d->nl, port, NULL, err);
+	r = bridge_enslave(d->nl, port, NULL, err);
+	return r == 0 && !json_flag(data, "up", true) ? link_down(d->nl, port, err) : r;
 }

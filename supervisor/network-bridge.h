@@ -67,8 +67,8 @@ int bridge_reserve(struct bridge_net *b, const char *owner, const char *tap, con
 	uint32_t address, const char *name, struct err *err);
 /* Removes such a file, and has the dnsmasq forget it. */
 int bridge_forget(struct drover *d, const char *path, const char *network, struct err *err);
-/* The link is a port of nothing, if it is one of that bridge. */
-int bridge_release_port(struct drover *d, const char *port, const char *bridge, struct err *err);
+/* The link is what it was before it became a port, if it is one of that bridge; data: the ledger's. */
+int bridge_release_port(struct drover *d, const char *port, const json_t *data, struct err *err);
 
 /* ---- leases (network-lease.c) ---- */
 struct lease {

@@ -50,7 +50,6 @@ networks() { # networks DOMAIN [LINE OF lab...]
 	END
 }
 socat -u TCP-LISTEN:22,fork,reuseaddr OPEN:/dev/null &
-cat /proc/sys/net/ipv4/tcp_fastopen_key >/dev/null # which is made by the first who asks
 start_origin
 networks lab.test
 baseline

@@ -57,6 +57,7 @@ void drover_rig_init(struct drover_rig *r, const char *text)
 	for (size_t i = 0; i < MACHINE_BUCKETS; i++)
 		list_init(&d->machine_buckets[i]);
 	list_init(&d->registries);
+	list_init(&d->bridges);
 	list_init(&d->image_jobs);
 	list_init(&d->after_queue);
 	list_init(&d->warm_queue);

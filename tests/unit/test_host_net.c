@@ -161,16 +161,16 @@ static void test_differs(void **state)
 
 	begin();
 	acquire(false);
-	assert_false(host_net_setting_differs(false, &text));
-	assert_true(host_net_setting_differs(true, &text));
+	assert_false(host_net_setting_differs(&w.r.d, false, &text));
+	assert_true(host_net_setting_differs(&w.r.d, true, &text));
 	assert_string_equal(buf_str(&text), "net.ipv4.conf.all.rp_filter is 1");
 	buf_clear(&text);
 	sh("sysctl -qw net.ipv4.ip_forward=0");
-	assert_true(host_net_setting_differs(false, &text));
+	assert_true(host_net_setting_differs(&w.r.d, false, &text));
 	assert_string_equal(buf_str(&text), "net.ipv4.ip_forward is 0");
 	assert_int_equal(host_net_set_again(&w.r.d, false, NULL), 0);
 	buf_clear(&text);
-	assert_false(host_net_setting_differs(false, &text));
+	assert_false(host_net_setting_differs(&w.r.d, false, &text));
 	buf_finish(&text);
 	check();
 	assert_sysctl("net.ipv4.ip_forward", "0");

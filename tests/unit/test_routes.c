@@ -269,6 +269,7 @@ static int setup(void **state)
 	for (size_t i = 0; i < MACHINE_BUCKETS; i++)
 		list_init(&d->machine_buckets[i]);
 	list_init(&d->registries);
+	list_init(&d->bridges);
 	list_init(&d->image_jobs);
 	list_init(&d->begin_queue);
 	list_init(&d->start_queue);
