@@ -120,8 +120,8 @@ static void name_holder(
 		closedir(proc);
 }
 
-static bool port_taken(uint32_t address, unsigned port, const pid_t *ours, size_t nours, char *who,
-	size_t cap)
+static bool port_taken(
+	uint32_t address, unsigned port, const pid_t *ours, size_t nours, char *who, size_t cap)
 {
 	struct holders h = { .wanted = port };
 

@@ -32,7 +32,7 @@ enum object_kind {
 	OBJECT_PROCESS,
 	OBJECT_CGROUP, /* name: path of a cgroup; what is in it is killed */
 	OBJECT_BRIDGE, /* name: of a bridge that we have made */
-	OBJECT_PORT,   /* name: of a link of the host's that is a port; data: {bridge, up}, as it was before */
+	OBJECT_PORT, /* name: of a link of the host's that is a port; data: {bridge, up}, as it was before */
 	/* name: of a TAP or a bridge; data: what of it is in sets (netcfg/firewall-set.h) */
 	OBJECT_NFT_ELEMENTS,
 	/* name: path of a file by which a network's dnsmasq knows a nic; data: {network} */
