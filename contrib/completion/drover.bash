@@ -25,6 +25,13 @@ _drover()
 		fi
 		verb="$verb ${words[1]}"
 		;;
+	nic)
+		if [ ${#words[@]} = 1 ]; then
+			COMPREPLY=($(compgen -W 'list add remove' -- "$cur"))
+			return
+		fi
+		verb="$verb ${words[1]}"
+		;;
 	snapshot)
 		if [ ${#words[@]} = 1 ]; then
 			COMPREPLY=($(compgen -W 'create list show restore delete' -- "$cur"))
@@ -70,6 +77,9 @@ _drover()
 	'disk list') opts='--help' names=1 ;;
 	'disk add') opts='--id --format --readonly --serial --help' names=1 files=1 ;;
 	'disk remove') opts='--help' names=1 ;;
+	'nic list') opts='--help' names=1 ;;
+	'nic add') opts='--network --mac --help' names=1 ;;
+	'nic remove') opts='--help' names=1 ;;
 	'rm') opts='--disks --wait --no-wait --timeout --help' names=1 ;;
 	'cancel') opts='--id --wait --no-wait --timeout --help' names=1 ;;
 	'clone') opts='--from --wait --no-wait --timeout --help' names=1 ;;
@@ -80,7 +90,7 @@ _drover()
 	'snapshot restore') opts='--wait --no-wait --timeout --help' names=1 ;;
 	'snapshot delete') opts='--wait --no-wait --timeout --help' names=1 ;;
 	'ssh') opts='--wait --help' names=1 ;;
-	'console') opts='--once --help' names=1 ;;
+	'console') opts='--once --share --force --read-only --no-replay --raw --help' names=1 ;;
 	'log') opts='--boot --follow --help' names=1 ;;
 	'qmp') opts='--write --help' names=1 ;;
 	'hmp') opts='--write --help' names=1 ;;

@@ -393,6 +393,7 @@ crash_matrix() { # crash_matrix TABLE...
 	crash_config 16M
 	# A link that a network with a bridge takes as its port.
 	ip link add dummy0 type veth peer name dummy1
+	ip link set dummy0 up && ip link set dummy0 down # the first time is another
 	baseline
 	for table; do
 		n=0 fails=0
