@@ -13,7 +13,7 @@ _drover()
 	done
 	COMPREPLY=()
 	if [ ${#words[@]} = 0 ]; then
-		COMPREPLY=($(compgen -W 'list show start stop kill restart pause resume suspend reset nmi resize disk nic rm cancel clone migrate snapshot ssh console log qmp hmp screendump dump stats ch why events doctor check plan reload config pull image registry version help --socket --output --help --version' -- "$cur"))
+		COMPREPLY=($(compgen -W 'list show start stop kill restart pause resume suspend reset nmi resize disk nic rm cancel clone migrate snapshot ssh console log qmp hmp screendump dump stats ch why events doctor check plan reload config pull image registry net version help --socket --output --help --version' -- "$cur"))
 		return
 	fi
 	verb=${words[0]}
