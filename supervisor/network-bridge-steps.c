@@ -157,10 +157,13 @@ static int add_ports(struct bridge_net *b, struct err *err)
 			continue;
 		if (info.master != 0)
 			return err_set(err, -EBUSY, "%s is a port of another bridge", port);
-		data = json_object();
-		json_put_str(data, "bridge", b->bridge);
-		json_put_bool(data, "up", info.up);
-		r = ledger_add(b->d->ledger, b->owner, OBJECT_PORT, port, data, err);
+		/* What an earlier daemon found is what is put back. */
+		if (ledger_find(b->d->ledger, b->owner, OBJECT_PORT, port) == NULL) {
+			data = json_object();
+			json_put_str(data, "bridge", b->bridge);
+			json_put_bool(data, "up", info.up);
+			r = ledger_add(b->d->ledger, b->owner, OBJECT_PORT, port, data, err);
+		}
 		if (r == 0)
 			r = bridge_enslave(b->d->nl, port, b->bridge, err);
 		if (r == 0)
