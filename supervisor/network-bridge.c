@@ -551,11 +551,18 @@ int bridge_release_port(struct drover *d, const char *port, const json_t *data, 
 {
 	const char *bridge = json_str(data, "bridge");
 	struct bridge_info info, master;
-	int r;
+	bool ours;
+	int r = 0;
 
-	if (bridge == NULL || bridge_get(d->nl, port, &info) < 0 ||
-		bridge_get(d->nl, bridge, &master) < 0 || info.master != master.index)
+	if (bridge == NULL || bridge_get(d->nl, port, &info) < 0)
 		return 0;
-	r = bridge_enslave(d->nl, port, NULL, err);
+	ours = info.master != 0 && bridge_get(d->nl, bridge, &master) == 0 &&
+	       info.master == master.index;
+	/* Somebody has made it the port of another bridge. */
+	if (info.master != 0 && !ours)
+		return 0;
+	if (ours)
+		r = bridge_enslave(d->nl, port, NULL, err);
+	/* A bridge that went before it has left it up, too. */
 	return r == 0 && !json_flag(data, "up", true) ? link_down(d->nl, port, err) : r;
 }

@@ -67,7 +67,7 @@ int bridge_reserve(struct bridge_net *b, const char *owner, const char *tap, con
 	uint32_t address, const char *name, struct err *err);
 /* Removes such a file, and has the dnsmasq forget it. */
 int bridge_forget(struct drover *d, const char *path, const char *network, struct err *err);
-/* The link is what it was before it became a port, if it is one of that bridge; data: the ledger's. */
+/* The link is what it was before it became a port, if no other bridge has it; data: the ledger's. */
 int bridge_release_port(struct drover *d, const char *port, const json_t *data, struct err *err);
 
 /* ---- leases (network-lease.c) ---- */

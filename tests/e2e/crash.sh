@@ -124,6 +124,9 @@ reset_world() {
 	wait_for 10 no_cgroups
 	nft flush ruleset
 	echo 0 >/proc/sys/net/ipv4/ip_forward
+	# Of a port whose ledger was just forgotten the next daemon would take what it finds for the
+	# way it was.
+	ip link set dummy0 nomaster down
 	crash_config 16M
 }
 
