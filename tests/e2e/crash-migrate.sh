@@ -145,7 +145,8 @@ cat >"$W/forget-b" <<'END'
 #!/bin/sh
 kill -9 "$(cat "$W/b.pid")"
 "$W/kill-hv"
-rm -rf "$W/b/vm" "$W/b/conf.d"
+# What was killed may still be in a call that makes a file.
+until rm -rf "$W/b/vm" "$W/b/conf.d"; do sleep 0.05; done
 END
 chmod +x "$W/forget-b"
 in_doubt() { [ "$(vm m .migration.doubt)" = true ]; }
