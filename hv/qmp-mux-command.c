@@ -219,6 +219,7 @@ static void reply_came(void *arg, const char *text, size_t len, const struct err
 		good = !json_find(text, len, "error", &error);
 	list_remove(&c->flight);
 	m->nflight--;
+	mux_answer_came(m);
 	if (c->ask.effect != QMP_EFFECT_NONE && err == NULL)
 		m->cb.answered(m->cb.arg, c->ask.effect, good);
 	if (c->ask.fd != QMP_FD_NONE)

@@ -77,7 +77,8 @@ struct qmp_mux {
 	unsigned nclients, nflight; /* nclients: of the socket */
 	uv_poll_t listener;
 	uv_idle_t awake;
-	uint64_t awake_until;                /* uv_hrtime() */
+	uint64_t awake_until;         /* uv_hrtime() */
+	unsigned asleep, asleep_next; /* round trips that sleep from now, and the next time */
 	struct deadline accept_again, later; /* later: at once, but not from within a call */
 	unsigned handles;                    /* whose close callback has not come */
 	void (*closed)(void *arg);
@@ -89,8 +90,14 @@ void mux_part_closed(void *arg);
  * The loop does not sleep for the next 100 us. By way of us a round trip has two wake-ups more than
  * without; on an idle machine each takes as long as all the work, and what is awaited (the
  * monitor's answer, the client's next command) comes sooner than that.
+ *
+ * On a busy one whoever is to answer may wait for the very processor that we do not give up, the more
+ * so as we go before the others: when the monitor's answer has not come in that time, the next
+ * round trips sleep, twice as many each time.
  */
 void mux_stay_awake(struct qmp_mux *m);
+/* To a command that was under way: whether it paid to be awake. */
+void mux_answer_came(struct qmp_mux *m);
 
 /* qmp-mux-client.c */
 

@@ -13,6 +13,9 @@
 
 #define ACCEPT_PAUSE_MS 1000
 #define AWAKE_NS        100000
+/* Round trips with sleep after one whose answer did not come in that time, and their most. */
+#define ASLEEP_MIN 8
+#define ASLEEP_MAX 1024
 
 static void accept_cb(uv_poll_t *poll, int status, int events);
 
@@ -37,14 +40,27 @@ static void on_idle(uv_idle_t *idle)
 {
 	struct qmp_mux *m = container_of(idle, struct qmp_mux, awake);
 
-	if (uv_hrtime() > m->awake_until)
-		uv_idle_stop(idle);
+	if (uv_hrtime() <= m->awake_until)
+		return;
+	uv_idle_stop(idle);
+	if (m->nflight == 0)
+		return;
+	m->asleep = m->asleep_next;
+	m->asleep_next = MIN(2 * m->asleep_next, ASLEEP_MAX);
+}
+
+void mux_answer_came(struct qmp_mux *m)
+{
+	if (uv_is_active((const uv_handle_t *)&m->awake))
+		m->asleep_next = ASLEEP_MIN;
+	else if (m->asleep > 0)
+		m->asleep--;
 }
 
 void mux_stay_awake(struct qmp_mux *m)
 {
 	/* With one processor it would keep the others from their work. */
-	if (m->closing || m->single)
+	if (m->closing || m->single || m->asleep > 0)
 		return;
 	m->awake_until = uv_hrtime() + AWAKE_NS;
 	uv_idle_start(&m->awake, on_idle);
@@ -236,6 +252,7 @@ int qmp_mux_create(
 	list_init(&m->turns);
 	list_init(&m->flight);
 	list_init(&m->fds);
+	m->asleep_next = ASLEEP_MIN;
 	m->single = sysconf(_SC_NPROCESSORS_ONLN) < 2;
 	m->handles = 3;
 	uv_idle_init(loop, &m->awake);
