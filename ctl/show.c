@@ -153,6 +153,23 @@ static void show_ssh(struct table *t, const json_t *ssh)
 	buf_finish(&text);
 }
 
+static void show_drives(struct table *t, const json_t *drives)
+{
+	const json_t *e;
+	size_t i;
+
+	json_array_foreach (drives, i, e) {
+		const char *id = json_str(e, "id"), *medium = json_str(e, "medium");
+		struct buf text = { 0 };
+
+		buf_printf(&text, "%s: %s%s", id != NULL ? id : "?",
+			medium != NULL ? medium : "no medium",
+			json_flag(e, "open", false) ? ", the tray is open" : "");
+		pair(t, i == 0 ? "drives" : "", buf_str(&text));
+		buf_finish(&text);
+	}
+}
+
 static void show_operation(struct table *t, const json_t *op)
 {
 	struct buf text = { 0 };
@@ -234,6 +251,8 @@ static void show_member(struct table *t, const char *key, const json_t *v)
 
 	if (strcmp(key, "nics") == 0 && json_is_array(v)) {
 		show_nics(t, v);
+	} else if (strcmp(key, "drives") == 0 && json_is_array(v)) {
+		show_drives(t, v);
 	} else if (strcmp(key, "ssh") == 0 && json_is_object(v)) {
 		show_ssh(t, v);
 	} else if (strcmp(key, "health") == 0 && json_is_object(v)) {

@@ -159,6 +159,10 @@ enum hv_event_kind {
 	HV_EVENT_MONITOR_LOST, /* EOF while the process lives */
 	HV_EVENT_UNRESPONSIVE, /* a command's deadline passed */
 	HV_EVENT_RESPONSIVE,   /* it answers again */
+	/* A drive's tray was opened or closed; reason: device id, as in hv_disk or QEMU's choice. */
+	HV_EVENT_TRAY,
+	/* What the drives for media hold: data is [{"id", "open", "medium": file or null}]. */
+	HV_EVENT_DRIVES,
 	HV_EVENT_OTHER,        /* reason: the protocol's name of the event; data has all of it */
 };
 
@@ -167,6 +171,7 @@ struct hv_event {
 	enum hv_status status; /* after the event */
 	bool by_us;
 	bool nospace;
+	bool open; /* the tray is */
 	/* The client of the passthrough who did it: "uid 0 (pid 77) at the monitor"; else NULL. */
 	const char *by;
 	const char *reason; /* borrowed, may be NULL */

@@ -309,6 +309,7 @@ static const struct {
 	{ "BLOCK_IO_ERROR", on_io_error },
 	{ "DEVICE_DELETED", on_deleted },
 	{ "DEVICE_UNPLUG_GUEST_ERROR", on_kept },
+	{ "DEVICE_TRAY_MOVED", qemu_tray_moved },
 	{ "DUMP_COMPLETED", on_dumped },
 	{ "MIGRATION", on_migration },
 };

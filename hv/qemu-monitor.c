@@ -38,6 +38,7 @@ void qemu_drop_monitor(struct qemu *q)
 	qmp_destroy(qmp, qemu_part_closed, q);
 	/* Whose answer is lost: that of a quit does not come, or what it did is seen by the events. */
 	q->by[QMP_EFFECT_STOP].who[0] = q->by[QMP_EFFECT_CONT].who[0] = '\0';
+	q->by[QMP_EFFECT_TRAY].who[0] = '\0';
 	qmp_mux_lost(q->mux);
 }
 
@@ -168,6 +169,9 @@ static void monitor_ready(void *arg, const json_t *greeting)
 	/* An earlier daemon knew why it took this accelerator; which one it was can be asked. */
 	if (q->hv.accel_text[0] == '\0' && q->qmp != NULL)
 		qmp_command(q->qmp, "query-kvm", NULL, NULL, kvm_reply, q);
+	/* Clients of an earlier connection may have changed them. */
+	if (q->adopting || q->phase == QEMU_UP)
+		qemu_ask_drives(q);
 	/* The last question: its answer ends a start. */
 	qemu_ask_status(q);
 }

@@ -43,8 +43,12 @@ static void answered(void *arg, enum qmp_effect effect, bool good)
 {
 	struct qemu *q = arg;
 
-	/* What STOP and RESUME tell comes before the answer; the others' events may come later. */
-	if (good && effect != QMP_EFFECT_STOP && effect != QMP_EFFECT_CONT)
+	/* Only a move of the tray is told by an event. */
+	if (good && effect == QMP_EFFECT_TRAY)
+		qemu_ask_drives(q);
+	/* What these events tell comes before the answer; the others' may come later. */
+	if (good && effect != QMP_EFFECT_STOP && effect != QMP_EFFECT_CONT &&
+		effect != QMP_EFFECT_TRAY)
 		return;
 	if (effect == QMP_EFFECT_RESET && q->reboot_is_exit)
 		qemu_set_reboot_action(q, "shutdown");

@@ -343,4 +343,9 @@ void qemu_event(void *arg, const char *name, const json_t *event);
 /* query-status: what it tells goes into hv.status, and out as an event when it is news. */
 void qemu_ask_status(struct qemu *q);
 
+/* qemu-drives.c */
+
+void qemu_ask_drives(struct qemu *q);
+void qemu_tray_moved(struct qemu *q, const json_t *data, const json_t *event);
+
 #endif

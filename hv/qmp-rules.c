@@ -29,7 +29,7 @@ static const char *const harmless[] = {
 	"device-list-properties",
 };
 
-/* qapi/misc.json and run-state.json; hmp-commands.hx has the short names. */
+/* qapi/misc.json, run-state.json and block.json; hmp-commands.hx has the short names. */
 static const struct {
 	const char *name, *letter;
 	enum qmp_effect effect;
@@ -39,6 +39,13 @@ static const struct {
 	{ "quit", "q", QMP_EFFECT_QUIT },
 	{ "system_reset", NULL, QMP_EFFECT_RESET },
 	{ "system_powerdown", NULL, QMP_EFFECT_POWERDOWN },
+	{ "eject", NULL, QMP_EFFECT_TRAY },
+	{ "change", NULL, QMP_EFFECT_TRAY },
+	{ "blockdev-open-tray", NULL, QMP_EFFECT_TRAY },
+	{ "blockdev-close-tray", NULL, QMP_EFFECT_TRAY },
+	{ "blockdev-insert-medium", NULL, QMP_EFFECT_TRAY },
+	{ "blockdev-remove-medium", NULL, QMP_EFFECT_TRAY },
+	{ "blockdev-change-medium", NULL, QMP_EFFECT_TRAY },
 };
 
 static int PRINTF(3, 4) refuse(struct qmp_refusal *no, const char *class, const char *fmt, ...)

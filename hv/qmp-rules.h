@@ -17,6 +17,7 @@ enum qmp_effect {
 	QMP_EFFECT_QUIT,
 	QMP_EFFECT_RESET,
 	QMP_EFFECT_POWERDOWN,
+	QMP_EFFECT_TRAY, /* of a drive for media, or what is in it */
 	QMP_EFFECTS
 };
 

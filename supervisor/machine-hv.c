@@ -137,6 +137,21 @@ static void watchdog_expired(struct machine *m, const struct hv_event *ev)
 	emit(m, "watchdog", ev);
 }
 
+static void tray_moved(struct machine *m, const struct hv_event *ev)
+{
+	json_t *more = json_object();
+
+	machine_tell(m, "tray", "%s: %s%s%s", ev->reason != NULL ? ev->reason : "a drive",
+		ev->open ? "opened" : "closed", ev->by != NULL ? " by " : "",
+		ev->by != NULL ? ev->by : "");
+	json_put_str(more, "device", ev->reason);
+	json_put_bool(more, "open", ev->open);
+	/* Else it was the guest, or somebody at a monitor of his own in qemu_args. */
+	if (ev->by != NULL)
+		json_put_str(more, "by", ev->by);
+	events_emit(m->d->events, "vm", m->name, "tray", more);
+}
+
 void machine_hv_event(void *arg, const struct hv_event *ev)
 {
 	struct machine *m = arg;
@@ -184,6 +199,13 @@ void machine_hv_event(void *arg, const struct hv_event *ev)
 		emit(m, "responsive", ev);
 		if (m->state == MACHINE_UNKNOWN)
 			machine_event(m, hv_status(m->hv) == HV_STATUS_RUNNING ? EV_UP : EV_PAUSED);
+		break;
+	case HV_EVENT_TRAY:
+		tray_moved(m, ev);
+		break;
+	case HV_EVENT_DRIVES:
+		json_decref(m->drives);
+		m->drives = json_incref((json_t *)(uintptr_t)ev->data);
 		break;
 	case HV_EVENT_DEVICE_GONE:
 	case HV_EVENT_OTHER:

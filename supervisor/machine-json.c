@@ -214,6 +214,25 @@ static void put_spec(json_t *j, const struct machine *m)
 	put_key(j, m, "restart");
 }
 
+/* What QEMU has not told is as it was at the start. */
+static json_t *drives_json(const struct machine *m)
+{
+	const struct vm_config *cfg = machine_shown_config(m);
+	json_t *drives, *drive;
+
+	if (m->process && m->drives != NULL)
+		return json_deep_copy(m->drives);
+	drives = json_array();
+	if (cfg == NULL || cfg->cdrom == NULL)
+		return drives;
+	drive = json_object();
+	json_put_str(drive, "id", "cdrom0");
+	json_put_bool(drive, "open", false);
+	json_put_str(drive, "medium", cfg->cdrom);
+	json_array_append_new(drives, drive);
+	return drives;
+}
+
 static void put_core(json_t *j, const struct machine *m)
 {
 	char *path = machine_core_path(m);
@@ -232,6 +251,7 @@ json_t *machine_detail(const struct machine *m)
 	put_spec(j, m);
 	json_put_str(j, "disk", m->disk_path);
 	json_object_set_new(j, "added", m->added != NULL ? json_deep_copy(m->added) : json_array());
+	json_object_set_new(j, "drives", drives_json(m));
 	json_put_int(j, "boot", m->boot);
 	json_put_int(j, "reboots", m->reboots);
 	json_put_str(j, "error", m->error.code < 0 ? m->error.msg : NULL);

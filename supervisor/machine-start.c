@@ -360,6 +360,8 @@ static void spawned(void *arg, const struct hv_process *p)
 	fault_at("run", "spawned", NULL);
 	m->process = true;
 	m->warm_tried = m->warm_load;
+	json_decref(m->drives);
+	m->drives = NULL;
 	close_taps(m);
 	machine_cgroup_check(m);
 	machine_tell(m, "spawned", "%s runs as process %d", m->run_cfg->hypervisor, (int)p->pid);

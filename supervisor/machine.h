@@ -223,6 +223,7 @@ struct machine {
 	enum cause last_cause; /* of the last run that ended */
 	char *sentence;        /* of it */
 	json_t *story;         /* [{time, event, text}] of the present or last run */
+	json_t *drives;        /* what they hold, in HV_EVENT_DRIVES's form; NULL: as configured */
 	json_t *last_console;  /* last lines of the last run */
 	struct err error;      /* why the last start failed; code 0: it did not */
 

@@ -38,6 +38,7 @@ static void machine_free(struct machine *m)
 	json_decref(m->deferred);
 	json_decref(m->added);
 	json_decref(m->story);
+	json_decref(m->drives);
 	json_decref(m->last_console);
 	free(m->cgroup);
 	free(m->restore);

@@ -24,8 +24,10 @@ qmp_write = yes
 [vm other]
 template = nano
 qmp_write = yes
+cdrom = $W/cd.iso
 END
 }
+head -c 1M /dev/zero >"$W/cd.iso"
 machines
 baseline
 start_droverd
@@ -148,6 +150,26 @@ ask one "$(command cont)" >/dev/null
 machines
 drover reload >/dev/null
 like "$(ask one "$(command stop)")" 'only reads' 'and closes it again'
+
+# --- what a client does to a drive ---
+drive() { vm other '.drives[0] | "\(.id) \(.open) \(.medium)"'; }
+drive_is() { [ "$(drive)" = "$1" ]; }
+trays() { events_of other "$last" | jq -r 'select(.event == "tray") | "\(.device) \(.open) \(.by)"'; }
+on_cdrom() { printf '{"execute":"%s","arguments":{"id":"cdrom0"%s}}' "$1" "${2-}"; }
+is "$(drive)" "cdrom0 false $W/cd.iso" 'a CD-ROM is in its drive'
+last=$(last_seq)
+is "$(ask other "$(on_cdrom eject)")" '{"return": {}}' 'a client ejects it'
+ok 'it is out, and the tray open' wait_for "$patience" drive_is 'cdrom0 true null'
+like "$(trays)" '^cdrom0 true uid 0 \(pid [0-9]+\) at the monitor$' 'by somebody, says the event'
+like "$(drover show other)" 'cdrom0: no medium, the tray is open' 'drover show has it'
+stop_droverd KILL
+start_droverd
+ok 'other is taken up' vm_wait other running
+is "$(drive)" 'cdrom0 true null' 'so does the next daemon'
+last=$(last_seq)
+ask other "$(on_cdrom blockdev-change-medium ",\"filename\":\"$W/cd.iso\",\"format\":\"raw\"")" >/dev/null
+ok 'a client puts it back' wait_for "$patience" drive_is "cdrom0 false $W/cd.iso"
+like "$(trays)" '^cdrom0 false uid 0 \(pid [0-9]+\) at the monitor$' 'and closes the tray'
 
 # --- what a client ends ---
 last=$(last_seq)
