@@ -19,3 +19,17 @@ kill_all
 stop_droverd || bail 'droverd does not end'
 
 row passthrough us times 1.3 "$rounds" "query-status by the passthrough; floor: a monitor of the same QEMU (medians of $trips)"
+
+# The longest turn of the loop while a monitor tells events faster than anybody wants them.
+fake_machines 2 'qmp_write = yes' | config
+fresh_daemon
+for m in f0001 f0002; do vm_wait $m running || bail "$m does not come up"; done
+for _ in $(seq "$rounds"); do
+	"$B/fakes/qmp-stress" events /run/drover/vm/f0001/qmp.sock /run/drover/vm/f0002/qmp.sock \
+		10 10000 | sample events-turn.drover
+	[ "${PIPESTATUS[0]}" = 0 ] || bail 'qmp-stress events'
+done
+kill_all
+stop_droverd || bail 'droverd does not end'
+
+row events-turn ms most 5 "$rounds" '10,000 events to 10 clients, the longest turn of the loop'

@@ -9,6 +9,11 @@
  *   qmp-stress deaf SOCKET               sends commands for ever and never reads
  *   qmp-stress time SOCKET COUNT         round trips of query-status one by one; prints the median
  *                                        and the mean in microseconds
+ *   qmp-stress events SOCKET OTHER CLIENTS COUNT
+ *                                        so many clients of a fake-qemu hear so many events; prints
+ *                                        the longest time, in milliseconds, in which one at another
+ *                                        machine's socket had no answer that the supervisor gives
+ *                                        by itself: the longest turn of its loop, at most
  *
  * Exit status 0, or 1 with a line on stderr that says what was wrong.
  */
@@ -21,6 +26,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -381,6 +387,124 @@ static int measure(const char *path, unsigned count)
 	return 0;
 }
 
+static int greeted(const char *path, struct text *in)
+{
+	static const char hello[] = "{\"execute\":\"qmp_capabilities\"}\n";
+	int fd = dial(path);
+
+	line(fd, in);
+	if (write(fd, hello, sizeof(hello) - 1) < 0)
+		die("write", strerror(errno));
+	if (strstr(line(fd, in), "return") == NULL)
+		die("no negotiation", NULL);
+	return fd;
+}
+
+/* A second negotiation is refused without a word to the monitor. Until there is a byte at stop. */
+static void probe(const char *path, int stop, int out)
+{
+	static const char again[] = "{\"execute\":\"qmp_capabilities\"}\n";
+	struct text in = { 0 };
+	int fd = greeted(path, &in);
+	struct pollfd p = { .fd = stop, .events = POLLIN };
+	double longest = 0;
+
+	if (write(out, &longest, sizeof(longest)) < 0)
+		_exit(1);
+	while (poll(&p, 1, 0) == 0) {
+		double from = now_us();
+
+		if (write(fd, again, sizeof(again) - 1) < 0)
+			die("write", strerror(errno));
+		if (strstr(line(fd, &in), "error") == NULL)
+			die("that is no refusal", NULL);
+		from = now_us() - from;
+		longest = from > longest ? from : longest;
+	}
+	_exit(write(out, &longest, sizeof(longest)) == sizeof(longest) ? 0 : 1);
+}
+
+/* Reads what is there; the number of EVENTs in it. */
+static unsigned count_events(int fd, unsigned *depth)
+{
+	/* In each there is one 'X_BENCH"', whatever the pieces: its last byte counts. */
+	static const char word[] = "X_BENCH\"";
+	static char data[64 << 10];
+	ssize_t n = read(fd, data, sizeof(data));
+	unsigned found = 0;
+
+	if (n <= 0)
+		die("a client was cut off", n < 0 ? strerror(errno) : NULL);
+	for (ssize_t i = 0; i < n; i++) {
+		*depth = data[i] == word[*depth] ? *depth + 1 : data[i] == word[0];
+		if (*depth == sizeof(word) - 1) {
+			*depth = 0;
+			found++;
+		}
+	}
+	return found;
+}
+
+static void ask_events(int fd, unsigned count)
+{
+	struct text t = { 0 };
+
+	add(&t, "{\"execute\":\"x-fake\",\"arguments\":{\"script\":\"", 43);
+	for (unsigned i = 0; i < count; i++)
+		add(&t, "event now X_BENCH;", 18);
+	add(&t, "\"}}\n", 4);
+	for (ssize_t n; t.off < t.len; t.off += (size_t)n)
+		if ((n = write(fd, t.data + t.off, t.len - t.off)) < 0)
+			die("write", strerror(errno));
+	free(t.data);
+}
+
+enum {
+	HEARERS_MAX = 64
+};
+
+static int hear_events(const char *path, const char *other, unsigned clients, unsigned count)
+{
+	struct pollfd p[HEARERS_MAX];
+	unsigned heard[HEARERS_MAX] = { 0 }, depth[HEARERS_MAX] = { 0 }, left = clients;
+	struct text in = { 0 };
+	int stop[2], out[2];
+	double longest;
+	pid_t pid;
+
+	if (clients == 0 || clients > HEARERS_MAX || pipe(stop) < 0 || pipe(out) < 0)
+		die("so many clients?", NULL);
+	for (unsigned i = 0; i < clients; i++)
+		p[i] = (struct pollfd){ .fd = greeted(path, &in), .events = POLLIN };
+	pid = fork();
+	if (pid == 0)
+		probe(other, stop[0], out[1]);
+	close(out[1]);
+	if (pid < 0 || read(out[0], &longest, sizeof(longest)) != sizeof(longest))
+		die("no probe", NULL);
+	ask_events(p[0].fd, count);
+	while (left > 0) {
+		if (poll(p, clients, WAIT_MS) <= 0)
+			die("the events do not come", NULL);
+		for (unsigned i = 0; i < clients; i++) {
+			if (p[i].revents == 0)
+				continue;
+			heard[i] += count_events(p[i].fd, &depth[i]);
+			if (heard[i] < count)
+				continue;
+			left--;
+			p[i].fd = -1;
+		}
+	}
+	if (write(stop[1], "", 1) != 1 ||
+		read(out[0], &longest, sizeof(longest)) != sizeof(longest))
+		die("no probe", NULL);
+	waitpid(pid, NULL, 0);
+	printf("%.3f\n", longest / 1e3);
+	free(in.data);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	if (argc == 5 && strcmp(argv[1], "talk") == 0) {
@@ -391,5 +515,10 @@ int main(int argc, char **argv)
 		return deaf(argv[2]);
 	if (argc == 4 && strcmp(argv[1], "time") == 0)
 		return measure(argv[2], (unsigned)atoi(argv[3]));
-	die("usage: qmp-stress talk SOCKET SEED ROUNDS | deaf SOCKET | time SOCKET COUNT", NULL);
+	if (argc == 6 && strcmp(argv[1], "events") == 0)
+		return hear_events(
+			argv[2], argv[3], (unsigned)atoi(argv[4]), (unsigned)atoi(argv[5]));
+	die("usage: qmp-stress talk SOCKET SEED ROUNDS | deaf SOCKET | time SOCKET COUNT | "
+	    "events SOCKET OTHER CLIENTS COUNT",
+		NULL);
 }
