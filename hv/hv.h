@@ -163,7 +163,7 @@ enum hv_event_kind {
 	HV_EVENT_TRAY,
 	/* What the drives for media hold: data is [{"id", "open", "medium": file or null}]. */
 	HV_EVENT_DRIVES,
-	HV_EVENT_OTHER,        /* reason: the protocol's name of the event; data has all of it */
+	HV_EVENT_OTHER, /* reason: the protocol's name of the event; data has all of it */
 };
 
 struct hv_event {

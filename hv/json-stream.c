@@ -12,7 +12,8 @@
 #include "hv/json-scan.h"
 #include "lib/str.h"
 
-#define READ_SIZE     (64u << 10)
+/* Some hundred events: with many clients who want each of them more would be a long turn. */
+#define READ_SIZE     (8u << 10)
 #define READS_A_TURN  1    /* the rest in the next turn of the loop: others wait, too */
 #define KEEP_BUFFER   4096 /* a larger one goes back when it is empty */
 #define FDS_A_MESSAGE 16

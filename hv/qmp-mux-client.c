@@ -127,7 +127,7 @@ void mux_client_give(struct mux_client *cl, const char *text, size_t len, bool n
 		mux_client_drop(cl);
 	else if (now)
 		mux_client_flush(cl);
-	else
+	else if (!deadline_armed(&cl->mux->later))
 		deadline_set(&cl->mux->later, 0);
 }
 
