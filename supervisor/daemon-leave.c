@@ -41,6 +41,7 @@ static void server_closed(void *arg)
 	deadline_close(&d->converge, NULL);
 	for (size_t i = 0; i < ARRAY_LEN(dm->signals); i++)
 		uv_close((uv_handle_t *)&dm->signals[i], NULL);
+	turns_close(&dm->turns);
 }
 
 void daemon_leave_early(struct daemon *dm)

@@ -128,6 +128,7 @@ static void on_signal(uv_signal_t *handle, int sig)
 		break;
 	case SIGUSR1:
 		log_state(d);
+		turns_report(&dm->turns);
 		break;
 	case SIGUSR2:
 		reexecute(dm);
@@ -152,6 +153,7 @@ void daemon_signals(struct daemon *dm)
 {
 	static const int sigs[] = { SIGHUP, SIGTERM, SIGINT, SIGUSR1, SIGUSR2 };
 
+	turns_init(&dm->turns, dm->d.loop);
 	for (size_t i = 0; i < ARRAY_LEN(dm->signals); i++) {
 		uv_signal_init(dm->d.loop, &dm->signals[i]);
 		dm->signals[i].data = dm;

@@ -14,6 +14,7 @@
 #include "supervisor/args.h"
 #include "supervisor/drover.h"
 #include "supervisor/inherit.h"
+#include "supervisor/turns.h"
 
 struct loaded; /* a machine and the process that its state file names */
 
@@ -24,6 +25,7 @@ struct daemon {
 	struct server *old_server; /* whose socket was removed, for those who are connected */
 	uv_loop_t loop;
 	uv_signal_t signals[5];
+	struct turns turns;
 	unsigned adopting; /* machines whose adoption is under way, and one for the start itself */
 	struct inherited given; /* the API's socket and the locks, once we have them our own */
 	struct loaded *loaded;  /* until their adoption begins */
