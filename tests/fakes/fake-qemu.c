@@ -17,6 +17,7 @@
  *   status STEP WORD       change the status without an event
  *   poweroff STEP | reboot STEP | panic STEP   what the guest does there
  *   console STEP TEXT      the guest prints (\n, \r are understood)
+ *   flood STEP COUNT NAME  so many events of that name
  *   late COMMAND MS        answer that much later (nothing else is done meanwhile)
  *   ignore COMMAND         no answer, no effect
  *   error COMMAND [TEXT]   answer with an error
@@ -335,6 +336,15 @@ static void close_monitor(void)
 	vm.in_len = 0;
 }
 
+/* COUNT NAME */
+static void flood(const char *rest)
+{
+	char *name;
+
+	for (unsigned long n = strtoul(rest, &name, 10); n > 0; n--)
+		emit(name + strspn(name, " "), NULL);
+}
+
 static void perform(struct directive *d)
 {
 	const char *v = d->verb;
@@ -356,6 +366,8 @@ static void perform(struct directive *d)
 		send_raw(d->rest, strlen(d->rest));
 	} else if (strcmp(v, "event") == 0) {
 		do_event(d->rest);
+	} else if (strcmp(v, "flood") == 0) {
+		flood(d->rest);
 	} else if (strcmp(v, "status") == 0) {
 		vm.status = d->rest;
 	} else if (strcmp(v, "poweroff") == 0) {

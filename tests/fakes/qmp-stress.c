@@ -452,16 +452,13 @@ static unsigned count_events(int fd, unsigned *depth)
 
 static void ask_events(int fd, unsigned count)
 {
-	struct text t = { 0 };
+	char text[128];
+	int n = snprintf(text, sizeof(text),
+		"{\"execute\":\"x-fake\",\"arguments\":{\"script\":\"flood now %u X_BENCH\"}}\n",
+		count);
 
-	add(&t, "{\"execute\":\"x-fake\",\"arguments\":{\"script\":\"", 43);
-	for (unsigned i = 0; i < count; i++)
-		add(&t, "event now X_BENCH;", 18);
-	add(&t, "\"}}\n", 4);
-	for (ssize_t n; t.off < t.len; t.off += (size_t)n)
-		if ((n = write(fd, t.data + t.off, t.len - t.off)) < 0)
-			die("write", strerror(errno));
-	free(t.data);
+	if (write(fd, text, (size_t)n) != n)
+		die("write", strerror(errno));
 }
 
 enum {
