@@ -1,8 +1,10 @@
 /* The manifest of a snapshot, and everything onto the disk: supervisor/snapshot.h. */
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <uv.h>
 
 #include "lib/file.h"
@@ -15,22 +17,32 @@
 
 /* ---- writing out, beside other work ---- */
 
-/* Files and folders whose fsync another thread sees to: a digest reads the same from the cache. */
+/*
+ * Another thread sets files' pages on their way to the disk: a digest reads the same from the cache.
+ * The fsyncs come when all is written, one after the other: where one commits a journal, the others
+ * find that theirs is in it. Side by side with writing they would be one commit each, for which what
+ * is being written has to wait.
+ */
 struct syncing {
 	uv_thread_t thread;
 	bool started;
-	char *paths[SNAPSHOT_DISKS_MAX + FILES_MAX];
+	char *paths[SNAPSHOT_DISKS_MAX + FILES_MAX + 2]; /* the manifest, the folder */
 	size_t n;
-	int r;
-	struct err err;
 };
 
-static void sync_all(void *arg)
+/* An error is the fsync's to tell: nothing that was begun here is waited for. */
+static void begin_all(void *arg)
 {
 	struct syncing *s = arg;
 
-	for (size_t i = 0; i < s->n && s->r == 0; i++)
-		s->r = file_sync(s->paths[i], &s->err);
+	for (size_t i = 0; i < s->n; i++) {
+		int fd = open(s->paths[i], O_RDONLY | O_CLOEXEC);
+
+		if (fd < 0)
+			continue;
+		sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+		close(fd);
+	}
 }
 
 /* Takes path over. */
@@ -48,22 +60,27 @@ static int syncing_add(struct syncing *s, char *path, struct err *err)
 
 static void syncing_start(struct syncing *s)
 {
-	s->started = uv_thread_create(&s->thread, sync_all, s) == 0;
+	s->started = uv_thread_create(&s->thread, begin_all, s) == 0;
+}
+
+/* What is added from now on is begun by syncing_end(). */
+static void syncing_join(struct syncing *s)
+{
+	if (s->started)
+		uv_thread_join(&s->thread);
+	s->started = false;
 }
 
 /* r: what the work beside it has come to. */
 static int syncing_end(struct syncing *s, int r, struct err *err)
 {
-	if (s->started)
-		uv_thread_join(&s->thread);
-	else if (r == 0)
-		sync_all(s);
+	syncing_join(s);
+	if (r == 0)
+		begin_all(s);
+	for (size_t i = 0; i < s->n && r == 0; i++)
+		r = file_sync(s->paths[i], err);
 	while (s->n > 0)
 		free(s->paths[--s->n]);
-	if (r == 0 && s->r < 0) {
-		*err = s->err;
-		return s->r;
-	}
 	return r;
 }
 
@@ -157,17 +174,12 @@ static int write_manifest(const char *dir, const json_t *manifest, struct err *e
 			? err_nomem(err)
 			: file_write_atomic(path, text, strlen(text), 0600, false, err);
 
-	if (r == 0)
-		r = file_sync(path, err);
 	free(text);
 	free(path);
 	return r;
 }
 
-/*
- * The manifest is written out while what it tells of still is: nothing of the folder counts before
- * it gets its name.
- */
+/* Nothing of the folder counts before it gets its name: what comes first to the disk is all one. */
 int snapshot_seal(
 	const char *dir, json_t *manifest, const struct snapshot_disks *disks, struct err *err)
 {
@@ -182,8 +194,11 @@ int snapshot_seal(
 	}
 	if (r == 0)
 		r = write_manifest(dir, manifest, err);
-	if (r == 0)
-		r = file_sync(dir, err);
 	json_decref(files);
+	syncing_join(&folder);
+	if (r == 0)
+		r = syncing_add(&folder, path_join(dir, SNAPSHOT_MANIFEST), err);
+	if (r == 0)
+		r = syncing_add(&folder, strdup(dir), err);
 	return syncing_end(&folder, r, err);
 }
