@@ -9,6 +9,8 @@
  *   floor save FILE COUNT prints COUNT times, a line each: how long `stop` and `cont` took, and the
  *                         commands that write the guest's memory into a file, from `stop` to `cont`,
  *                         with an fsync of it
+ *   floor restore FILE    prints the time from `quit` of a guest that was saved so to `cont` of the
+ *                         QEMU that was started then, and has read the file
  *
  * FILE holds a command line as /proc/PID/cmdline does. Descriptors named in it ("fd=7") are made
  * here: listening Unix sockets for chardevs, TAPs of our own for netdevs. Times are milliseconds.
@@ -334,6 +336,32 @@ static double command(struct machine *m, const char *text, int fd)
 	return now_ms() - begin;
 }
 
+static void set_up_migration(struct machine *m)
+{
+	command(m,
+		"{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":"
+		"[{\"capability\":\"events\",\"state\":true}]}}\n",
+		-1);
+	command(m,
+		"{\"execute\":\"migrate-set-parameters\",\"arguments\":{\"max-bandwidth\":"
+		"1099511627776}}\n",
+		-1);
+}
+
+/* The file goes to and comes from here. */
+static void move_memory(struct machine *m, const char *command_text, int fd)
+{
+	m->saved = false;
+	command(m, "{\"execute\":\"getfd\",\"arguments\":{\"fdname\":\"f\"}}\n", fd);
+	command(m, command_text, -1);
+	while (!m->saved)
+		take_input(m);
+}
+
+static const char migrate[] = "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"fd:f\"}}\n";
+static const char incoming[] =
+	"{\"execute\":\"migrate-incoming\",\"arguments\":{\"uri\":\"fd:f\"}}\n";
+
 static void save_once(struct machine *m)
 {
 	char path[64];
@@ -346,11 +374,7 @@ static void save_once(struct machine *m)
 	if (fd < 0)
 		die(path);
 	stop = command(m, "{\"execute\":\"stop\"}\n", -1);
-	m->saved = false;
-	command(m, "{\"execute\":\"getfd\",\"arguments\":{\"fdname\":\"f\"}}\n", fd);
-	command(m, "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"fd:f\"}}\n", -1);
-	while (!m->saved)
-		take_input(m);
+	move_memory(m, migrate, fd);
 	if (fsync(fd) < 0)
 		die("fsync");
 	cont = command(m, "{\"execute\":\"cont\"}\n", -1);
@@ -366,37 +390,73 @@ static void save_once(struct machine *m)
 static void save_all(struct machine *m, int count)
 {
 	start_all(m, 1);
-	command(m,
-		"{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":"
-		"[{\"capability\":\"events\",\"state\":true}]}}\n",
-		-1);
-	command(m,
-		"{\"execute\":\"migrate-set-parameters\",\"arguments\":{\"max-bandwidth\":"
-		"1099511627776}}\n",
-		-1);
+	set_up_migration(m);
 	command(m, "{\"execute\":\"cont\"}\n", -1);
 	for (int i = 0; i < count; i++)
 		save_once(m);
 	quit_all(m, 1);
 }
 
+/* m has read its command; then gets the same. */
+static double restore(struct machine *m, struct machine *then)
+{
+	char path[64];
+	double begin, ms;
+	size_t n = 0;
+	int fd;
+
+	snprintf(path, sizeof path, "%s/memory", dir);
+	start_all(m, 1);
+	set_up_migration(m);
+	command(m, "{\"execute\":\"cont\"}\n", -1);
+	command(m, "{\"execute\":\"stop\"}\n", -1);
+	fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0)
+		die(path);
+	move_memory(m, migrate, fd);
+	command(m, "{\"execute\":\"cont\"}\n", -1);
+	while (then->argv[n])
+		n++;
+	if (n + 3 > ARGS_MAX || lseek(fd, 0, SEEK_SET) < 0)
+		die("the command line");
+	then->argv[n] = "-S";
+	then->argv[n + 1] = "-incoming";
+	then->argv[n + 2] = "defer";
+	begin = now_ms();
+	quit_all(m, 1);
+	start_all(then, 1);
+	set_up_migration(then);
+	move_memory(then, incoming, fd);
+	command(then, "{\"execute\":\"cont\"}\n", -1);
+	ms = now_ms() - begin;
+	quit_all(then, 1);
+	close(fd);
+	unlink(path);
+	return ms;
+}
+
 int main(int argc, char **argv)
 {
 	size_t n = argc > 2 ? (size_t)argc - 2 : 0;
-	struct machine *all = calloc(n + 1, sizeof *all);
+	struct machine *all = calloc(n + 2, sizeof *all);
 	bool start = n > 0 && strcmp(argv[1], "start") == 0;
 	bool save = n == 2 && strcmp(argv[1], "save") == 0;
+	bool back = n == 1 && strcmp(argv[1], "restore") == 0;
 
 	if (save)
 		n = 1;
-	if (!all || n == 0 || (!start && !save && (strcmp(argv[1], "kill") != 0 || n != 1))) {
-		fprintf(stderr, "usage: floor start FILE... | kill FILE | save FILE COUNT\n");
+	if (!all || n == 0 ||
+		(!start && !save && !back && (strcmp(argv[1], "kill") != 0 || n != 1))) {
+		fprintf(stderr, "usage: floor start FILE... | kill FILE | save FILE COUNT | "
+				"restore FILE\n");
 		return 2;
 	}
 	if (!mkdtemp(dir))
 		die(dir);
+	/* Of a restore there are two, alike. */
+	n += back;
 	for (size_t i = 0; i < n; i++) {
-		read_command(&all[i], argv[i + 2]);
+		read_command(&all[i], argv[back ? 2 : i + 2]);
 		make_fds(&all[i]);
 	}
 	if (start) {
@@ -405,6 +465,8 @@ int main(int argc, char **argv)
 		printf("%.3f %.3f\n", ready, quit_all(all, n));
 	} else if (save) {
 		save_all(all, atoi(argv[3]));
+	} else if (back) {
+		printf("%.3f\n", restore(&all[0], &all[1]));
 	} else {
 		start_all(all, 1);
 		printf("%.3f\n", kill_one(all));

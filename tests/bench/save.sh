@@ -1,5 +1,7 @@
 # shellcheck shell=bash
-# A part of tests/bench/run: pause, resume, and snapshots of a guest with 128 MB, beside the same
+# Sourced by run.
+#
+# Pause, resume, snapshots and their restores of a guest with 128 MB, beside the same
 # commands given to a QEMU that nobody supervises.
 progress "pause, resume and snapshot of a guest with 128 MB, $rounds rounds"
 rm -rf "$W/state" && mkdir "$W/state"
@@ -28,6 +30,8 @@ for i in $(seq "$rounds"); do
 	cut -d' ' -f1 "$W/one" | sample pause.floor
 	cut -d' ' -f2 "$W/one" | sample resume.floor
 	cut -d' ' -f3 "$W/one" | sample snapshot.floor
+	"$floor" restore "$W/big.cmd" | sample restore.floor
+	[ "${PIPESTATUS[0]}" = 0 ] || bail 'floor'
 done
 drover kill big >/dev/null
 stop_droverd || bail 'droverd does not end'
@@ -35,4 +39,4 @@ stop_droverd || bail 'droverd does not end'
 row pause ms above 0.5 "$rounds" 'pause request -> done; floor: QMP stop'
 row resume ms above 0.5 "$rounds" 'resume request -> done; floor: QMP cont'
 row snapshot ms times 1.2 "$rounds" 'snapshot of a guest with 128 MB; floor: QMP, fsync'
-row restore ms none 0 "$rounds" 'its restore'
+row restore ms times 1.2 "$rounds" 'its restore; floor: quit, the same QEMU anew, QMP'
