@@ -99,11 +99,12 @@ static void on_stop(struct qemu *q, const json_t *data, const json_t *event)
 	q->intents.pause = false;
 	/*
 	 * STOP has no reason. If we asked for it, it is most likely that; but an I/O error may have
-	 * come first, so the status is asked for in any case.
+	 * come first, so the status is asked for in any case: after the answer to our command, if it
+	 * was ours (qemu-ops.c), so that nobody waits for that.
 	 */
 	if (by_us || by != NULL)
 		set_status(q, HV_STATUS_PAUSED, by_us, by, "paused");
-	if (qemu_alive(q))
+	if (!by_us && qemu_alive(q))
 		qemu_ask_status(q);
 }
 

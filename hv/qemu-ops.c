@@ -18,6 +18,7 @@ struct op {
 	void *arg;
 	bool *intent;     /* to be taken back when the command fails */
 	bool ends_intent; /* also when it succeeds: the events have come before the reply */
+	bool asks_status; /* afterwards */
 	int fail;         /* not sent; told by `later` */
 	unsigned tries;   /* more of them, should a migration just come to its end */
 };
@@ -39,6 +40,8 @@ static void op_complete(struct op *op, const json_t *reply, const struct err *er
 		o.reply(o.arg, reply, err);
 	else if (o.done != NULL)
 		o.done(o.arg, err);
+	if (o.asks_status && qemu_alive(o.q))
+		qemu_ask_status(o.q);
 }
 
 static void op_failed(struct op *op)
@@ -161,9 +164,11 @@ static void op_command(
 void qemu_pause(struct hv *hv, hv_done_fn *done, void *arg)
 {
 	struct qemu *q = qemu_of(hv);
-	struct op op = {
-		.done = done, .arg = arg, .intent = &q->intents.pause, .ends_intent = true
-	};
+	struct op op = { .done = done,
+		.arg = arg,
+		.intent = &q->intents.pause,
+		.ends_intent = true,
+		.asks_status = true };
 
 	op_command(q, "stop", NULL, &op);
 }
