@@ -14,21 +14,16 @@
 #define POLL_MS  200
 #define STALL_MS 60000 /* nothing has moved for so long: it hangs */
 
-static void send_capabilities(struct qemu *q);
-static void send_parameters(struct qemu *q);
-static void send_fd(struct qemu *q);
-static void send_stream(struct qemu *q);
-
-static void (*const steps[])(struct qemu *q) = {
-	send_capabilities,
-	send_parameters,
-	send_fd,
-	send_stream,
+/* Of qemu_stream.step. */
+enum {
+	NOTHING,
+	PREPARING,
+	STREAMING
 };
 
 bool qemu_stream_active(const struct qemu *q)
 {
-	return q->stream.step > 0;
+	return q->stream.step != NOTHING;
 }
 
 static void clear(struct qemu_stream *s)
@@ -39,7 +34,7 @@ static void clear(struct qemu_stream *s)
 	json_decref(s->parameters);
 	s->uri = NULL;
 	s->capabilities = s->parameters = NULL;
-	s->step = 0;
+	s->step = NOTHING;
 	s->fd = -1;
 }
 
@@ -68,87 +63,120 @@ static void finish(struct qemu *q, const struct err *err)
 	struct qemu_stream *s = &q->stream;
 	struct err mine;
 
-	if (s->step == 0)
+	if (s->step == NOTHING)
 		return;
 	err = end_of(s, err, &mine);
 	clear(s);
 	s->done(s->arg, err);
 }
 
-static void next(void *arg, const json_t *reply, const struct err *err)
+static int command(struct qemu *q, const char *name, json_t *args, const struct qmp_opts *opts,
+	qmp_reply_fn *reply)
 {
-	struct qemu *q = arg;
-	struct qemu_stream *s = &q->stream;
-	struct err mine;
-
-	if (s->step == 0)
-		return;
-	if (err == NULL && s->cancelled && s->step < ARRAY_LEN(steps)) {
-		err_set(&mine, -ECANCELED, "it was cancelled");
-		err = &mine;
-	}
-	if (err != NULL) {
-		finish(q, err);
-		return;
-	}
-	if (s->step < ARRAY_LEN(steps))
-		steps[s->step++](q);
-}
-
-static void command(struct qemu *q, const char *name, json_t *args, const struct qmp_opts *opts)
-{
-	struct err err;
 	int r = -ENOMEM;
 
 	if (args != NULL)
-		r = q->qmp == NULL ? -EHOSTUNREACH : qmp_command(q->qmp, name, args, opts, next, q);
+		r = q->qmp == NULL ? -EHOSTUNREACH
+				   : qmp_command(q->qmp, name, args, opts, reply, q);
 	json_decref(args);
-	if (r == 0)
-		return;
+	return r;
+}
+
+static void not_sent(int r, struct err *err)
+{
 	if (r == -ENOMEM)
-		err_nomem(&err);
+		err_nomem(err);
 	else
-		err_set(&err, r, "there is no connection to the monitor");
-	finish(q, &err);
+		err_set(err, r, "there is no connection to the monitor");
 }
 
-static void send_capabilities(struct qemu *q)
+static void begun(void *arg, const json_t *reply, const struct err *err)
 {
-	json_t *array = json_array(), *value;
-	const char *name;
-
-	json_array_append_new(array, json_pack("{s:s,s:b}", "capability", "events", "state", 1));
-	json_object_foreach (q->stream.capabilities, name, value)
-		json_array_append_new(
-			array, json_pack("{s:s,s:O}", "capability", name, "state", value));
-	command(q, "migrate-set-capabilities", json_pack("{s:o}", "capabilities", array), NULL);
-}
-
-static void send_parameters(struct qemu *q)
-{
-	command(q, "migrate-set-parameters", json_incref(q->stream.parameters), NULL);
-}
-
-static void send_fd(struct qemu *q)
-{
-	struct qmp_opts opts = { .fd = q->stream.fd };
-
-	if (q->stream.uri != NULL)
-		next(q, NULL, NULL);
-	else
-		command(q, "getfd", json_pack("{s:s}", "fdname", FD_NAME), &opts);
+	if (err != NULL)
+		finish(arg, err);
 }
 
 static void send_stream(struct qemu *q)
 {
 	struct qemu_stream *s = &q->stream;
 	const char *uri = s->uri != NULL ? s->uri : "fd:" FD_NAME;
+	struct err err;
+	int r;
 
+	s->step = STREAMING;
 	s->moved = 0;
 	s->moved_at = uv_now(q->hv.loop);
 	deadline_set(&s->poll, POLL_MS);
-	command(q, s->incoming ? "migrate-incoming" : "migrate", json_pack("{s:s}", "uri", uri),
-		NULL);
+	r = command(q, s->incoming ? "migrate-incoming" : "migrate", json_pack("{s:s}", "uri", uri),
+		NULL, begun);
+	if (r < 0) {
+		not_sent(r, &err);
+		finish(q, &err);
+	}
+}
+
+static void prepared(void *arg, const json_t *reply, const struct err *err)
+{
+	struct qemu *q = arg;
+	struct qemu_stream *s = &q->stream;
+	struct err mine;
+
+	if (s->step != PREPARING)
+		return;
+	if (err != NULL && s->refused.code == 0)
+		s->refused = *err;
+	if (--s->awaited > 0)
+		return;
+	if (s->refused.code == 0 && s->cancelled)
+		err_set(&s->refused, -ECANCELED, "it was cancelled");
+	mine = s->refused;
+	if (mine.code < 0)
+		finish(q, &mine);
+	else
+		send_stream(q);
+}
+
+static void prepare(struct qemu *q, const char *name, json_t *args, const struct qmp_opts *opts)
+{
+	struct qemu_stream *s = &q->stream;
+	int r = command(q, name, args, opts, prepared);
+
+	if (r == 0)
+		s->awaited++;
+	else if (s->refused.code == 0)
+		not_sent(r, &s->refused);
+}
+
+static json_t *capabilities(const struct qemu_stream *s)
+{
+	json_t *array = json_array(), *value;
+	const char *name;
+
+	json_array_append_new(array, json_pack("{s:s,s:b}", "capability", "events", "state", 1));
+	json_object_foreach (s->capabilities, name, value)
+		json_array_append_new(
+			array, json_pack("{s:s,s:O}", "capability", name, "state", value));
+	return json_pack("{s:o}", "capabilities", array);
+}
+
+/* At once: QEMU does one after the other. The stream is begun when all of them went well. */
+static int prepare_all(struct qemu *q, struct err *err)
+{
+	struct qemu_stream *s = &q->stream;
+	struct qmp_opts opts = { .fd = s->fd };
+
+	s->step = PREPARING;
+	s->awaited = 0;
+	s->refused.code = 0;
+	prepare(q, "migrate-set-capabilities", capabilities(s), NULL);
+	prepare(q, "migrate-set-parameters", json_incref(s->parameters), NULL);
+	if (s->uri == NULL)
+		prepare(q, "getfd", json_pack("{s:s}", "fdname", FD_NAME), &opts);
+	if (s->awaited > 0)
+		return 0;
+	*err = s->refused;
+	clear(s);
+	return err->code;
 }
 
 /* ---- how it goes ---- */
@@ -192,7 +220,7 @@ static void queried(void *arg, const json_t *reply, const struct err *err)
 	struct hv_progress p = { .step = "memory" };
 
 	/* Of a stream that has ended; the monitor's being late is others' to see. */
-	if (s->step < ARRAY_LEN(steps))
+	if (s->step != STREAMING)
 		return;
 	if (err != NULL && err->code != -ETIMEDOUT) {
 		finish(q, err);
@@ -217,7 +245,7 @@ static void queried(void *arg, const json_t *reply, const struct err *err)
 			return;
 		}
 	}
-	if (s->step > 0)
+	if (s->step != NOTHING)
 		deadline_set(&s->poll, POLL_MS);
 }
 
@@ -226,7 +254,7 @@ void qemu_stream_poll(void *arg)
 {
 	struct qemu *q = arg;
 
-	if (q->stream.step == 0)
+	if (q->stream.step == NOTHING)
 		return;
 	if (q->stream.incoming && q->stream.cancelled) {
 		finish(q, NULL);
@@ -240,7 +268,7 @@ static void why_failed(void *arg, const json_t *reply, const struct err *err)
 {
 	struct qemu *q = arg;
 
-	if (q->stream.step == ARRAY_LEN(steps))
+	if (q->stream.step == STREAMING)
 		at(q, "failed", err == NULL ? json_str(reply, "error-desc") : err->msg);
 }
 
@@ -248,7 +276,7 @@ void qemu_stream_event(struct qemu *q, const json_t *data)
 {
 	const char *word = json_str(data, "status");
 
-	if (q->stream.step < ARRAY_LEN(steps))
+	if (q->stream.step != STREAMING)
 		return;
 	if (!str_eq(word, "failed"))
 		at(q, word, NULL);
@@ -273,7 +301,7 @@ int qemu_stream_start(struct qemu *q, const struct qemu_stream_opts *opts, struc
 {
 	struct qemu_stream *s = &q->stream;
 
-	if (s->step > 0)
+	if (s->step != NOTHING)
 		return err_set(err, -EBUSY, "its memory is just being written or read");
 	if (q->qmp == NULL)
 		return err_set(err, -EHOSTUNREACH, "there is no connection to the monitor");
@@ -295,9 +323,7 @@ int qemu_stream_start(struct qemu *q, const struct qemu_stream_opts *opts, struc
 	s->held = opts->held;
 	s->done = opts->done;
 	s->arg = opts->arg;
-	s->step = 1;
-	send_capabilities(q);
-	return 0;
+	return prepare_all(q, err);
 }
 
 static void gone_on(void *arg, const json_t *reply, const struct err *err)
@@ -320,10 +346,10 @@ void qemu_stream_go_on(struct qemu *q)
 
 void qemu_stream_cancel(struct qemu *q)
 {
-	if (q->stream.step > 0)
+	if (q->stream.step != NOTHING)
 		q->stream.cancelled = true;
 	/* Of an outgoing one; an incoming one ends with its process, which is the caller's to end. */
-	if (q->stream.step > 0 && q->stream.incoming)
+	if (q->stream.step != NOTHING && q->stream.incoming)
 		deadline_set(&q->stream.poll, 0);
 	if (q->qmp != NULL && !q->stream.incoming)
 		qmp_command(q->qmp, "migrate_cancel", NULL, NULL, NULL, NULL);

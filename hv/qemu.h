@@ -72,7 +72,9 @@ struct qemu_stream_opts {
 };
 
 struct qemu_stream {
-	unsigned step; /* of the commands; 0: there is none under way */
+	unsigned step;      /* 0: there is none under way */
+	unsigned awaited;   /* answers to what comes before it */
+	struct err refused; /* the first of them that is an error */
 	bool incoming, live, cancelled, stalled, is_held;
 	char *uri;
 	int fd;

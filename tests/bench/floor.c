@@ -414,7 +414,6 @@ static double restore(struct machine *m, struct machine *then)
 	if (fd < 0)
 		die(path);
 	move_memory(m, migrate, fd);
-	command(m, "{\"execute\":\"cont\"}\n", -1);
 	while (then->argv[n])
 		n++;
 	if (n + 3 > ARGS_MAX || lseek(fd, 0, SEEK_SET) < 0)
