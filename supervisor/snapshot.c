@@ -173,11 +173,14 @@ int snapshot_copy_disks(struct snapshot_disks *disks, const char *dir, bool refl
 	return r;
 }
 
+/* More would be new pages each time, and leave the processor's caches. */
+#define DIGEST_CHUNK (64 << 10)
+
 int snapshot_digest(const char *path, char *out, struct err *err)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC), r = 0;
 	struct digest *d = NULL;
-	char *buf = malloc(1 << 20);
+	char *buf = malloc(DIGEST_CHUNK);
 	ssize_t n = 1;
 
 	if (fd < 0)
@@ -187,7 +190,7 @@ int snapshot_digest(const char *path, char *out, struct err *err)
 	else
 		r = digest_create(&d, "sha256:", err);
 	while (r == 0 && n > 0) {
-		n = read(fd, buf, 1 << 20);
+		n = read(fd, buf, DIGEST_CHUNK);
 		if (n < 0)
 			r = err_errno(err, -errno, "read %s", quote(path));
 		else if (n > 0 && digest_update(d, buf, (size_t)n) < 0)
