@@ -202,6 +202,8 @@ await "$patience" drover_up
 like "$(head -n 1 "$W/droverd-10.log")" '^info: ' 'stderr that is not the journal: words'
 kill -USR1 "$DROVERD"
 ok 'USR1 writes the state to the log' wait_for "$patience" says '"name":"one".*"state"' droverd_log
+kill -USR1 "$DROVERD"
+ok 'the second one the longest turn, too' wait_for "$patience" says 'loop: [0-9]+ turns, the longest took [0-9.]+ ms' droverd_log
 drover stop one >/dev/null
 ok 'the very end' stop_droverd
 kill $systemd

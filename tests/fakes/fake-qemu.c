@@ -496,6 +496,8 @@ static const struct {
 	{ "quit", cmd_empty },
 	{ "set-action", cmd_set_action },
 	{ "getfd", cmd_empty },
+	{ "migrate-set-capabilities", cmd_empty },
+	{ "migrate-set-parameters", cmd_empty },
 	{ "closefd", cmd_empty },
 	{ "device_del", cmd_empty },
 	{ "x-fake", cmd_fake },

@@ -299,6 +299,50 @@ static void test_guest_events(void **state)
 	hv_rig_finish(&r);
 }
 
+/* An error of the disk has stopped it before we did, and the STOP looks like ours. */
+static void test_pause_too_late(void **state)
+{
+	struct hv_rig r;
+
+	up(&r, "event stop STOP; status stop io-error", false);
+	assert_int_equal(hv_rig_op(&r, hv_pause), 0);
+	hv_rig_until(&r, "status:io-error ");
+	assert_int_equal(hv_status(r.hv), HV_STATUS_IO_ERROR);
+	hv_rig_finish(&r);
+}
+
+static void save(struct hv *hv, hv_done_fn *done, void *arg)
+{
+	hv_save(hv, ((struct hv_rig *)arg)->dir, NULL, done, arg);
+}
+
+/* Whichever of the commands before it is refused: nothing is written, and it can be tried again. */
+static void test_save_refused(void **state)
+{
+	static const char *const commands[] = { "migrate-set-capabilities",
+		"migrate-set-parameters", "getfd" };
+
+	for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+		char *script = str_printf("error %s no; kill migrate", commands[i]);
+		struct hv_rig r;
+
+		up(&r, script, false);
+		assert_int_equal(hv_rig_op(&r, hv_pause), 0);
+		for (int n = 0; n < 2; n++) {
+			char *file = path_join(r.dir, "memory");
+
+			assert_int_equal(hv_rig_op(&r, save), -EIO);
+			assert_message(&r, commands[i]);
+			assert_int_equal(unlink(file), 0);
+			free(file);
+		}
+		assert_int_equal(hv_rig_op(&r, hv_resume), 0);
+		assert_int_equal(hv_status(r.hv), HV_STATUS_RUNNING);
+		hv_rig_finish(&r);
+		free(script);
+	}
+}
+
 /* Several bytes at a time, with pauses: the same life. */
 static void test_fragments(void **state)
 {
@@ -691,6 +735,8 @@ int main(void)
 		cmocka_unit_test(test_cancel),
 		cmocka_unit_test(test_start_paused),
 		cmocka_unit_test(test_guest_events),
+		cmocka_unit_test(test_pause_too_late),
+		cmocka_unit_test(test_save_refused),
 		cmocka_unit_test(test_fragments),
 		cmocka_unit_test(test_late_answer),
 		cmocka_unit_test(test_monitor_lost),
