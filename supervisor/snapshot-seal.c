@@ -5,7 +5,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <uv.h>
 
 #include "lib/file.h"
 #include "lib/json.h"
@@ -18,25 +17,21 @@
 /* ---- writing out, beside other work ---- */
 
 /*
- * Another thread sets files' pages on their way to the disk: a digest reads the same from the cache.
- * The fsyncs come when all is written, one after the other: where one commits a journal, the others
- * find that theirs is in it. Side by side with writing they would be one commit each, for which what
- * is being written has to wait.
+ * The files' pages are set on their way to the disk first: a digest reads the same from the cache
+ * meanwhile. The fsyncs come when all is written, one after the other: where one commits a journal,
+ * the others find that theirs is in it. Side by side with writing they would be one commit each, for
+ * which what is being written has to wait.
  */
 struct syncing {
-	uv_thread_t thread;
-	bool started;
 	char *paths[SNAPSHOT_DISKS_MAX + FILES_MAX + 2]; /* the manifest, the folder */
-	size_t n;
+	size_t n, begun;
 };
 
-/* An error is the fsync's to tell: nothing that was begun here is waited for. */
-static void begin_all(void *arg)
+/* An error is the fsync's to tell: nothing that is begun here is waited for. */
+static void syncing_begin(struct syncing *s)
 {
-	struct syncing *s = arg;
-
-	for (size_t i = 0; i < s->n; i++) {
-		int fd = open(s->paths[i], O_RDONLY | O_CLOEXEC);
+	for (; s->begun < s->n; s->begun++) {
+		int fd = open(s->paths[s->begun], O_RDONLY | O_CLOEXEC);
 
 		if (fd < 0)
 			continue;
@@ -58,25 +53,10 @@ static int syncing_add(struct syncing *s, char *path, struct err *err)
 	return 0;
 }
 
-static void syncing_start(struct syncing *s)
-{
-	s->started = uv_thread_create(&s->thread, begin_all, s) == 0;
-}
-
-/* What is added from now on is begun by syncing_end(). */
-static void syncing_join(struct syncing *s)
-{
-	if (s->started)
-		uv_thread_join(&s->thread);
-	s->started = false;
-}
-
 /* r: what the work beside it has come to. */
 static int syncing_end(struct syncing *s, int r, struct err *err)
 {
-	syncing_join(s);
-	if (r == 0)
-		begin_all(s);
+	syncing_begin(s);
 	for (size_t i = 0; i < s->n && r == 0; i++)
 		r = file_sync(s->paths[i], err);
 	while (s->n > 0)
@@ -188,14 +168,13 @@ int snapshot_seal(
 	int r = list_folder(dir, &folder, err);
 
 	if (r == 0) {
-		syncing_start(&folder);
+		syncing_begin(&folder);
 		r = describe_all(dir, &folder, files, disks, err);
 		json_object_set(manifest, "files", files);
 	}
 	if (r == 0)
 		r = write_manifest(dir, manifest, err);
 	json_decref(files);
-	syncing_join(&folder);
 	if (r == 0)
 		r = syncing_add(&folder, path_join(dir, SNAPSHOT_MANIFEST), err);
 	if (r == 0)
