@@ -75,6 +75,7 @@ enum option_id {
 	OPT_SPOOL,
 	OPT_MEMORY_LIMIT,
 	OPT_TIME_LIMIT,
+	OPT_IMAGE_MAX,
 	OPT_HELP
 };
 
@@ -96,6 +97,7 @@ static const struct option_row {
 	{ "size", "BYTES", OPT_SIZE, TAKES_SIZE, "of the disk, e.g. 16G" },
 	{ "memory-limit", "BYTES", OPT_MEMORY_LIMIT, TAKES_PULL, "of unpacking; 1G" },
 	{ "time-limit", "TIME", OPT_TIME_LIMIT, TAKES_PULL, "of unpacking; 1h" },
+	{ "image-max", "BYTES", OPT_IMAGE_MAX, TAKES_PULL, "of an image that is one file; 256G" },
 	{ "from", "FILE", OPT_FROM, NEEDS_FROM_TO, "the disk to copy" },
 	{ "to", "FILE", OPT_TO, NEEDS_FROM_TO, "the copy; replaced if it is there" },
 	{ "disk", "FILE", OPT_DISK, NEEDS_DISK, "an ext4 that nobody uses" },
@@ -209,6 +211,9 @@ static int take_option(struct job_opts *o, enum option_id id, const char *value,
 	case OPT_TIME_LIMIT:
 		r = parse_duration_ms(value, &o->limits.time_ms, err);
 		break;
+	case OPT_IMAGE_MAX:
+		r = parse_size(value, &o->max_bytes, err);
+		break;
 	case OPT_SPOOL:
 		o->spool = value;
 		break;
@@ -298,6 +303,7 @@ int main(int argc, char **argv)
 {
 	struct job_opts o = { .registry = REGISTRY_CONF_DEFAULT,
 		.limits = UNPACK_LIMITS_DEFAULT,
+		.max_bytes = IMAGE_MAX_DEFAULT,
 		.listen_fd = -1,
 		.platform = { .os = "linux", .architecture = "amd64" } };
 	const struct verb *v = find_verb(argv[1]);

@@ -40,30 +40,58 @@
 #ifndef DROVER_OCI_IMAGE_H
 #define DROVER_OCI_IMAGE_H
 
+#include <stdbool.h>
 #include "lib/str.h"
 
 enum image_source {
 	IMAGE_REGISTRY,
 	IMAGE_OCI_FOLDER,    /* "oci:/DIR[:TAG]", the OCI image layout */
 	IMAGE_OCI_ARCHIVE,   /* "oci-archive:/FILE[:TAG]", a tar of it */
-	IMAGE_DOCKER_ARCHIVE /* "docker-archive:/FILE[:TAG]", as `docker save` writes it */
+	IMAGE_DOCKER_ARCHIVE, /* "docker-archive:/FILE[:TAG]", as `docker save` writes it */
+	IMAGE_FILE,           /* "file:/FILE", a disk or a kernel itself */
+	IMAGE_URL             /* "https://HOST/FILE", likewise; "http://..." with sha256 */
 };
+
+/* Of one file, in the order of their names in oci/image.c. */
+enum image_format {
+	FORMAT_BY_NAME, /* by the ending of the file's name; raw where that says nothing */
+	FORMAT_RAW,
+	FORMAT_QCOW2,
+	FORMAT_VMDK,
+	FORMAT_VHDX,
+	FORMAT_EFI /* a unified kernel image */
+};
+#define IMAGE_BACKING_MAX 4
+/* Of an image that is one file, and of the disk made of it, in bytes. */
+#define IMAGE_MAX_DEFAULT ((uint64_t)256 << 30)
 
 struct image_ref {
 	enum image_source source;
-	char path[1024]; /* of other sources than a registry, which have no host */
+	char path[1024]; /* of other sources than a registry, which have no host; of a URL, all */
 	char host[256];  /* "docker.io", "127.0.0.1:5000" */
 	char repository[256];
 	char tag[129];    /* "" with a digest only; "latest" when neither is given */
-	char digest[136]; /* "sha256:..." or "" */
+	char digest[136]; /* "sha256:..." or ""; of a file, what its content must be */
+	/* What may follow a '#', KEY=VALUE with '&' between: sha256, format, backing. */
+	enum image_format format;
+	char backing[1024]; /* files that it lies above, from the top, each ended by \n */
 };
 /*
  * "ghcr.io/org/name:tag@sha256:...", per the OCI distribution spec's grammar; a name without a
- * host gets docker.io (and library/). Or a file or folder of the host, by its absolute path, as
- * above. -EINVAL says what is wrong.
+ * host gets docker.io (and library/). Or a file or folder of the host, by its absolute path, or a
+ * URL, as above. -EINVAL says what is wrong.
  */
 int image_ref_parse(const char *s, struct image_ref *out, struct err *err);
 /* The canonical form, with host and tag or digest. */
 void image_ref_format(const struct image_ref *r, struct buf *out);
+
+/* The image is one file rather than layers. */
+bool image_is_file(const struct image_ref *r);
+/* "qcow2"; NULL for FORMAT_BY_NAME. */
+const char *image_format_name(enum image_format f);
+/* -EINVAL lists those that there are. */
+int image_format_parse(const char *s, enum image_format *out, struct err *err);
+/* By the ending of a name or URL alone, never by content: FORMAT_BY_NAME where it says nothing. */
+enum image_format image_format_of_name(const char *name);
 
 #endif

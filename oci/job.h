@@ -27,6 +27,7 @@ struct job_opts {
 	uint64_t size;                  /* of a disk; 0: by default */
 	const char *from, *to, *inject; /* to: the copy, or the disk to inject into */
 	struct unpack_limits limits;
+	uint64_t max_bytes; /* of an image that is one file, and of the disk made of it */
 	bool no_sync; /* the clone need not outlive a crash of the host */
 	/* Of the relay (oci/relay.h). */
 	int listen_fd;
@@ -57,6 +58,7 @@ struct image {
 	struct manifest manifest;
 	struct image_config config;
 	struct progress progress;
+	bool came; /* all of it, while it was resolved: oci/source.h */
 };
 
 int image_open(struct image *im, const struct job_opts *o, struct store *s, const char *name,
@@ -66,6 +68,8 @@ void image_close(struct image *im);
 int image_resolve(struct image *im, struct err *err);
 /* Fetches the layers that the store lacks. */
 int image_fetch(struct image *im, struct err *err);
+/* -ENOSPC: the store's filesystem has not so many bytes left. */
+int image_check_space(struct image *im, uint64_t need, struct err *err);
 /* Forgets the registry, and the credentials for it. */
 void image_disconnect(struct image *im);
 /* Its layers, in the store. */
