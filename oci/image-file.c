@@ -18,6 +18,12 @@ bool image_is_file(const struct image_ref *r)
 	return r->source == IMAGE_FILE || r->source == IMAGE_URL;
 }
 
+bool image_text_is_file(const char *s)
+{
+	return s[0] == '/' || str_starts(s, "file:/") || str_starts(s, "https://") ||
+	       str_starts(s, "http://");
+}
+
 const char *image_format_name(enum image_format f)
 {
 	return format_names[f];

@@ -87,6 +87,8 @@ void image_ref_format(const struct image_ref *r, struct buf *out);
 
 /* The image is one file rather than layers. */
 bool image_is_file(const struct image_ref *r);
+/* The same of what rootfs = says: such a reference, or an absolute path. */
+bool image_text_is_file(const char *s);
 /* "qcow2"; NULL for FORMAT_BY_NAME. */
 const char *image_format_name(enum image_format f);
 /* -EINVAL lists those that there are. */

@@ -101,47 +101,116 @@ static int begin_file(void *arg, uint64_t size, struct err *err)
 	return r == 0 ? progress_start(&g->im->progress, &g->desc, 1, 0, err) : r;
 }
 
-static int copy_all(struct getting *g, int fd, struct part *p, struct err *err)
+typedef int piece_fn(void *arg, const void *data, size_t len, struct err *err);
+
+static int read_pieces(const char *path, int fd, uint64_t size, piece_fn *fn, void *arg,
+	struct err *err)
 {
 	char *piece = malloc(PIECE);
-	ssize_t n = 0;
-	int r = piece != NULL ? part_restart(p, err) : err_nomem(err);
+	uint64_t done = 0;
+	ssize_t n;
+	int r = piece != NULL ? 0 : err_nomem(err);
 
-	while (r == 0 && (n = read(fd, piece, PIECE)) != 0) {
+	while (r == 0 && (n = pread(fd, piece, PIECE, (off_t)done)) != 0) {
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			r = err_errno(err, -errno, "read %s", quote(g->where));
-		else if ((uint64_t)n > g->im->opts->max_bytes - part_have(p))
-			r = err_set(err, -EFBIG, "it grows while it is read");
+			r = err_errno(err, -errno, "read %s", quote(path));
+		else if ((uint64_t)n > size - done)
+			r = err_set(err, -EBADMSG, "it grows while it is read");
 		else
-			r = part_write(p, piece, (size_t)n, err);
-		if (r == 0)
-			show_progress(g, part_have(p));
+			r = fn(arg, piece, (size_t)n, err);
+		done += n > 0 ? (uint64_t)n : 0;
 	}
 	free(piece);
 	return r;
 }
 
-/* A file of the host. */
-static int take_file(struct getting *g, struct part *p, char digest[DIGEST_MAX], struct err *err)
+static int count_piece(void *arg, const void *data, size_t len, struct err *err)
 {
-	int fd = open(g->where, O_RDONLY | O_CLOEXEC | O_NONBLOCK), r = 0;
-	struct stat st;
+	return digest_update(arg, data, len) < 0
+		       ? err_set(err, -EIO, "its digest cannot be computed")
+		       : 0;
+}
 
-	if (fd < 0)
+static int digest_pieces(
+	struct getting *g, int fd, uint64_t size, char out[DIGEST_MAX], struct err *err)
+{
+	struct digest *d = NULL;
+	int r = digest_create(&d, "sha256:", err);
+
+	if (r == 0)
+		r = read_pieces(g->where, fd, size, count_piece, d, err);
+	if (r == 0 && digest_final(d, out) < 0)
+		r = err_set(err, -EIO, "its digest cannot be computed");
+	digest_destroy(d);
+	return r;
+}
+
+struct taking {
+	struct getting *g;
+	struct part *part;
+};
+
+static int take_piece_of(void *arg, const void *data, size_t len, struct err *err)
+{
+	struct taking *t = arg;
+	int r = part_write(t->part, data, len, err);
+
+	if (r == 0)
+		show_progress(t->g, part_have(t->part));
+	return r;
+}
+
+static int open_file(struct getting *g, int *fd, uint64_t *size, struct err *err)
+{
+	struct stat st;
+	int r = 0;
+
+	*fd = open(g->where, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (*fd < 0)
 		return err_errno(err, -errno, "open %s", quote(g->where));
-	if (fstat(fd, &st) < 0)
+	if (fstat(*fd, &st) < 0)
 		r = err_errno(err, -errno, "%s", quote(g->where));
 	else if (!S_ISREG(st.st_mode))
 		r = err_set(err, -EINVAL, "%s is no regular file", quote(g->where));
 	else if ((uint64_t)st.st_size > g->im->opts->max_bytes)
 		r = err_set(err, -EFBIG, "it has %s, and an image may have %s (image_max)",
 			format_size((uint64_t)st.st_size), format_size(g->im->opts->max_bytes));
+	else
+		*size = (uint64_t)st.st_size;
+	if (r < 0)
+		close(*fd);
+	return r;
+}
+
+/* Its digest first: what the store has is not copied once more. */
+static int digest_file_of(struct getting *g, char digest[DIGEST_MAX], struct err *err)
+{
+	uint64_t size = 0;
+	int fd = -1, r = open_file(g, &fd, &size, err);
+
+	if (r < 0)
+		return r;
+	r = digest_pieces(g, fd, size, digest, err);
+	close(fd);
+	return r;
+}
+
+/* A file of the host. */
+static int take_file(struct getting *g, struct part *p, char digest[DIGEST_MAX], struct err *err)
+{
+	struct taking t = { g, p };
+	uint64_t size = 0;
+	int fd = -1, r = open_file(g, &fd, &size, err);
+
+	if (r < 0)
+		return r;
+	r = begin_file(g, size, err);
 	if (r == 0)
-		r = begin_file(g, (uint64_t)st.st_size, err);
+		r = part_restart(p, err);
 	if (r == 0)
-		r = copy_all(g, fd, p, err);
+		r = read_pieces(g->where, fd, size, take_piece_of, &t, err);
 	if (r == 0)
 		r = part_finish(p, digest, err);
 	close(fd);
@@ -187,13 +256,21 @@ static int blob_size(struct getting *g, struct err *err)
 /* digest: "" if only the file itself can tell. desc is filled in, unless it is unchanged. */
 static int get(struct getting *g, const char *digest, struct err *err)
 {
-	char got[DIGEST_MAX] = "", key[DIGEST_MAX];
+	char got[DIGEST_MAX] = "";
 	struct part *p = NULL;
 	bool known = digest[0] != '\0', cached;
-	int r;
+	int r = 0;
 
-	r = digest_of("sha256:", g->where, strlen(g->where), key, err);
-	snprintf(g->desc.digest, sizeof(g->desc.digest), "%s", known ? digest : key);
+	if (known)
+		snprintf(g->desc.digest, sizeof(g->desc.digest), "%s", digest);
+	else if (g->url)
+		r = digest_of("sha256:", g->where, strlen(g->where), g->desc.digest, err);
+	else
+		r = digest_file_of(g, g->desc.digest, err);
+	if (!known && !g->url) {
+		digest = g->desc.digest;
+		known = true;
+	}
 	if (r == 0)
 		r = part_open(&p, g->im->store, known ? digest : NULL, g->where, err);
 	cached = r == -EEXIST;

@@ -282,7 +282,8 @@ int image_reference_allowed(const struct request *rq, const char *reference, str
 {
 	struct image_ref ref;
 
-	if (image_ref_parse(reference, &ref, NULL) < 0 || ref.source == IMAGE_REGISTRY)
+	if (image_ref_parse(reference, &ref, NULL) < 0 || ref.source == IMAGE_REGISTRY ||
+		(ref.source == IMAGE_URL && ref.backing[0] == '\0'))
 		return 0;
 	return route_owner_only(rq, "name files of the host as an image", err);
 }

@@ -1,6 +1,7 @@
 /*
  * A registry that misbehaves: bad-registry LOG PORT. The repository's name says how (the tables
- * below); each image is one layer of 3 MiB that is no tar. A second port, PORT + 1, is the blob
+ * below); each image is one layer of 3 MiB that is no tar, which is also served as a file by itself,
+ * /v2/SCENARIO/files/NAME, with an entity tag. A second port, PORT + 1, is the blob
  * store that redirects go to. A line for each request goes to LOG; one for readiness to stdout.
  */
 #include <arpa/inet.h>
@@ -35,7 +36,7 @@ struct request {
 	int fd;
 	int port;
 	char method[8], path[512], scenario[SCENARIO_MAX], kind[32], what[160];
-	char range[64], authorization[256];
+	char range[64], if_range[64], if_none_match[64], authorization[256];
 	unsigned count; /* how often scenario and kind were asked for, this one included */
 };
 
@@ -156,6 +157,8 @@ static void stall(const struct request *r)
 		;
 }
 
+static void serve_huge(const struct request *r);
+
 static void serve_layer(const struct request *r)
 {
 	char extra[256];
@@ -203,6 +206,52 @@ static void serve_layer(const struct request *r)
 		answer(r, 404, "", "{\"errors\":[{\"message\":\"blob unknown\"}]}");
 	} else {
 		serve_bytes(r, layer, LAYER_SIZE);
+	}
+}
+
+/* Head and bytes from `from` on of one of the two contents, whose tags are "layer" and "wrong". */
+static void serve_tagged(const struct request *r, const unsigned char *data, size_t from, size_t end)
+{
+	char extra[160];
+	int n = snprintf(extra, sizeof(extra), "ETag: \"%s\"\r\n", data == layer ? "layer" : "wrong");
+
+	if (from > 0)
+		snprintf(extra + n, sizeof(extra) - (size_t)n,
+			"Content-Range: bytes %zu-%u/%u\r\n", from, LAYER_SIZE - 1, LAYER_SIZE);
+	head(r, from > 0 ? 206 : 200, extra, LAYER_SIZE - from);
+	send_all(r->fd, data + from, end - from);
+}
+
+static void serve_file(const struct request *r)
+{
+	const unsigned char *data = is(r, "changes") && r->count > 1 ? wrong : layer;
+	unsigned long from = 0;
+	char tag[16];
+
+	snprintf(tag, sizeof(tag), "\"%s\"", data == layer ? "layer" : "wrong");
+	if (sscanf(r->range, "bytes=%lu-", &from) != 1 || from >= LAYER_SIZE ||
+		(r->if_range[0] != '\0' && strcmp(r->if_range, tag) != 0))
+		from = 0;
+	if (is(r, "tagged") && strcmp(r->if_none_match, tag) == 0) {
+		answer(r, 304, "", "");
+	} else if (is(r, "tagged")) {
+		serve_tagged(r, data, from, LAYER_SIZE);
+	} else if (is(r, "changes") || is(r, "tagged-cut")) {
+		serve_tagged(r, data, from, r->count == 1 ? LAYER_SIZE / 2 : LAYER_SIZE);
+	} else if (is(r, "limit") && r->count <= 2) {
+		answer(r, 429, "Retry-After: 1\r\n", "");
+	} else if (is(r, "error-always")) {
+		answer(r, 503, "", "");
+	} else if (is(r, "to-plain")) {
+		char extra[160];
+
+		snprintf(extra, sizeof(extra),
+			"Location: http://127.0.0.1:%d/v2/good/files/disk.raw\r\n", port + 1);
+		answer(r, 302, extra, "");
+	} else if (is(r, "endless")) {
+		serve_huge(r);
+	} else {
+		serve_layer(r);
 	}
 }
 
@@ -346,6 +395,10 @@ static bool read_request(struct request *r)
 	while ((line = strtok_r(NULL, "\r\n", &save)) != NULL) {
 		if (strncasecmp(line, "Range: ", 7) == 0)
 			snprintf(r->range, sizeof(r->range), "%.63s", line + 7);
+		if (strncasecmp(line, "If-Range: ", 10) == 0)
+			snprintf(r->if_range, sizeof(r->if_range), "%.63s", line + 10);
+		if (strncasecmp(line, "If-None-Match: ", 15) == 0)
+			snprintf(r->if_none_match, sizeof(r->if_none_match), "%.63s", line + 15);
 		if (strncasecmp(line, "Authorization: ", 15) == 0)
 			snprintf(r->authorization, sizeof(r->authorization), "%.255s", line + 15);
 	}
@@ -365,6 +418,8 @@ static void *serve(void *arg)
 			document(r, "application/json", "{\"token\":\"" TOKEN "\"}");
 		else if (strcmp(r->path, "/v2/") == 0)
 			challenge(r);
+		else if (strcmp(r->kind, "files") == 0)
+			serve_file(r);
 		else if (!authorized(r))
 			;
 		else if (strcmp(r->kind, "manifests") == 0)
