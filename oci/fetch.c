@@ -13,7 +13,7 @@ struct fetch {
 	const struct fetch_spec *spec;
 	struct part *part;
 	struct transfer transfer;
-	uint64_t from;               /* of the range that was asked for */
+	uint64_t from; /* of the range that was asked for */
 	bool begun;    /* this transfer */
 	bool started_over;
 	char validator[160]; /* names the content that part has the beginning of */
@@ -53,7 +53,8 @@ static int take_piece(void *arg, struct transfer *t, const char *data, size_t le
 	int r = f->begun ? 0 : begin_body(f, t, err);
 
 	if (r == 0 && len > f->spec->max_bytes - part_have(f->part))
-		r = err_set(err, -EFBIG, "it has more than the %s that an image may have (image_max)",
+		r = err_set(err, -EFBIG,
+			"it has more than the %s that an image may have (image_max)",
 			format_size(f->spec->max_bytes));
 	if (r == 0)
 		r = part_write(f->part, data, len, err);
@@ -120,8 +121,8 @@ static int finish_fetch(struct fetch *f, struct fetch_result *out, struct err *e
 }
 
 /* 1: once more, at once. */
-static int judge(struct fetch *f, enum transfer_verdict v, int r, struct fetch_result *out,
-	struct err *err)
+static int judge(
+	struct fetch *f, enum transfer_verdict v, int r, struct fetch_result *out, struct err *err)
 {
 	if (v == TRANSFER_OK) {
 		snprintf(out->etag, sizeof(out->etag), "%s", f->transfer.etag);
@@ -140,8 +141,8 @@ static int judge(struct fetch *f, enum transfer_verdict v, int r, struct fetch_r
 	return r;
 }
 
-int fetch_file(const struct fetch_spec *spec, struct part *part, struct fetch_result *out,
-	struct err *err)
+int fetch_file(
+	const struct fetch_spec *spec, struct part *part, struct fetch_result *out, struct err *err)
 {
 	struct fetch f = { .spec = spec, .part = part };
 	unsigned failed = 0;

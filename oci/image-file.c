@@ -104,8 +104,7 @@ static int add_backing(const char *ref, const char *path, struct image_ref *r, s
 	return 0;
 }
 
-int image_parse_options(
-	const char *s, const char *options, struct image_ref *r, struct err *err)
+int image_parse_options(const char *s, const char *options, struct image_ref *r, struct err *err)
 {
 	char *copy = strdup(options), *rest = copy, *word;
 	int ret = copy != NULL ? 0 : err_nomem(err);

@@ -6,8 +6,7 @@
 
 int image_parse_url(const char *s, struct image_ref *out, struct err *err);
 /* options is what follows the '#' of s; into r, which has the rest. */
-int image_parse_options(
-	const char *s, const char *options, struct image_ref *r, struct err *err);
+int image_parse_options(const char *s, const char *options, struct image_ref *r, struct err *err);
 /* That a reference has what its source needs, and nothing that is not for it. */
 int image_check_file(const char *s, const struct image_ref *r, struct err *err);
 /* "#sha256=..." or nothing. */

@@ -45,8 +45,8 @@
 
 enum image_source {
 	IMAGE_REGISTRY,
-	IMAGE_OCI_FOLDER,    /* "oci:/DIR[:TAG]", the OCI image layout */
-	IMAGE_OCI_ARCHIVE,   /* "oci-archive:/FILE[:TAG]", a tar of it */
+	IMAGE_OCI_FOLDER,     /* "oci:/DIR[:TAG]", the OCI image layout */
+	IMAGE_OCI_ARCHIVE,    /* "oci-archive:/FILE[:TAG]", a tar of it */
 	IMAGE_DOCKER_ARCHIVE, /* "docker-archive:/FILE[:TAG]", as `docker save` writes it */
 	IMAGE_FILE,           /* "file:/FILE", a disk or a kernel itself */
 	IMAGE_URL             /* "https://HOST/FILE", likewise; "http://..." with sha256 */

@@ -48,8 +48,7 @@ int convert_image(struct image *im, const char *path, struct err *err)
 }
 
 /* A place beside it, whose lock keeps it from being swept away. */
-static int claim_beside(
-	struct image *im, const char *key, struct store_work **out, struct err *err)
+static int claim_beside(struct image *im, const char *key, struct store_work **out, struct err *err)
 {
 	char *text = str_printf("what disk %s is converted from", key), digest[DIGEST_MAX];
 	int r = text != NULL ? digest_of("sha256:", text, strlen(text), digest, err)

@@ -28,7 +28,7 @@ struct job_opts {
 	const char *from, *to, *inject; /* to: the copy, or the disk to inject into */
 	struct unpack_limits limits;
 	uint64_t max_bytes; /* of an image that is one file, and of the disk made of it */
-	bool no_sync; /* the clone need not outlive a crash of the host */
+	bool no_sync;       /* the clone need not outlive a crash of the host */
 	/* Of the relay (oci/relay.h). */
 	int listen_fd;
 	const char *upstream, *spool;

@@ -57,8 +57,8 @@ static int key_of_place(const char *where, char key[DIGEST_MAX], struct err *err
 	return r;
 }
 
-int part_open(struct part **out, struct store *s, const char *digest, const char *where,
-	struct err *err)
+int part_open(
+	struct part **out, struct store *s, const char *digest, const char *where, struct err *err)
 {
 	struct part *p = calloc(1, sizeof(*p));
 	int r = 0;

@@ -15,8 +15,8 @@ struct part;
  * process left is not taken up. Waits for another process that makes the same. -EEXIST (with a
  * digest alone): the store has it.
  */
-int part_open(struct part **out, struct store *s, const char *digest, const char *where,
-	struct err *err);
+int part_open(
+	struct part **out, struct store *s, const char *digest, const char *where, struct err *err);
 uint64_t part_have(const struct part *p);
 /* Whether it was opened with a digest, which will tell whether its pieces belong together. */
 bool part_is_known(const struct part *p);

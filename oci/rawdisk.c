@@ -96,8 +96,8 @@ static int check_size(const struct copy *c, uint64_t size, struct err *err)
 	return 0;
 }
 
-static int scan(struct copy *c, bool *found, uint64_t *size, enum image_format *format,
-	struct err *err)
+static int scan(
+	struct copy *c, bool *found, uint64_t *size, enum image_format *format, struct err *err)
 {
 	struct archive_entry *entry;
 	size_t layer, files = 0;

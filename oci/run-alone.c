@@ -128,8 +128,8 @@ static int judge_end(struct running *w, int r, int status, struct err *err)
 	return w->out != NULL && w->out->bad ? err_nomem(err) : 0;
 }
 
-static int start_alone(const struct run_alone *s, const char *program, int fds[2], pid_t *pid,
-	struct err *err)
+static int start_alone(
+	const struct run_alone *s, const char *program, int fds[2], pid_t *pid, struct err *err)
 {
 	int out[2], errors[2];
 	pid_t parent = getpid();

@@ -60,8 +60,8 @@ const char *source_magic(const char *path)
 }
 
 /* Where nothing says what it is, and it looks like more than raw, that is asked about. */
-static int settle_format(const struct getting *g, enum image_format given, enum image_format *out,
-	struct err *err)
+static int settle_format(
+	const struct getting *g, enum image_format given, enum image_format *out, struct err *err)
 {
 	enum image_format f = given != FORMAT_BY_NAME ? given : image_format_of_name(g->where);
 	const char *magic = NULL;
@@ -103,8 +103,8 @@ static int begin_file(void *arg, uint64_t size, struct err *err)
 
 typedef int piece_fn(void *arg, const void *data, size_t len, struct err *err);
 
-static int read_pieces(const char *path, int fd, uint64_t size, piece_fn *fn, void *arg,
-	struct err *err)
+static int read_pieces(
+	const char *path, int fd, uint64_t size, piece_fn *fn, void *arg, struct err *err)
 {
 	char *piece = malloc(PIECE);
 	uint64_t done = 0;
@@ -331,8 +331,8 @@ static int make_document(struct image *im, json_t *layers, const char *etag, str
 }
 
 /* Gets one and adds it to layers. given: what the reference says of its format. */
-static int add_file(struct getting *g, const char *digest, enum image_format given,
-	json_t *layers, struct err *err)
+static int add_file(struct getting *g, const char *digest, enum image_format given, json_t *layers,
+	struct err *err)
 {
 	enum image_format f = FORMAT_RAW;
 	int r = get(g, digest, err);

@@ -41,9 +41,9 @@ struct transfer {
 	bool head_ended; /* the headers came to their end */
 	char content_type[128];
 	char content_digest[160];
-	char challenge[2048];    /* WWW-Authenticate, Bearer rather than others */
-	uint64_t range_start;    /* UINT64_MAX: no Content-Range */
-	uint64_t length;         /* of the whole, by Content-Length or -Range; UINT64_MAX: unknown */
+	char challenge[2048]; /* WWW-Authenticate, Bearer rather than others */
+	uint64_t range_start; /* UINT64_MAX: no Content-Range */
+	uint64_t length;      /* of the whole, by Content-Length or -Range; UINT64_MAX: unknown */
 	char etag[160], last_modified[64];
 	uint64_t retry_after_ms; /* 0: not said */
 	struct buf error_body;   /* of another status than 200 and 206 */

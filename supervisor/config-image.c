@@ -14,8 +14,8 @@ void config_image_reference(const struct image_config_section *s, struct buf *ou
 		mark = "&";
 	}
 	if (s->format != FORMAT_BY_NAME) {
-		buf_printf(out, "%sformat=%s", mark,
-			image_format_name((enum image_format)s->format));
+		buf_printf(
+			out, "%sformat=%s", mark, image_format_name((enum image_format)s->format));
 		mark = "&";
 	}
 	for (size_t i = 0; i < s->backing.n; i++) {

@@ -174,6 +174,9 @@ static void set_image(struct value *v, char **member, const char *text)
 		image_expand(v, member, text);
 	else if (text[0] == '/' || text[0] == '.' || text[0] == '~')
 		*member = path_resolve(v->l, v->file, v->line, v->k->name, text);
+	else if (v->k->section == SECTION_IMAGE)
+		/* Only together with the section's other keys is it right or wrong: check_image(). */
+		set_string(v, member, text);
 	else if (image_ref_parse(text, &ref, &err) < 0)
 		value_error(v, "%s (a path begins with '/' or './')", err.msg);
 	else

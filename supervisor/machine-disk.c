@@ -181,7 +181,7 @@ void machine_step_rootfs(struct machine *m)
 		if (r == 0 && set(&m->rootfs_path, cfg->rootfs) < 0)
 			r = err_nomem(&err);
 		set(&m->rootfs_ref, NULL);
-	} else if (!known(m, cfg->rootfs, m->rootfs_ref, m->rootfs_path)) {
+	} else if (is_path(cfg->rootfs) || !known(m, cfg->rootfs, m->rootfs_ref, m->rootfs_path)) {
 		/* A larger disk is a clone that grew; only a smaller one is built as such. */
 		uint64_t size = cfg->disk_size < BUILT_SIZE ? cfg->disk_size : 0;
 
@@ -192,9 +192,9 @@ void machine_step_rootfs(struct machine *m)
 									     : cfg->pull;
 
 		subscribe(m, rootfs_done);
-		r = ref == NULL ? err_nomem(&err)
-				: image_job_ref(
-					  m->d, IMAGE_ROOTFS, ref, pull, size, &m->image, &err);
+		r = ref == NULL
+			    ? err_nomem(&err)
+			    : image_job_ref(m->d, IMAGE_ROOTFS, ref, pull, size, &m->image, &err);
 		free(ref);
 		if (r == 0)
 			return;

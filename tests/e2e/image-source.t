@@ -185,7 +185,7 @@ ok 'nothing else is left' empty_tmp "$store"
 
 # The sandbox of qemu-img, looked at while it works.
 # What is looked for is there for a moment only: by builtins alone, and again if it was missed.
-head -c 200000000 /dev/urandom >"$dir/big.raw" && truncate -s 400M "$dir/big.raw"
+head -c 60000000 /dev/urandom >"$dir/big.raw" && truncate -s 400M "$dir/big.raw"
 qemu-img convert -O qcow2 "$dir/big.raw" "$dir/big.qcow2" && rm "$dir/big.raw"
 catch() {
 	"$image" rootfs --store "$store" --ref "file:$dir/big.qcow2" >"$W/out" 2>"$W/errout" & pid=$!
@@ -195,7 +195,9 @@ catch() {
 		{ mapfile -d '' args <"/proc/${child% }/cmdline"; } 2>/dev/null
 		[ "${args[0]-} ${args[1]-}" = 'qemu-img convert' ] || continue
 		child=${child% }
-		kill -STOP "$child" && grep -q '^State:.T' "/proc/$child/status" && return
+		kill -STOP "$child" || break
+		until grep -q '^State:.[TZ]' "/proc/$child/status" || [ ! -e "/proc/$child" ]; do :; done
+		grep -q '^State:.T' "/proc/$child/status" && return
 	done 2>/dev/null
 	wait $pid
 	run rm --store "$store" --ref "file:$dir/big.qcow2"

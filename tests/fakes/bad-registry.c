@@ -210,14 +210,16 @@ static void serve_layer(const struct request *r)
 }
 
 /* Head and bytes from `from` on of one of the two contents, whose tags are "layer" and "wrong". */
-static void serve_tagged(const struct request *r, const unsigned char *data, size_t from, size_t end)
+static void serve_tagged(
+	const struct request *r, const unsigned char *data, size_t from, size_t end)
 {
 	char extra[160];
-	int n = snprintf(extra, sizeof(extra), "ETag: \"%s\"\r\n", data == layer ? "layer" : "wrong");
+	int n = snprintf(
+		extra, sizeof(extra), "ETag: \"%s\"\r\n", data == layer ? "layer" : "wrong");
 
 	if (from > 0)
-		snprintf(extra + n, sizeof(extra) - (size_t)n,
-			"Content-Range: bytes %zu-%u/%u\r\n", from, LAYER_SIZE - 1, LAYER_SIZE);
+		snprintf(extra + n, sizeof(extra) - (size_t)n, "Content-Range: bytes %zu-%u/%u\r\n",
+			from, LAYER_SIZE - 1, LAYER_SIZE);
 	head(r, from > 0 ? 206 : 200, extra, LAYER_SIZE - from);
 	send_all(r->fd, data + from, end - from);
 }
