@@ -21,7 +21,9 @@ enum {
 	TAKES_SIZE = 1 << 4,
 	TAKES_INJECT = 1 << 5,
 	NEEDS_RELAY = 1 << 6,
-	NEEDS_DISK = 1 << 7
+	NEEDS_DISK = 1 << 7,
+	NEEDS_FROM = 1 << 8,
+	NEEDS_TO = 1 << 9
 };
 
 static const struct verb {
@@ -48,6 +50,11 @@ static const struct verb {
 	{ "verify", job_verify, NEEDS_STORE,
 		"reads every blob, and removes those that are damaged" },
 	{ "rm", job_rm, NEEDS_STORE | NEEDS_REF, "removes images and what only they needed" },
+	{ "import", job_import, NEEDS_STORE | NEEDS_FROM | TAKES_PULL,
+		"takes an image out of a file into the store: an archive or folder of the OCI layout, "
+		"what docker save writes, a disk" },
+	{ "export", job_export, NEEDS_STORE | NEEDS_REF | NEEDS_TO,
+		"writes an image of the store into a file, an archive of the OCI layout" },
 	{ "prune", job_prune, NEEDS_STORE, "removes what no image needs" },
 	{ "sandbox", job_sandbox_report, 0, "tells what of the sandbox this kernel has" },
 	{ "relay", job_relay, NEEDS_RELAY,
@@ -76,6 +83,7 @@ enum option_id {
 	OPT_MEMORY_LIMIT,
 	OPT_TIME_LIMIT,
 	OPT_IMAGE_MAX,
+	OPT_NAME,
 	OPT_HELP
 };
 
@@ -98,8 +106,9 @@ static const struct option_row {
 	{ "memory-limit", "BYTES", OPT_MEMORY_LIMIT, TAKES_PULL, "of unpacking; 1G" },
 	{ "time-limit", "TIME", OPT_TIME_LIMIT, TAKES_PULL, "of unpacking; 1h" },
 	{ "image-max", "BYTES", OPT_IMAGE_MAX, TAKES_PULL, "of an image that is one file; 256G" },
-	{ "from", "FILE", OPT_FROM, NEEDS_FROM_TO, "the disk to copy" },
-	{ "to", "FILE", OPT_TO, NEEDS_FROM_TO, "the copy; replaced if it is there" },
+	{ "from", "FILE", OPT_FROM, NEEDS_FROM_TO | NEEDS_FROM, "what is copied" },
+	{ "to", "FILE", OPT_TO, NEEDS_FROM_TO | NEEDS_TO, "the copy; replaced if it is there" },
+	{ "name", "REF", OPT_NAME, NEEDS_FROM, "what the image is called; else as the file says" },
 	{ "disk", "FILE", OPT_DISK, NEEDS_DISK, "an ext4 that nobody uses" },
 	{ "inject", "FILE", OPT_INJECT, TAKES_INJECT,
 		"JSON: {\"hostname\", \"user\", \"authorized_keys\"}" },
@@ -211,6 +220,9 @@ static int take_option(struct job_opts *o, enum option_id id, const char *value,
 	case OPT_TIME_LIMIT:
 		r = parse_duration_ms(value, &o->limits.time_ms, err);
 		break;
+	case OPT_NAME:
+		o->name = value;
+		break;
 	case OPT_IMAGE_MAX:
 		r = parse_size(value, &o->max_bytes, err);
 		break;
@@ -233,6 +245,10 @@ static int check(const struct job_opts *o, const struct verb *v, struct err *err
 		return err_set(err, -EINVAL, "--ref is missing");
 	if ((v->flags & NEEDS_FROM_TO) && (o->from == NULL || o->to == NULL))
 		return err_set(err, -EINVAL, "--from and --to are needed");
+	if ((v->flags & NEEDS_FROM) && o->from == NULL)
+		return err_set(err, -EINVAL, "--from is missing");
+	if ((v->flags & NEEDS_TO) && o->to == NULL)
+		return err_set(err, -EINVAL, "--to is missing");
 	if ((v->flags & NEEDS_DISK) && (o->to == NULL || o->inject == NULL))
 		return err_set(err, -EINVAL, "--disk and --inject are needed");
 	if ((v->flags & NEEDS_RELAY) &&

@@ -25,6 +25,7 @@ struct job_opts {
 	struct platform platform;
 	enum pull_policy policy;
 	uint64_t size;                  /* of a disk; 0: by default */
+	const char *name;               /* that an imported image gets; NULL: its own */
 	const char *from, *to, *inject; /* to: the copy, or the disk to inject into */
 	struct unpack_limits limits;
 	uint64_t max_bytes; /* of an image that is one file, and of the disk made of it */
@@ -37,7 +38,8 @@ struct job_opts {
 /* Returns 0 or -errno. */
 typedef int job_fn(const struct job_opts *o);
 job_fn job_pull, job_kernel, job_rootfs, job_clone, job_inject, job_list, job_rm, job_prune,
-	job_relay, job_sandbox_report, job_inspect, job_verify, job_outdated;
+	job_relay, job_sandbox_report, job_inspect, job_verify, job_outdated, job_import,
+	job_export;
 
 /* oci/sandbox.h for a process of drover-image; a kernel without Landlock is told of at the log's
  * debug level, and by the verb sandbox. */

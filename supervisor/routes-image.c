@@ -345,3 +345,28 @@ void route_image_pull(void *arg, struct request *rq)
 	if (p != NULL)
 		pull_free(p);
 }
+
+void image_stream_job(
+	struct drover *d, struct request *rq, const char *what, const struct strv *args)
+{
+	struct stream_opts opts = { .type = "application/x-ndjson", .gone = pull_gone };
+	struct pull *p = calloc(1, sizeof(*p));
+	struct err err;
+	int r = p == NULL || args->bad ? err_nomem(&err) : 0;
+
+	if (r == 0) {
+		p->reference = strdup(what);
+		p->sub = (struct image_sub){ .line = pull_line, .done = pull_done, .arg = p };
+		r = p->reference != NULL ? image_job_args(d, args, &p->sub, &err) : err_nomem(&err);
+	}
+	if (r == 0) {
+		opts.arg = p;
+		p->st = request_stream(rq, &opts);
+		if (p->st == NULL)
+			pull_gone(p);
+		return;
+	}
+	reply_err(rq, &err, NULL, NULL);
+	if (p != NULL)
+		pull_free(p);
+}

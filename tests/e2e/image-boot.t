@@ -64,7 +64,7 @@ is $? 1 'a file with other content than it should have is no disk'
 like "$(<"$W/out")" "wrong content: its sha256 is $sum, not 0000" 'and told of'
 settings "$sum"
 ok 'corrected' drover reload
-drover start named path uki layers --no-wait >/dev/null
+drover start named path uki layers --no-wait >/dev/null 2>&1
 ok 'a qcow2 by its name in the configuration boots' wait_for "$patience" console_has named DISK-READY
 ok 'so it does by its path' wait_for "$patience" console_has path DISK-READY
 ok 'a UKI in a file boots under UEFI' wait_for "$patience" console_has uki EFI-READY
@@ -91,6 +91,5 @@ ok 'a machine with a disk by http starts, resumed where it was cut off' drover s
 ok 'with the right content' cmp -n 3145728 "$W/state/vm/other/disk.raw" \
 	"$W/state/oci/blobs/sha256/$layer"
 is "$(grep -c range=bytes=1572864- "$W/bad.log")" 1 'once'
-drover stop --all >/dev/null
 ok 'SIGTERM' stop_droverd
 done_testing
