@@ -111,7 +111,8 @@ static const struct option_row {
 	{ "name", "REF", OPT_NAME, NEEDS_FROM, "what the image is called; else as the file says" },
 	{ "disk", "FILE", OPT_DISK, NEEDS_DISK, "an ext4 that nobody uses" },
 	{ "inject", "FILE", OPT_INJECT, TAKES_INJECT,
-		"JSON: {\"hostname\", \"user\", \"authorized_keys\"}" },
+		"JSON: {\"hostname\", \"user\", \"authorized_keys\", \"root_device\", \"hosts\", "
+		"\"network\"}" },
 	{ "no-sync", NULL, OPT_NO_SYNC, NEEDS_FROM_TO,
 		"the copy need not outlive a crash of the host" },
 	{ "listen-fd", "N", OPT_LISTEN_FD, NEEDS_RELAY, "a listening TCP socket that was passed" },

@@ -12,7 +12,8 @@
  *       (pulled before) builds the ext4 disk, or finds it built, by digest
  *   drover-image clone  --from FILE --to FILE [--size BYTES] [--inject FILE] [--no-sync]
  *       copy-on-write clone (reflink, else sparse copy), grown to size; --inject names a JSON file
- *       {"hostname": "...", "authorized_keys": ["..."], "user": "root"}; by temporary file and
+ *       {"hostname": "...", "authorized_keys": ["..."], "user": "root", "root_device": "/dev/vda",
+ *       "hosts": bool, "network": bool}; by temporary file and
  *       rename, so that `to` is complete or missing; with --no-sync only as long as the host does
  *       not crash, for disks that are made anew then
  *   drover-image list|rm|prune --store DIR [--ref REF]

@@ -279,7 +279,10 @@ const struct config_key config_keys[] = {
 	{ SECTION_VM, "rootfs", KEY_IMAGE, V(rootfs), .reload = RELOAD_RECREATE,
 		.help = "First disk: an OCI image, which is made into an ext4 disk, the path of a "
 			"raw image file, a disk by https:// or file:/ (see [image]), or the name of "
-			"an [image]; the machine gets a clone of it." },
+			"an [image]; the machine gets a clone of it. Into one that was made of an OCI "
+			"image go, where the image does not say them itself, the root disk (fstab, "
+			"unless cmdline has root=), the host name (hosts) and DHCP (for "
+			"systemd-networkd or ifupdown, with a network)." },
 	{ SECTION_VM, "cmdline", KEY_STRING, V(cmdline), .late = true, .reload = RELOAD_RESTART,
 		.help = "Kernel command line; without root= in it, root=/dev/vda, rw and a console "
 			"are added." },

@@ -252,6 +252,24 @@ static json_t *own_identity(const struct machine *m)
 	return machine_identity_read(m->dir, &j, NULL) == 0 ? j : NULL;
 }
 
+/*
+ * A container's filesystem becomes that of a machine: its root disk, names and DHCP, where the image
+ * does not have them. A disk that was made for a machine has its own.
+ */
+static void put_system(json_t *j, const struct vm_config *cfg)
+{
+	const char *given = cfg->cmdline != NULL ? cfg->cmdline : "";
+	bool root = str_starts(given, "root=") || strstr(given, " root=") != NULL;
+
+	if (image_text_is_file(cfg->rootfs))
+		return;
+	if (cfg->kernel != NULL && !root)
+		json_put_str(j, "root_device", "/dev/vda");
+	json_object_set_new(j, "hosts", json_true());
+	if (cfg->networks.n > 0)
+		json_object_set_new(j, "network", json_true());
+}
+
 /* Hostname and keys as JSON for drover-image; *out stays NULL when nothing is to be written. */
 static int inject_text(struct machine *m, char **out, struct err *err)
 {
@@ -270,6 +288,7 @@ static int inject_text(struct machine *m, char **out, struct err *err)
 	r = machine_expand(m, cfg->hostname != NULL ? cfg->hostname : m->name, &hostname, err);
 	json_put_str(j, "hostname", hostname);
 	json_put_str(j, "user", cfg->ssh_user);
+	put_system(j, cfg);
 	for (size_t i = 0; r == 0 && i < cfg->ssh_keys.n; i++) {
 		const struct key_config *key = config_sshkey(
 			m->run_box->config, cfg->ssh_keys.v[i]);

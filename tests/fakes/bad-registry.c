@@ -19,6 +19,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #define LAYER_SIZE   (3u << 20)
@@ -280,6 +281,19 @@ static void serve_huge(const struct request *r)
 		;
 }
 
+/* 100 MB, as its head says; how much of it was taken goes to the log. */
+static void serve_large(const struct request *r)
+{
+	static char piece[65536];
+	size_t size = 100u << 20, sent = 0;
+
+	memset(piece, ' ', sizeof(piece));
+	head(r, 200, "Content-Type: " MANIFEST "\r\n", size);
+	while (sent < size && send_all(r->fd, piece, sizeof(piece)))
+		sent += sizeof(piece);
+	dprintf(log_fd, "large sent=%zu\n", sent);
+}
+
 static void serve_index(const struct request *r)
 {
 	char body[1024];
@@ -317,8 +331,19 @@ static void serve_manifest(const struct request *r)
 			"Content-Type: " MANIFEST "\r\nDocker-Content-Digest: %s\r\n",
 			layer_digest);
 		answer(r, 200, extra, manifest);
+	} else if (is(r, "large")) {
+		serve_large(r);
 	} else if (is(r, "limit") && r->count <= 2) {
 		answer(r, 429, "Retry-After: 1\r\n", "");
+	} else if (is(r, "limit-date") && r->count == 1) {
+		char date[64];
+		time_t later = time(NULL) + 3;
+		struct tm tm;
+
+		/* RFC 9110, 5.6.7 */
+		strftime(date, sizeof(date), "Retry-After: %a, %d %b %Y %H:%M:%S GMT\r\n",
+			gmtime_r(&later, &tm));
+		answer(r, 503, date, "");
 	} else if ((is(r, "error-once") && r->count == 1) || is(r, "error-always")) {
 		answer(r, 503, "", "{\"errors\":[{\"message\":\"upstream is\\u001b down\"}]}");
 	} else if (is(r, "denied")) {
