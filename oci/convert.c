@@ -67,13 +67,35 @@ static json_t *node(const struct convert_file *f, size_t n)
 	json_t *v = json_pack("{s:s,s:{s:s,s:s}}", "driver", image_format_name(f->format), "file",
 		"driver", "file", "filename", f->path);
 
-	if (v != NULL && f->format == FORMAT_QCOW2)
+	if (v != NULL && (f->format == FORMAT_QCOW2 || f->format == FORMAT_VMDK))
 		json_object_set(v, "backing", below);
 	json_decref(below);
 	return v;
 }
 
-static int virtual_size(const struct run_alone *how, uint64_t *out, struct err *err)
+/* What check_head() could not see; the sandbox would not have given it either. */
+static int check_names(const json_t *info, const struct convert_file *top, struct err *err)
+{
+	const json_t *data = json_obj(json_obj(info, "format-specific"), "data"), *v;
+	const char *name = json_str(data, "data-file");
+	size_t i;
+
+	if (top->format == FORMAT_VMDK && name == NULL)
+		name = json_str(info, "backing-filename");
+	json_array_foreach (json_arr(data, "extents"), i, v) {
+		const char *extent = json_str(v, "filename");
+
+		if (name == NULL && !str_eq(extent, top->path))
+			name = extent != NULL ? extent : "?";
+	}
+	if (name != NULL)
+		return err_set(err, -EINVAL, "it has data in another file, %s, which is not taken",
+			quote(name));
+	return 0;
+}
+
+static int virtual_size(
+	const struct run_alone *how, const struct convert_file *top, uint64_t *out, struct err *err)
 {
 	struct buf text = { 0 };
 	json_t *info = NULL;
@@ -86,7 +108,10 @@ static int virtual_size(const struct run_alone *how, uint64_t *out, struct err *
 	if (r < 0)
 		return r;
 	size = json_int(info, "virtual-size", -1);
+	r = check_names(info, top, err);
 	json_decref(info);
+	if (r < 0)
+		return r;
 	if (size <= 0)
 		return err_set(err, -EINVAL, "it is no disk: qemu-img info tells of no size");
 	*out = (uint64_t)size;
@@ -147,7 +172,7 @@ static int convert_node(
 		paths[how.n++] = (struct sandbox_path){ spec->files[i].path, false };
 	/* It writes nothing. */
 	how.file_bytes = 1;
-	r = virtual_size(&how, &size, err);
+	r = virtual_size(&how, &spec->files[0], &size, err);
 	if (r == 0 && size > spec->max_bytes)
 		r = err_set(err, -EFBIG, "its disk has %s, and one may have %s (image_max)",
 			format_size(size), format_size(spec->max_bytes));

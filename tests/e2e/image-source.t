@@ -162,11 +162,18 @@ like "$message" 'its data is in another file, which is not taken$' 'an external 
 qemu-img convert -O vmdk -o subformat=monolithicFlat "$dir/a.raw" "$dir/flat.vmdk"
 disk_of "file:$dir/flat.vmdk"
 like "$message" 'whose data is in other files' 'so are the extents of a vmdk'
-# By what no header shows: the sandbox has no other file to give.
-printf '# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\ncreateType="monolithicFlat"\nRW 1000 FLAT "%s" 0\n' \
-	"$W/secret" >"$W/text" && { printf '\n'; cat "$W/text"; } >"$dir/sly.vmdk"
+# By what no header shows: a vmdk with the description of another inside (QEMU, block/vmdk.c).
+python3 - "$W/secret" "$dir/sly.vmdk" <<-'END'
+	import struct, sys
+	text = ('# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\n'
+	        f'createType="monolithicFlat"\nRW 1000 FLAT "{sys.argv[1]}" 0\n').encode()
+	head = struct.pack('<4sIIQQQQIQQQ', b'KDMV', 1, 3, 0, 128, 1, 20, 512, 0, 0, 0)
+	open(sys.argv[2], 'wb').write(head.ljust(512, b'\0') + text.ljust(20 * 512, b'\0'))
+END
+ok 'qemu-img would follow one' eval 'qemu-img info -f vmdk "$dir/sly.vmdk" | grep -q "$W/secret"'
 disk_of "file:$dir/sly.vmdk"
-is "$rc" 1 'nor can they be got at by other ways'
+is "$rc" 1 'which is not done'
+like "$message" "(data in another file, '$W/secret'|Permission denied)" 'and told of'
 
 # A container disk in qcow2.
 mkdir -p "$W/tree/disk" && cp "$dir/a.qcow2" "$W/tree/disk/"
