@@ -11,6 +11,7 @@ for t in tree more; do tar -C "$W/$t" --owner=0 --group=0 -cf "$W/$t.tar" .; don
 make_layout "$W/layout" "$W/tree.tar" "$W/more.tar"
 config <<END
 on_exit = stop
+group = games
 [vm guest]
 kernel = example.org/test/kernel:7
 memory = 64M
@@ -67,6 +68,18 @@ drover image export example.org/test/disk:1 --to disk.tar >/dev/null && drover i
 ok 'it comes back' drover image import disk.tar
 is "$(drover image inspect example.org/test/disk:1 -o json | jq -r '"\(.layout) \(.format)"')" \
 	'disk-file qcow2' 'as what it was'
+
+# A member of the group has no files of the host read or written by the daemon.
+gid=$(getent group games | cut -d: -f3)
+member() { setpriv --reuid=4321 --regid=4321 --groups="$gid" --inh-caps=-all drover "$@" >"$W/out" 2>&1; }
+member image import "$W/out.tar"
+is $? 1 'a member of the group takes no file in'
+member image export example.org/test/kernel:7 --to "$W/x.tar"
+is $? 1 'and writes none'
+like "$(<"$W/out")" 'write images into files of the host' 'which is said'
+member image inspect "file:$W/out.tar"
+is $? 1 'nor is one looked at'
+ok 'what the daemon has he sees' member image inspect example.org/test/kernel:7
 
 # What is wrong.
 drover image export example.org/no/such:1 --to x.tar >"$W/out" 2>&1
