@@ -16,6 +16,10 @@
  *       "hosts": bool, "network": bool}; by temporary file and
  *       rename, so that `to` is complete or missing; with --no-sync only as long as the host does
  *       not crash, for disks that are made anew then
+ *   drover-image import --store DIR --from FILE [--name REF]
+ *       an archive or folder of the OCI layout, what docker save writes, or a disk, into the store
+ *   drover-image export --store DIR --ref REF --to FILE
+ *       an image of the store, as an archive of the OCI layout
  *   drover-image list|rm|prune --store DIR [--ref REF]
  *       rm also removes what only that image needed; -EBUSY (prune) while other jobs use the store
  *
@@ -29,8 +33,8 @@
  *   {"event":"build","ref":R,"done":N,"size":N}                   bytes of layers unpacked
  *   {"event":"warning","message":S}
  *   {"event":"done","ref":R,"digest":D,"kernel":PATH,"initrd":PATH,"disk":PATH,"size":N,
- *       "os":"linux","architecture":"amd64","method":"reflink|copy"}    what applies; size is the
- *       layers' for pull, the disk's for rootfs and clone, the store's for list, and for rm and
+ *       "os":"linux","architecture":"amd64","method":"reflink|copy","name":REF,"file":PATH}
+ *       what applies; name is an import's, file an export's; size is the layers' for pull, the disk's for rootfs and clone, the store's for list, and for rm and
  *       prune what was freed
  *   {"event":"image","ref":R,"digest":D,"tag_digest":D,"size":N,"pulled":UNIX_MS,"os":S,
  *       "architecture":S,"kernel":PATH,"disks":[PATH,...]}        list: one for each image; ref is
@@ -53,7 +57,7 @@ enum image_source {
 	IMAGE_URL             /* "https://HOST/FILE", likewise; "http://..." with sha256 */
 };
 
-/* Of one file, in the order of their names in oci/image.c. */
+/* Of one file, in the order of their names in oci/image-file.c. */
 enum image_format {
 	FORMAT_BY_NAME, /* by the ending of the file's name; raw where that says nothing */
 	FORMAT_RAW,

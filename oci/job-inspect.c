@@ -140,6 +140,7 @@ static int compare(const struct job_opts *o, struct store *s, const char *name,
 	int r;
 
 	ask.policy = PULL_ALWAYS;
+	ask.look_only = true;
 	ask.platform = was->platform.os[0] != '\0' ? was->platform : o->platform;
 	r = image_open(&im, &ask, s, name, &err);
 	/* What is named by its digest cannot move. */

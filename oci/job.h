@@ -29,7 +29,8 @@ struct job_opts {
 	const char *from, *to, *inject; /* to: the copy, or the disk to inject into */
 	struct unpack_limits limits;
 	uint64_t max_bytes; /* of an image that is one file, and of the disk made of it */
-	bool no_sync;       /* the clone need not outlive a crash of the host */
+	bool look_only; /* image_resolve(): what an image that is one file is now, without taking it */
+	bool no_sync; /* the clone need not outlive a crash of the host */
 	/* Of the relay (oci/relay.h). */
 	int listen_fd;
 	const char *upstream, *spool;

@@ -123,6 +123,10 @@ static int judge_end(struct running *w, int r, int status, struct err *err)
 	if (WIFSIGNALED(status))
 		return err_set(err, -EIO, "%s was ended by signal %d (%s)", name, WTERMSIG(status),
 			strsignal(WTERMSIG(status)));
+	/* It has no other word for it. */
+	if (WEXITSTATUS(status) != 0 && w->errors.len > 0 &&
+		strstr(buf_str(&w->errors), strerror(ENOSPC)) != NULL)
+		return err_set(err, -ENOSPC, "%s failed: %s", name, last_words(&w->errors));
 	if (WEXITSTATUS(status) != 0)
 		return err_set(err, -EIO, "%s failed: %s", name, last_words(&w->errors));
 	return w->out != NULL && w->out->bad ? err_nomem(err) : 0;

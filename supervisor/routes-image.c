@@ -13,11 +13,16 @@
 /* In its full form, so that two ways to write one reference are equal; NULL: a path, or nothing. */
 static char *canonical(const char *text)
 {
+	enum image_format f;
 	struct image_ref ref;
 	struct buf out = { 0 };
 
-	if (text == NULL || text[0] == '/' || text[0] == '.' ||
-		image_ref_parse(text, &ref, NULL) < 0)
+	if (text != NULL && text[0] == '/') {
+		/* Only what has to be made raw is in the store. */
+		f = image_format_of_name(text);
+		return f == FORMAT_BY_NAME || f == FORMAT_RAW ? NULL : str_printf("file:%s", text);
+	}
+	if (text == NULL || text[0] == '.' || image_ref_parse(text, &ref, NULL) < 0)
 		return NULL;
 	image_ref_format(&ref, &out);
 	return buf_steal(&out);

@@ -92,10 +92,17 @@ is "$rc $(requests files/)" '0 0' 'it is pinned'
 run pull --store "$W/store" --ref "$(url $tls tagged)" --policy always
 is "$rc $(requests files/) $(events layer)" '0 1 1' 'asked for again, nothing has changed'
 is "$(jq -r 'select(.event == "layer") | .cached' "$W/out")" true 'and nothing is fetched'
+run outdated --store "$W/store"
+is "$rc $(field moved) $(events unknown)" '0 0 0' 'nor is it outdated'
+get "$(url $tls changes)"
+: >"$W/bad.log"
+run outdated --store "$W/store"
+is "$rc $(field moved) $(events unknown) $(requests files/)" '0 0 1 1' 'what cannot be told without fetching it is told of'
+like "$(jq -r 'select(.event == "unknown") | .message' "$W/out")" 'to have it now, pull it' 'and what helps'
 get "$(url $tls tagged-cut)"
 is "$rc $(sha256sum <"$(field disk)")" "0 $layer  -" 'one that was cut off is resumed'
 is "$(requests range=bytes=1572864-)" 1 'from where it was cut off'
-get "$(url $tls changes)"
+get "$(url $tls changes-too)"
 is "$rc" 0 'one that changes meanwhile comes from its beginning'
 ok 'and whole' test "$(stat -c %s "$(field disk)")" = $size -a "$(sha256sum <"$(field disk)")" != "$layer  -"
 get "$(url $tls cut-once)"
@@ -131,6 +138,11 @@ ok 'and raw is what is said to be raw' cmp "$(field disk)" "$dir/ubuntu.img"
 disk_of "file:$dir/a.raw#format=vmdk"
 is "$rc $code" '1 failed' 'what is not in its format is told of'
 like "$message" 'a.raw#format=vmdk: qemu-img failed: ' 'in the words of qemu-img'
+cp "$dir/a.qcow2" "$dir/moves.qcow2" && disk_of "file:$dir/moves.qcow2"
+cp "$dir/packed.qcow2" "$dir/moves.qcow2"
+run outdated --store "$store"
+is "$rc $(jq -r 'select(.event == "moved") | "\(.ref) \(.now)"' "$W/out")" \
+	"0 file:$dir/moves.qcow2 sha256:$(sha256sum <"$dir/moves.qcow2" | cut -d' ' -f1)" 'a file that was replaced is outdated'
 disk_of "file:$dir/a.qcow2#sha256=$wrong"
 like "$message" "wrong content: its sha256 is " 'sha256 is for files of the host, too'
 ok 'nothing is left of them' empty_tmp "$store"
@@ -140,6 +152,16 @@ run rootfs --store "$W/store2" --ref "file:$dir/packed.qcow2" --image-max 30M
 is "$rc $code" '1 failed' 'a disk that is larger than it may be is not made'
 like "$message" 'its disk has 40M, and one may have 30M' 'and is told of'
 ok 'nor anything left' empty_tmp "$W/store2"
+
+# Less room than the disk needs.
+yes "$(printf 'some text %.0s' {1..50})" | head -c 40000000 >"$dir/text.raw"
+qemu-img convert -c -O qcow2 "$dir/text.raw" "$dir/text.qcow2" && rm "$dir/text.raw"
+mkdir "$W/small" && mount -t tmpfs -o size=20M tmpfs "$W/small" || bail mount
+run rootfs --store "$W/small/store" --ref "file:$dir/text.qcow2"
+is "$rc $code" '1 no-space' 'a filesystem that is full is told of'
+ok 'and nothing is left of what did not fit' empty_tmp "$W/small/store"
+ok 'and what there is of room is there again' test "$(df --output=used -k "$W/small" | tail -n 1)" -lt 8000
+umount "$W/small"
 
 # Files that name other files. A secret of the host would show in the disk.
 head -c 1000000 /dev/urandom >"$W/secret"

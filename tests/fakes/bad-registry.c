@@ -121,6 +121,11 @@ static bool is(const struct request *r, const char *scenario)
 	return strcmp(r->scenario, scenario) == 0;
 }
 
+static bool scenario_begins(const struct request *r, const char *scenario)
+{
+	return strncmp(r->scenario, scenario, strlen(scenario)) == 0;
+}
+
 /* Every blob as it should be, from the byte that the request asks for. */
 static void serve_bytes(const struct request *r, const void *data, size_t size)
 {
@@ -227,7 +232,7 @@ static void serve_tagged(
 
 static void serve_file(const struct request *r)
 {
-	const unsigned char *data = is(r, "changes") && r->count > 1 ? wrong : layer;
+	const unsigned char *data = scenario_begins(r, "changes") && r->count > 1 ? wrong : layer;
 	unsigned long from = 0;
 	char tag[16];
 
@@ -239,7 +244,7 @@ static void serve_file(const struct request *r)
 		answer(r, 304, "", "");
 	} else if (is(r, "tagged")) {
 		serve_tagged(r, data, from, LAYER_SIZE);
-	} else if (is(r, "changes") || is(r, "tagged-cut")) {
+	} else if (scenario_begins(r, "changes") || is(r, "tagged-cut")) {
 		serve_tagged(r, data, from, r->count == 1 ? LAYER_SIZE / 2 : LAYER_SIZE);
 	} else if (is(r, "limit") && r->count <= 2) {
 		answer(r, 429, "Retry-After: 1\r\n", "");
