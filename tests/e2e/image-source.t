@@ -212,6 +212,24 @@ disk_of "oci:$W/layout2#format=qcow2"
 is "$rc $(sha256sum <"$(field disk)")" "0 $sum" 'or its reference'
 ok 'nothing else is left' empty_tmp "$store"
 
+# Killed at any time, what is there is whole, and the next one completes it.
+whole=0
+for i in {1..25}; do
+	[ $((i % 5)) = 0 ] || rm -rf "$W/killed"
+	"$image" rootfs --store "$W/killed" --ref "file:$dir/packed.qcow2" >/dev/null 2>&1 & pid=$!
+	sleep "0.0$((RANDOM % 10))$((RANDOM % 10))"
+	kill -9 $pid 2>/dev/null
+	wait $pid 2>/dev/null
+	for f in "$W/killed/built"/*; do
+		[ ! -e "$f" ] || [ "$(sha256sum <"$f")" = "$sum" ] || bail "a disk in part: $f"
+		[ ! -e "$f" ] || whole=$((whole + 1))
+	done
+done
+pass "killed 25 times: never a disk in part ($whole were whole)"
+run rootfs --store "$W/killed" --ref "file:$dir/packed.qcow2"
+is "$rc $(sha256sum <"$(field disk)")" "0 $sum" 'killed 25 times: then complete'
+ok 'killed 25 times: nothing is left' empty_tmp "$W/killed"
+
 # The sandbox of qemu-img, looked at while it works.
 # What is looked for is there for a moment only: by builtins alone, and again if it was missed.
 head -c 60000000 /dev/urandom >"$dir/big.raw" && truncate -s 400M "$dir/big.raw"
