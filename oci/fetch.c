@@ -132,6 +132,13 @@ static int judge(
 		out->unchanged = true;
 		return 0;
 	}
+	/* There is no more than we have (RFC 9110, 15.5.17): it only was not finished. */
+	if (f->transfer.status == 416 && f->from > 0 && f->transfer.length == f->from &&
+		!f->started_over) {
+		f->begun = true;
+		f->size = f->from;
+		return finish_fetch(f, out, err);
+	}
 	/* The rest that was asked for is not there: what we have is no part of it. */
 	if (f->transfer.status == 416 && f->from > 0 && !f->started_over) {
 		f->started_over = true;

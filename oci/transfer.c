@@ -65,7 +65,7 @@ static void take_header(struct transfer *t, const char *name, const char *value)
 
 		if (n >= 1)
 			t->range_start = from;
-		if (n == 3 && all <= INT64_MAX)
+		if ((n == 3 || sscanf(value, "bytes */%llu", &all) == 1) && all <= INT64_MAX)
 			t->length = all;
 	} else if (strcasecmp(name, "etag") == 0 && strlen(value) < sizeof(t->etag)) {
 		strcpy(t->etag, value);

@@ -82,6 +82,17 @@ run pull --store "$W/store" --ref "$(url $plain good)#sha256=$layer"
 is "$rc $(requests range=bytes=1048576-)" '0 1' 'killed: the next goes on from there'
 ok 'killed: it is right' stored "$W/store" "sha256:$layer"
 
+# All of it was there, but not yet taken for that; and all of it, but wrong.
+mv "$W/store/blobs/sha256/$layer" "$part"
+: >"$W/bad.log"
+run pull --store "$W/store" --ref "$(url $plain whole)#sha256=$layer" --policy always
+is "$rc $(requests files/)" '0 1' 'killed at its end: one question, and nothing is fetched again'
+ok 'killed at its end: it is right' stored "$W/store" "sha256:$layer"
+mv "$W/store/blobs/sha256/$layer" "$part" && printf x | dd of="$part" bs=1 seek=1000 conv=notrunc status=none
+run pull --store "$W/store" --ref "$(url $plain whole)#sha256=$layer" --policy always
+is "$rc" 0 'what was left and damaged is fetched again'
+ok 'and is right' stored "$W/store" "sha256:$layer"
+
 # By https, with nothing known before: what comes is kept together by its entity tag.
 tls=https://localhost:5643
 get "$(url $tls tagged)"

@@ -240,7 +240,12 @@ static void serve_file(const struct request *r)
 	if (sscanf(r->range, "bytes=%lu-", &from) != 1 || from >= LAYER_SIZE ||
 		(r->if_range[0] != '\0' && strcmp(r->if_range, tag) != 0))
 		from = 0;
-	if (is(r, "tagged") && strcmp(r->if_none_match, tag) == 0) {
+	if (is(r, "whole") && sscanf(r->range, "bytes=%lu-", &from) == 1 && from >= LAYER_SIZE) {
+		char extra[64];
+
+		snprintf(extra, sizeof(extra), "Content-Range: bytes */%u\r\n", LAYER_SIZE);
+		answer(r, 416, extra, "");
+	} else if (is(r, "tagged") && strcmp(r->if_none_match, tag) == 0) {
 		answer(r, 304, "", "");
 	} else if (is(r, "tagged")) {
 		serve_tagged(r, data, from, LAYER_SIZE);
