@@ -109,7 +109,8 @@ const struct verb verbs[] = {
 			{ "copy-disks", 0, NULL, "the other host does not share its disks" },
 			{ "max-bandwidth", 0, "SIZE", "so much a second at most, e.g. 100M" },
 			{ "resolve", 0, "WORD",
-				"of one in doubt, when you know: keep (it is here) or give" },
+				"of one in doubt, or whose other side is lost, when you know: keep "
+				"(it is here) or give" },
 			WAITING },
 		verb_migrate },
 	{ "Snapshots", "snapshot create", "NAME [SNAP]", 1, 2, false, "Take a snapshot",

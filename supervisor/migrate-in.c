@@ -20,6 +20,7 @@
 #define SILENCE_MS (10 * 60 * 1000) /* of a sender whose guest is here */
 #define RESUME_MS  200
 #define AGAIN_MS   1000
+#define QUIET_MS   5000               /* a source that is there asks more often than that */
 #define FORGET_MS  (24 * 3600 * 1000) /* a guest that was dropped and that nobody asks about */
 
 static const char *receive_point(size_t i)
@@ -152,6 +153,7 @@ static struct migrate_in *create(struct machine *m, const char *from)
 		free(in);
 		return NULL;
 	}
+	in->heard_mono_ms = clock_mono_ms();
 	migrate_init(&in->g, m, timer, in);
 	in->g.saved = saved;
 	return in;
@@ -230,6 +232,34 @@ static void reply_prepare(struct migrate_in *in)
 	reply_json(rq, 200, j);
 }
 
+static void remove_machine(struct migrate_in *in);
+static void put_back(const struct migrate_in *in);
+
+/* The source is lost: it will never bid farewell, nor ask. */
+int migrate_in_resolve(struct migrate_in *in, bool keep_it, struct err *err)
+{
+	struct machine *m = in->g.m;
+	bool ours = in->state == TARGET_TAKEN;
+
+	if (is_busy(in) || (!ours && in->state != TARGET_DROPPED))
+		return err_set(err, -EBUSY, "vm %s: its migration is under way", m->name);
+	if (keep_it != ours)
+		return err_set(err, -EBADFD, "vm %s: it is not in doubt: it %s", m->name,
+			ours ? "was taken, and is here" : "was dropped, and is not here");
+	if (clock_mono_ms() - in->heard_mono_ms < QUIET_MS)
+		return err_set(err, -EBUSY, "vm %s: %s was heard of just now: this ends by itself",
+			m->name, in->from);
+	machine_tell(m, "migrate-resolve", "%s is lost, says a person", in->from);
+	if (!ours && !in->came_back) {
+		remove_machine(in);
+		return 0;
+	}
+	if (!ours)
+		put_back(in);
+	migrate_in_event(in, ours ? TARGET_HEARD_FAREWELL : TARGET_HEARD_ABORT);
+	return 0;
+}
+
 static struct migrate_in *find(struct drover *d, const char *id)
 {
 	struct machine *m;
@@ -241,9 +271,6 @@ static struct migrate_in *find(struct drover *d, const char *id)
 	return NULL;
 }
 
-static void remove_machine(struct migrate_in *in);
-static void put_back(const struct migrate_in *in);
-
 void migrate_heard(
 	struct drover *d, const char *id, enum handover_target_event ev, struct request *rq)
 {
@@ -254,11 +281,13 @@ void migrate_heard(
 		reply(rq, id, ANSWER_UNKNOWN);
 		return;
 	}
+	in->heard_mono_ms = clock_mono_ms();
 	if (ev == TARGET_HEARD_ABORT)
 		fault_at("receive", "aborted", NULL);
 	if (in->state == TARGET_ARRIVED)
 		deadline_set(&in->g.timer, SILENCE_MS);
-	if (is_busy(in)) {
+	/* What is about to be stopped here goes on better where it was. */
+	if (is_busy(in) || (d->stopping && ev == TARGET_HEARD_COMMIT)) {
 		reply(rq, id, ANSWER_NOT_YET);
 		return;
 	}

@@ -701,21 +701,47 @@ int machine_migrate(
 	return r;
 }
 
-int machine_migrate_resolve(struct machine *m, bool keep_it, struct err *err)
+/* Of one whose owner is known and only the other side's last word is missing. */
+static int may_forget(struct migrate_out *o, bool keep_it, struct err *err)
 {
-	struct migrate_out *o = m->out;
+	const struct machine *m = o->g.m;
+	bool ours = o->state == SOURCE_KEEPING;
 
-	if (o == NULL || o->state != SOURCE_GIVING)
-		return err_set(err, -EBADFD, "vm %s: there is no migration in doubt", m->name);
-	/* It may be about to take the guest, which would then run on both sides. */
-	if (!o->doubted && !o->was_silent)
+	if (keep_it != ours)
+		return err_set(err, -EBADFD, "vm %s: it is not in doubt: it %s%s", m->name,
+			ours ? "stays here, and was never let run at " : "was taken by ", o->url);
+	if (ours && !o->kept)
+		return err_set(err, -EBUSY, "vm %s: it is being let go on here", m->name);
+	if (!o->was_silent)
+		return err_set(
+			err, -EBUSY, "vm %s: %s answers: this ends by itself", m->name, o->url);
+	return 0;
+}
+
+int migrate_out_resolve(struct migrate_out *o, bool keep_it, struct err *err)
+{
+	struct machine *m = o->g.m;
+	enum handover_source_event ev = SOURCE_HEARD_UNKNOWN;
+
+	if (o->g.unsaved || o->state == SOURCE_NONE || o->state == SOURCE_SENDING)
+		return err_set(err, -EBUSY, "vm %s: its migration is under way", m->name);
+	if (o->state != SOURCE_GIVING) {
+		int r = may_forget(o, keep_it, err);
+
+		if (r < 0)
+			return r;
+	} else if (!o->doubted && !o->was_silent) {
+		/* It may be about to take the guest, which would then run on both sides. */
 		return err_set(err, -EBUSY,
 			"vm %s: %s is being asked; only what it does not answer is a person's to decide",
 			m->name, o->url);
+	} else {
+		ev = keep_it ? SOURCE_HEARD_DROPPED : SOURCE_HEARD_TAKEN;
+	}
 	if (o->http != NULL)
 		http_cancel(o->http);
 	machine_tell(
 		m, "migrate-resolve", "%s, says a person", keep_it ? "it stays" : "it is gone");
-	migrate_out_event(o, keep_it ? SOURCE_HEARD_DROPPED : SOURCE_HEARD_TAKEN);
+	migrate_out_event(o, ev);
 	return 0;
 }

@@ -357,3 +357,12 @@ json_t *migration_json(struct drover *d, const char *id)
 	}
 	return NULL;
 }
+
+int machine_migrate_resolve(struct machine *m, bool keep_it, struct err *err)
+{
+	if (m->out != NULL)
+		return migrate_out_resolve(m->out, keep_it, err);
+	if (m->in != NULL)
+		return migrate_in_resolve(m->in, keep_it, err);
+	return err_set(err, -EBADFD, "vm %s: there is no migration in doubt", m->name);
+}

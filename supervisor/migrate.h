@@ -76,9 +76,10 @@ struct migrate_in {
 	bool ran;       /* it was let run, or has ended since */
 	bool resuming;
 	bool ending;
-	bool copied;       /* its disks come with it */
-	bool loading;      /* hv_migrate_in() is under way */
-	uint64_t since_ms; /* of `dropped`, unix */
+	bool copied;            /* its disks come with it */
+	bool loading;           /* hv_migrate_in() is under way */
+	uint64_t since_ms;      /* of `dropped`, unix */
+	uint64_t heard_mono_ms; /* when the source last said something, or this daemon began */
 	struct err err;
 };
 
@@ -125,9 +126,10 @@ int machine_migrate(
 	struct machine *m, const struct migrate_opts *o, struct operation **op, struct err *err);
 
 /*
- * What a person has found out of one that is in doubt: whether it stays here, or is gone. -EBADFD when
- * there is none; -EBUSY while the target, which may be about to take it, has neither failed to answer
- * nor said that it does not know of it.
+ * What a person has found out of one that is in doubt: whether it stays here, or is gone; or that the
+ * other side of one that is decided is lost, and will never say its last word. -EBADFD when there is
+ * none, or it is decided otherwise; -EBUSY while the other side, which may be about to take it, has
+ * neither failed to answer nor said that it does not know of it.
  */
 int machine_migrate_resolve(struct machine *m, bool keep_it, struct err *err);
 
@@ -141,6 +143,9 @@ json_t *migrations_json(struct drover *d);
 json_t *migration_json(struct drover *d, const char *id);
 
 /* ---- what the files share ---- */
+/* machine_migrate_resolve() of either side. */
+int migrate_out_resolve(struct migrate_out *o, bool keep_it, struct err *err);
+int migrate_in_resolve(struct migrate_in *in, bool keep_it, struct err *err);
 void migrate_init(struct migrate *g, struct machine *m, deadline_fn *timer, void *arg);
 /*
  * Writes the machine's state file, with the record; saved() follows when it would outlive the host's

@@ -147,15 +147,17 @@ kill -9 "$(cat "$W/b.pid")"
 "$W/kill-hv"
 # What was killed may still be in a call that makes a file.
 until rm -rf "$W/b/vm" "$W/b/conf.d"; do sleep 0.05; done
+touch "$W/forgotten"
 END
 chmod +x "$W/forget-b"
 in_doubt() { [ "$(vm m .migration.doubt)" = true ]; }
 round_doubt() { # round_doubt WORD STATE
 	export DROVER_FAULT_RUN=$W/forget-b KILL_OF=$there
 	launch_two migrate/sent=run '' || { fail "in doubt: it runs" "$(vm m .state)"; return; }
+	rm -f "$W/forgotten"
 	echo "$DROVERD_B" >"$W/b.pid"
 	go_over migrate/sent
-	wait_for "$patience" dead "$DROVERD_B" || { fail 'in doubt: the target is killed'; return; }
+	wait_for "$patience" test -e "$W/forgotten" && wait_for "$patience" dead "$DROVERD_B" || { fail 'in doubt: the target is killed'; return; }
 	unset DROVER_FAULT_RUN KILL_OF
 	start_b "$W/bin/faulty"
 	if ! wait_for "$patience" in_doubt; then
@@ -171,6 +173,46 @@ round_doubt() { # round_doubt WORD STATE
 		fail 'in doubt: kept, it goes on where it was' "$(drover log m)"
 	else
 		clean_two "in doubt: $1"
+	fi
+}
+
+# The other side will never say its last word: a person ends what waits for it.
+resolves() { drover migrate m --resolve "$1" >"$W/output" 2>&1; }
+round_lost_target() {
+	export DROVER_FAULT_RUN=$W/forget-b KILL_OF=$there
+	launch_two migrate/gone=run '' || { fail 'lost target: it runs' "$(vm m .state)"; return; }
+	rm -f "$W/forgotten"
+	echo "$DROVERD_B" >"$W/b.pid"
+	go_over migrate/gone
+	wait_for "$patience" test -e "$W/forgotten" && wait_for "$patience" dead "$DROVERD_B" || { fail 'lost target: it is killed'; return; }
+	unset DROVER_FAULT_RUN KILL_OF
+	if ! wait_for "$patience" at_rest_at_a || ! says 'is not settled yet' drover rm m --disks ||
+		! wait_for "$patience" says 'it was taken by unix:' drover migrate m --resolve keep; then
+		fail 'lost target: nothing is decided here' "$(vm m .)"
+	elif ! wait_for "$patience" resolves give || ! wait_for "$patience" no_migrations || ! vm_is m stopped; then
+		fail 'lost target: it is forgotten' "$(cat "$W/output") $(vm m .)"
+	else
+		start_b
+		clean_two 'lost target: a person says so'
+	fi
+}
+
+round_lost_source() {
+	launch_two migrate/taken=kill '' || { fail 'lost source: it runs' "$(vm m .state)"; return; }
+	go_over migrate/taken
+	must_die 'lost source' migrate/taken=kill || return
+	if ! wait_for "$patience" at_b vm_is m running ||
+		! wait_for "$patience" at_b says 'was taken, and is here' drover migrate m --resolve give; then
+		fail 'lost source: it is here' "$(at_b vm m .)"
+	elif ! wait_for "$patience" at_b resolves keep || ! wait_for "$patience" at_b no_migrations; then
+		fail 'lost source: it is forgotten' "$(cat "$W/output") $(at_b vm m .)"
+	else
+		# It was not lost: it cannot know, and asks a person.
+		launch ''
+		wait_for "$patience" in_doubt && resolves give ||
+			{ fail 'lost source: it is back and in doubt' "$(vm m .migration)"; return; }
+		wait_for "$patience" resolves give
+		one_runs 'lost source: a person says so'
 	fi
 }
 
@@ -222,6 +264,10 @@ migrate_matrix() {
 		round_doubt keep running
 		reset_world
 		round_doubt give stopped
+		reset_world
+		round_lost_target
+		reset_world
+		round_lost_source
 	fi
 	diag "$1: $rounds points to be killed at"
 	[ $rounds -gt 0 ] || fail "$1: has no points"
