@@ -28,6 +28,7 @@ int image_open(struct image *im, const struct job_opts *o, struct store *s, cons
 
 void image_close(struct image *im)
 {
+	ahead_close(im);
 	registry_close(im->registry);
 	bundle_close(im->bundle);
 	manifest_finish(&im->manifest);
@@ -44,11 +45,15 @@ void image_disconnect(struct image *im)
 
 static int need_registry(struct image *im, struct err *err)
 {
+	int r;
+
 	if (im->registry != NULL || im->bundle != NULL)
 		return 0;
 	if (im->ref.source != IMAGE_REGISTRY)
 		return bundle_open(&im->bundle, &im->ref, err);
-	return registry_open(&im->registry, &im->opts->registry, &im->ref, err);
+	/* Before any credentials are known; without it the layers are unpacked when all are there. */
+	r = im->wants_disk && im->ahead == NULL ? ahead_start(im, err) : 0;
+	return r == 0 ? registry_open(&im->registry, &im->opts->registry, &im->ref, err) : r;
 }
 
 /* Puts a verified document into the store. */
@@ -305,10 +310,23 @@ static int copy_blobs(struct image *im, const struct descriptor *missing, size_t
 	return r;
 }
 
+static int download(struct image *im, const struct descriptor *missing, size_t n, struct err *err)
+{
+	const struct download_events events = { on_progress, on_complete, &im->progress };
+	struct download *d;
+	int r = download_create(&d, im->registry, im->store, missing, n, &events, err);
+
+	if (r < 0)
+		return r;
+	ahead_begin(im, d);
+	r = download_run(d, err);
+	download_destroy(d);
+	return r;
+}
+
 static int fetch(
 	struct image *im, struct descriptor *layers, struct descriptor *missing, struct err *err)
 {
-	const struct download_events events = { on_progress, on_complete, &im->progress };
 	size_t n = distinct_layers(&im->manifest, layers), lacks;
 	uint64_t bytes;
 	int r;
@@ -332,7 +350,7 @@ static int fetch(
 	if (r == 0 && im->bundle != NULL)
 		r = copy_blobs(im, missing, lacks, err);
 	else if (r == 0)
-		r = download_blobs(im->registry, im->store, missing, lacks, &events, err);
+		r = download(im, missing, lacks, err);
 	return r;
 }
 

@@ -6,6 +6,7 @@
 #define DROVER_OCI_JOB_H
 
 #include "oci/bundle.h"
+#include "oci/download.h"
 #include "oci/index.h"
 #include "oci/progress.h"
 #include "oci/registry.h"
@@ -57,6 +58,8 @@ struct image {
 	struct manifest manifest;
 	struct image_config config;
 	struct progress progress;
+	bool wants_disk; /* an unpacking process is to be started before the registry is asked */
+	struct ahead *ahead; /* that process; NULL as long as nothing had to be asked */
 };
 
 int image_open(struct image *im, const struct job_opts *o, struct store *s, const char *name,
@@ -68,6 +71,20 @@ int image_resolve(struct image *im, struct err *err);
 int image_fetch(struct image *im, struct err *err);
 /* Forgets the registry, and the credentials for it. */
 void image_disconnect(struct image *im);
+/* struct image's progress in arg. */
+void image_on_build(void *arg, uint64_t done, uint64_t total);
+
+/* oci/job-ahead.c: the disk made while the layers are fetched. */
+int ahead_start(struct image *im, struct err *err);
+/* That the disk with this key is what the layers are fetched for. */
+void ahead_expect(struct image *im, const char *key);
+/* Begins with it if that is possible; d has not been run yet. */
+void ahead_begin(struct image *im, struct download *d);
+/* With all layers in the store: 1: the disk is there, too; 0: it has to be made; -errno. */
+int ahead_finish(struct image *im, struct err *err);
+/* Leaves nothing of a disk that was not finished. */
+void ahead_close(struct image *im);
+
 /* Its layers, in the store. */
 int image_sources(const struct image *im, struct layer_src **out, struct err *err);
 void image_sources_free(struct layer_src *src, size_t n);
