@@ -21,7 +21,9 @@ enum {
 	TAKES_SIZE = 1 << 4,
 	TAKES_INJECT = 1 << 5,
 	NEEDS_RELAY = 1 << 6,
-	NEEDS_DISK = 1 << 7
+	NEEDS_DISK = 1 << 7,
+	TAKES_BUDGET = 1 << 8,
+	TAKES_AGE = 1 << 9
 };
 
 static const struct verb {
@@ -30,11 +32,11 @@ static const struct verb {
 	unsigned flags;
 	const char *help;
 } verbs[] = {
-	{ "pull", job_pull, NEEDS_STORE | NEEDS_REF | TAKES_PULL,
+	{ "pull", job_pull, NEEDS_STORE | NEEDS_REF | TAKES_PULL | TAKES_BUDGET,
 		"fetches manifest and layers into the store" },
-	{ "kernel", job_kernel, NEEDS_STORE | NEEDS_REF | TAKES_PULL,
+	{ "kernel", job_kernel, NEEDS_STORE | NEEDS_REF | TAKES_PULL | TAKES_BUDGET,
 		"takes kernel and initrd out of /boot; pulls first if need be" },
-	{ "rootfs", job_rootfs, NEEDS_STORE | NEEDS_REF | TAKES_PULL | TAKES_SIZE,
+	{ "rootfs", job_rootfs, NEEDS_STORE | NEEDS_REF | TAKES_PULL | TAKES_SIZE | TAKES_BUDGET,
 		"makes the ext4 disk, or finds it made; pulls first if need be" },
 	{ "clone", job_clone, NEEDS_FROM_TO | TAKES_SIZE | TAKES_INJECT,
 		"copies a disk for one machine, by reflink where that is possible" },
@@ -48,7 +50,8 @@ static const struct verb {
 	{ "verify", job_verify, NEEDS_STORE,
 		"reads every blob, and removes those that are damaged" },
 	{ "rm", job_rm, NEEDS_STORE | NEEDS_REF, "removes images and what only they needed" },
-	{ "prune", job_prune, NEEDS_STORE, "removes what no image needs" },
+	{ "prune", job_prune, NEEDS_STORE | TAKES_BUDGET | TAKES_AGE,
+		"removes images beyond the limits, and what no image needs" },
 	{ "sandbox", job_sandbox_report, 0, "tells what of the sandbox this kernel has" },
 	{ "relay", job_relay, NEEDS_RELAY,
 		"stands before a registry and fetches each blob once (for droverd's caches)" },
@@ -75,6 +78,9 @@ enum option_id {
 	OPT_SPOOL,
 	OPT_MEMORY_LIMIT,
 	OPT_TIME_LIMIT,
+	OPT_BUDGET,
+	OPT_AGE,
+	OPT_KEEP,
 	OPT_HELP
 };
 
@@ -96,6 +102,9 @@ static const struct option_row {
 	{ "size", "BYTES", OPT_SIZE, TAKES_SIZE, "of the disk, e.g. 16G" },
 	{ "memory-limit", "BYTES", OPT_MEMORY_LIMIT, TAKES_PULL, "of unpacking; 1G" },
 	{ "time-limit", "TIME", OPT_TIME_LIMIT, TAKES_PULL, "of unpacking; 1h" },
+	{ "budget", "BYTES", OPT_BUDGET, TAKES_BUDGET, "that the store may occupy" },
+	{ "max-age", "TIME", OPT_AGE, TAKES_AGE, "since an image was used" },
+	{ "keep", "REF", OPT_KEEP, TAKES_BUDGET, "an image that stays in any case; repeat" },
 	{ "from", "FILE", OPT_FROM, NEEDS_FROM_TO, "the disk to copy" },
 	{ "to", "FILE", OPT_TO, NEEDS_FROM_TO, "the copy; replaced if it is there" },
 	{ "disk", "FILE", OPT_DISK, NEEDS_DISK, "an ext4 that nobody uses" },
@@ -209,6 +218,15 @@ static int take_option(struct job_opts *o, enum option_id id, const char *value,
 	case OPT_TIME_LIMIT:
 		r = parse_duration_ms(value, &o->limits.time_ms, err);
 		break;
+	case OPT_BUDGET:
+		r = parse_size(value, &o->prune.budget, err);
+		break;
+	case OPT_AGE:
+		r = parse_duration_ms(value, &o->prune.age_ms, err);
+		break;
+	case OPT_KEEP:
+		strv_add(&o->prune.keep, value);
+		break;
 	case OPT_SPOOL:
 		o->spool = value;
 		break;
@@ -220,7 +238,8 @@ static int take_option(struct job_opts *o, enum option_id id, const char *value,
 
 static int check(const struct job_opts *o, const struct verb *v, struct err *err)
 {
-	if (o->refs.bad || o->registry.mirrors.bad || o->registry.plain_http.bad)
+	if (o->refs.bad || o->registry.mirrors.bad || o->registry.plain_http.bad ||
+		o->prune.keep.bad)
 		return err_nomem(err);
 	if ((v->flags & NEEDS_STORE) && o->store == NULL)
 		return err_set(err, -EINVAL, "--store is missing");
@@ -326,5 +345,6 @@ out:
 	strv_finish(&o.refs);
 	strv_finish(&o.registry.mirrors);
 	strv_finish(&o.registry.plain_http);
+	strv_finish(&o.prune.keep);
 	return r;
 }

@@ -265,6 +265,34 @@ static void on_complete(void *arg, const struct descriptor *blob, bool cached)
 	progress_layer_done(arg, blob, cached);
 }
 
+static uint64_t total_size(const struct image *im)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < im->manifest.n; i++)
+		sum += im->manifest.layers[i].size;
+	return sum;
+}
+
+/* Whether it fits the budget once all is gone that may go; the store is pruned by who asked for it. */
+static int check_budget(const struct image *im, struct err *err)
+{
+	const struct prune_limits *limits = &im->opts->prune;
+	uint64_t kept, need = im->wants_disk ? total_size(im) : 0;
+	int r;
+
+	if (limits->budget == 0)
+		return 0;
+	need += total_size(im);
+	r = prune_kept_bytes(im->store, &limits->keep, im->canonical, &kept, err);
+	if (r < 0 || (need <= limits->budget && kept <= limits->budget - need))
+		return r;
+	return err_set(err, -EDQUOT,
+		"it needs %s at least, those that machines need take %s, and the image store may "
+		"take %s (image_budget)",
+		format_size(need), format_size(kept), format_size(limits->budget));
+}
+
 static int check_space(const struct image *im, uint64_t need, struct err *err)
 {
 	struct statvfs fs;
@@ -275,7 +303,7 @@ static int check_space(const struct image *im, uint64_t need, struct err *err)
 	avail = (uint64_t)fs.f_bavail * fs.f_frsize;
 	if (need <= avail)
 		return 0;
-	return err_errno(err, -ENOSPC, "the layers need %s, but %s has only %s free",
+	return err_errno(err, -ENOSPC, "it needs %s at least, but %s has only %s free",
 		format_size(need), quote(store_dir(im->store)), format_size(avail));
 }
 
@@ -344,7 +372,10 @@ static int fetch(
 	if (im->opts->policy == PULL_NEVER)
 		return err_set(err, -ENOENT,
 			"a layer is not in the image store, and the policy is never to pull");
-	r = check_space(im, bytes, err);
+	r = check_budget(im, err);
+	/* What a disk takes is known when it is there: no less than the layers do. */
+	if (r == 0)
+		r = check_space(im, bytes + (im->wants_disk ? total_size(im) : 0), err);
 	if (r == 0)
 		r = need_registry(im, err);
 	if (r == 0 && im->bundle != NULL)

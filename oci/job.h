@@ -9,6 +9,7 @@
 #include "oci/download.h"
 #include "oci/index.h"
 #include "oci/progress.h"
+#include "oci/prune.h"
 #include "oci/registry.h"
 #include "oci/sandbox.h"
 #include "oci/unpack.h"
@@ -28,7 +29,8 @@ struct job_opts {
 	uint64_t size;                  /* of a disk; 0: by default */
 	const char *from, *to, *inject; /* to: the copy, or the disk to inject into */
 	struct unpack_limits limits;
-	bool no_sync; /* the clone need not outlive a crash of the host */
+	struct prune_limits prune; /* of prune; of a pull, what it may not exceed */
+	bool no_sync;              /* the clone need not outlive a crash of the host */
 	/* Of the relay (oci/relay.h). */
 	int listen_fd;
 	const char *upstream, *spool;

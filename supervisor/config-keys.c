@@ -114,6 +114,15 @@ const struct config_key config_keys[] = {
 	{ SECTION_DROVER, "image_time", KEY_TIME, D(image_time), .def = "1h", .min = SEC,
 		.max = 7 * DAY, .reload = RELOAD_LIVE,
 		.help = "How long unpacking an image may take." },
+	{ SECTION_DROVER, "image_budget", KEY_SIZE, D(image_budget), .max = 1024 * 1024 * GIB,
+		.reload = RELOAD_LIVE,
+		.help = "How much the image store may occupy: images that no machine needs are "
+			"removed, the one that was used longest ago first, and a pull that cannot "
+			"fit is refused. Not set, or 0: any." },
+	{ SECTION_DROVER, "image_age", KEY_TIME, D(image_age), .max = 3650 * DAY,
+		.reload = RELOAD_LIVE,
+		.help = "Images that no machine needs and that were not used for so long are "
+			"removed. Not set, or 0: never." },
 
 	{ SECTION_NETWORK, "kind", KEY_ENUM, N(kind), .def = "p2p", .words = network_kind_words,
 		.reload = RELOAD_RECREATE,

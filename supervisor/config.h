@@ -106,6 +106,7 @@ struct drover_config {
 	char *image_auth;        /* NULL: anonymous */
 	struct strv image_plain_http;
 	uint64_t image_memory, image_time;
+	uint64_t image_budget, image_age; /* 0: without limit */
 };
 
 struct registry_config {
