@@ -23,7 +23,8 @@ enum {
 	NEEDS_RELAY = 1 << 6,
 	NEEDS_DISK = 1 << 7,
 	TAKES_BUDGET = 1 << 8,
-	TAKES_AGE = 1 << 9
+	TAKES_AGE = 1 << 9,
+	NEEDS_STORAGE = 1 << 10
 };
 
 static const struct verb {
@@ -52,6 +53,8 @@ static const struct verb {
 	{ "rm", job_rm, NEEDS_STORE | NEEDS_REF, "removes images and what only they needed" },
 	{ "prune", job_prune, NEEDS_STORE | TAKES_BUDGET | TAKES_AGE,
 		"removes images beyond the limits, and what no image needs" },
+	{ "cache-prune", job_cache_prune, NEEDS_STORAGE | TAKES_AGE,
+		"keeps the storage of a docker-registry, which must not run, to a size and an age" },
 	{ "sandbox", job_sandbox_report, 0, "tells what of the sandbox this kernel has" },
 	{ "relay", job_relay, NEEDS_RELAY,
 		"stands before a registry and fetches each blob once (for droverd's caches)" },
@@ -81,6 +84,8 @@ enum option_id {
 	OPT_BUDGET,
 	OPT_AGE,
 	OPT_KEEP,
+	OPT_STORAGE,
+	OPT_DRY_RUN,
 	OPT_HELP
 };
 
@@ -102,9 +107,12 @@ static const struct option_row {
 	{ "size", "BYTES", OPT_SIZE, TAKES_SIZE, "of the disk, e.g. 16G" },
 	{ "memory-limit", "BYTES", OPT_MEMORY_LIMIT, TAKES_PULL, "of unpacking; 1G" },
 	{ "time-limit", "TIME", OPT_TIME_LIMIT, TAKES_PULL, "of unpacking; 1h" },
-	{ "budget", "BYTES", OPT_BUDGET, TAKES_BUDGET, "that the store may occupy" },
+	{ "budget", "BYTES", OPT_BUDGET, TAKES_BUDGET | NEEDS_STORAGE,
+		"that the store may occupy" },
 	{ "max-age", "TIME", OPT_AGE, TAKES_AGE, "since an image was used" },
 	{ "keep", "REF", OPT_KEEP, TAKES_BUDGET, "an image that stays in any case; repeat" },
+	{ "storage", "DIR", OPT_STORAGE, NEEDS_STORAGE, "docker-registry's rootdirectory" },
+	{ "dry-run", NULL, OPT_DRY_RUN, NEEDS_STORAGE, "tells only what would be removed" },
 	{ "from", "FILE", OPT_FROM, NEEDS_FROM_TO, "the disk to copy" },
 	{ "to", "FILE", OPT_TO, NEEDS_FROM_TO, "the copy; replaced if it is there" },
 	{ "disk", "FILE", OPT_DISK, NEEDS_DISK, "an ext4 that nobody uses" },
@@ -227,6 +235,12 @@ static int take_option(struct job_opts *o, enum option_id id, const char *value,
 	case OPT_KEEP:
 		strv_add(&o->prune.keep, value);
 		break;
+	case OPT_STORAGE:
+		o->storage = value;
+		break;
+	case OPT_DRY_RUN:
+		o->dry_run = true;
+		break;
 	case OPT_SPOOL:
 		o->spool = value;
 		break;
@@ -243,6 +257,8 @@ static int check(const struct job_opts *o, const struct verb *v, struct err *err
 		return err_nomem(err);
 	if ((v->flags & NEEDS_STORE) && o->store == NULL)
 		return err_set(err, -EINVAL, "--store is missing");
+	if ((v->flags & NEEDS_STORAGE) && o->storage == NULL)
+		return err_set(err, -EINVAL, "--storage is missing");
 	if ((v->flags & NEEDS_REF) && o->refs.n == 0)
 		return err_set(err, -EINVAL, "--ref is missing");
 	if ((v->flags & NEEDS_FROM_TO) && (o->from == NULL || o->to == NULL))

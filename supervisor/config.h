@@ -116,6 +116,7 @@ struct registry_config {
 	char *storage;     /* NULL: state_dir/registry/NAME */
 	struct strv hosts; /* whose images are pulled through it; empty: upstream's host */
 	bool offline;
+	uint64_t budget, age; /* of what is cached; 0: without limit */
 };
 
 enum network_kind {

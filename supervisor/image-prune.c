@@ -14,6 +14,8 @@
 /* Who pulls one image often pulls another. */
 #define AFTER_PULL_MS 1000
 #define INTERVAL_MS   3600000
+/* Others are at work; the last one asks again. */
+#define BUSY_MS       10000
 
 struct image_pruner {
 	struct drover *d;
@@ -104,9 +106,8 @@ static void due(void *arg)
 
 	if ((c->image_budget == 0 && c->image_age == 0) || p->running || p->d->stopping)
 		return;
-	/* It asks again when it has ended. */
 	if (!list_empty(&p->d->image_jobs)) {
-		deadline_set(&p->timer, INTERVAL_MS);
+		deadline_set(&p->timer, BUSY_MS);
 		return;
 	}
 	strv_add(&args, "prune");
