@@ -119,7 +119,7 @@ const struct config_key config_keys[] = {
 		.help = "How much the image store may occupy: images that no machine needs are "
 			"removed, the one that was used longest ago first, and a pull that cannot "
 			"fit is refused. 0 is without limit." },
-	{ SECTION_DROVER, "image_age", KEY_TIME, D(image_age), .def = "0", .max = 3650 * DAY,
+	{ SECTION_DROVER, "image_age", KEY_TIME, D(image_age), .def = "0s", .max = 3650 * DAY,
 		.reload = RELOAD_LIVE,
 		.help = "Images that no machine needs and that were not used for so long are "
 			"removed; 0 is never." },
@@ -191,7 +191,7 @@ const struct config_key config_keys[] = {
 		.reload = RELOAD_RESTART,
 		.help = "How much the cached blobs may occupy; those that were used longest ago are "
 			"removed, for which the cache stops for a moment. 0 is without limit." },
-	{ SECTION_REGISTRY, "age", KEY_TIME, R(age), .def = "0", .max = 3650 * DAY,
+	{ SECTION_REGISTRY, "age", KEY_TIME, R(age), .def = "0s", .max = 3650 * DAY,
 		.reload = RELOAD_RESTART,
 		.help = "Cached blobs that were not used for so long are removed; 0 is never." },
 
