@@ -24,7 +24,8 @@ enum {
 	NEEDS_DISK = 1 << 7,
 	TAKES_BUDGET = 1 << 8,
 	TAKES_AGE = 1 << 9,
-	NEEDS_STORAGE = 1 << 10
+	NEEDS_STORAGE = 1 << 10,
+	NEEDS_SPOOL = 1 << 11
 };
 
 static const struct verb {
@@ -55,6 +56,8 @@ static const struct verb {
 		"removes images beyond the limits, and what no image needs" },
 	{ "cache-prune", job_cache_prune, NEEDS_STORAGE | TAKES_AGE,
 		"keeps the storage of a docker-registry, which must not run, to a size and an age" },
+	{ "prefetch", job_prefetch, NEEDS_SPOOL | NEEDS_REF | TAKES_PULL,
+		"pulls through a cache, which keeps what comes; nothing else does" },
 	{ "sandbox", job_sandbox_report, 0, "tells what of the sandbox this kernel has" },
 	{ "relay", job_relay, NEEDS_RELAY,
 		"stands before a registry and fetches each blob once (for droverd's caches)" },
@@ -122,7 +125,8 @@ static const struct option_row {
 		"the copy need not outlive a crash of the host" },
 	{ "listen-fd", "N", OPT_LISTEN_FD, NEEDS_RELAY, "a listening TCP socket that was passed" },
 	{ "upstream", "URL", OPT_UPSTREAM, NEEDS_RELAY, "the registry, such as https://ghcr.io" },
-	{ "spool", "DIR", OPT_SPOOL, NEEDS_RELAY, "has room for the blobs under way" },
+	{ "spool", "DIR", OPT_SPOOL, NEEDS_RELAY | NEEDS_SPOOL,
+		"has room for the blobs under way" },
 	{ "help", NULL, OPT_HELP, 0, "this text" },
 };
 
@@ -257,6 +261,8 @@ static int check(const struct job_opts *o, const struct verb *v, struct err *err
 		return err_nomem(err);
 	if ((v->flags & NEEDS_STORE) && o->store == NULL)
 		return err_set(err, -EINVAL, "--store is missing");
+	if ((v->flags & NEEDS_SPOOL) && o->spool == NULL)
+		return err_set(err, -EINVAL, "--spool is missing");
 	if ((v->flags & NEEDS_STORAGE) && o->storage == NULL)
 		return err_set(err, -EINVAL, "--storage is missing");
 	if ((v->flags & NEEDS_REF) && o->refs.n == 0)

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/statvfs.h>
 #include "lib/clock.h"
+#include "lib/file.h"
 #include "oci/blob.h"
 #include "oci/download.h"
 #include "oci/job.h"
@@ -473,4 +474,26 @@ static int pull_one(struct image *im, struct err *err)
 int job_pull(const struct job_opts *o)
 {
 	return job_each_image(o, pull_one);
+}
+
+/*
+ * Through a cache, for its sake alone: what comes is verified, and thrown away. Only one process at a
+ * time has the folder; the sandbox lets it be emptied, but not removed.
+ */
+int job_prefetch(const struct job_opts *given)
+{
+	struct job_opts o = *given;
+	char *dir = path_join(given->spool, "prefetch");
+	struct err err = { 0 };
+	int r = dir != NULL ? remove_tree(dir, &err) : err_nomem(&err);
+
+	if (r < 0) {
+		progress_error(NULL, &err);
+	} else {
+		o.store = dir;
+		r = job_pull(&o);
+		remove_tree(dir, NULL);
+	}
+	free(dir);
+	return r;
 }

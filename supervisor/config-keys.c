@@ -194,6 +194,9 @@ const struct config_key config_keys[] = {
 	{ SECTION_REGISTRY, "age", KEY_TIME, R(age), .def = "0s", .max = 3650 * DAY,
 		.reload = RELOAD_RESTART,
 		.help = "Cached blobs that were not used for so long are removed; 0 is never." },
+	{ SECTION_REGISTRY, "prefetch", KEY_LIST, R(prefetch), .reload = RELOAD_RESTART,
+		.help = "Image that is fetched into the cache before anybody asks for it, once the "
+			"cache is up and every day; may be repeated." },
 
 	{ SECTION_KEY, "public", KEY_STRING, K(public_key), .reload = RELOAD_LIVE,
 		.help = "The SSH public key itself, as in authorized_keys. A key has one of public, "

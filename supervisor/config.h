@@ -117,6 +117,7 @@ struct registry_config {
 	struct strv hosts; /* whose images are pulled through it; empty: upstream's host */
 	bool offline;
 	uint64_t budget, age; /* of what is cached; 0: without limit */
+	struct strv prefetch; /* references of images */
 };
 
 enum network_kind {

@@ -37,6 +37,11 @@ struct registry {
 	} pruning;
 	struct image_sub prune_sub; /* while it looks or works */
 	struct deadline prune_timer;
+	struct strv prefetch; /* references */
+	size_t prefetch_at;
+	bool prefetching;
+	uint64_t prefetch_ms; /* monotonic, when it was begun; 0: never */
+	struct image_sub prefetch_sub;
 	uint64_t size; /* bytes in its storage when it was last looked at; 0: not yet, or none */
 	bool stopping;
 	void (*stopped)(void *arg);
@@ -55,6 +60,12 @@ void registry_begin(struct registry *r);
 void registry_prune_due(void *arg); /* of prune_timer */
 void registry_prune_up(struct registry *r);
 void registry_prune_stop(struct registry *r);
+
+/* ---- registry-prefetch.c ---- */
+
+/* If it is due, and the cache there. */
+void registry_prefetch(struct registry *r);
+void registry_prefetch_stop(struct registry *r);
 
 /* ---- registry-files.c ---- */
 

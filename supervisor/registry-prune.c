@@ -12,6 +12,7 @@
 
 #define FIRST_MS    2000
 #define INTERVAL_MS 3600000
+#define BUSY_MS     10000
 
 static void run(struct registry *r, bool look);
 
@@ -19,6 +20,8 @@ static void again(struct registry *r)
 {
 	r->pruning = PRUNE_NOT;
 	deadline_set(&r->prune_timer, INTERVAL_MS);
+	/* Not while it may be stopped for what has to go. */
+	registry_prefetch(r);
 }
 
 static void pruned(void *arg, const json_t *result, const struct err *err)
@@ -104,6 +107,10 @@ void registry_prune_due(void *arg)
 
 	if (r->stopping || r->d->stopping || r->pruning != PRUNE_NOT)
 		return;
+	if (r->prefetching) {
+		deadline_set(&r->prune_timer, BUSY_MS);
+		return;
+	}
 	if (r->state == REGISTRY_UP)
 		run(r, true);
 	else

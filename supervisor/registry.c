@@ -251,6 +251,7 @@ static void registry_free(void *arg)
 
 	json_decref(r->applied);
 	strv_finish(&r->hosts);
+	strv_finish(&r->prefetch);
 	free(r->name);
 	free(r->owner);
 	free(r->upstream);
@@ -281,6 +282,7 @@ static void registry_destroy(struct registry *r)
 		http_cancel(r->probe);
 	r->stopping = true;
 	registry_prune_stop(r);
+	registry_prefetch_stop(r);
 	service_destroy(r->service);
 	registry_relay_destroy(r->relay);
 	deadline_close(&r->wait_timer, wait_timer_closed);
@@ -314,6 +316,7 @@ static int registry_create(
 	r->d = d;
 	list_init(&r->waiters);
 	list_init(&r->prune_sub.entry);
+	list_init(&r->prefetch_sub.entry);
 	r->budget = cfg->budget;
 	r->age = cfg->age;
 	r->name = strdup(cfg->s.name);
@@ -335,7 +338,8 @@ static int registry_create(
 	relay.spool = r->storage;
 	if (r->name == NULL || r->owner == NULL || r->upstream == NULL || r->listen == NULL ||
 		r->storage == NULL || r->log_path == NULL || r->applied == NULL ||
-		set_hosts(r, cfg) < 0 || service_create(&r->service, d, &spec, &cb, err) < 0 ||
+		set_hosts(r, cfg) < 0 || strv_copy(&r->prefetch, &cfg->prefetch) < 0 ||
+		service_create(&r->service, d, &spec, &cb, err) < 0 ||
 		registry_relay_create(&r->relay, d, &relay, err) < 0) {
 		service_destroy(r->service);
 		registry_free(r);

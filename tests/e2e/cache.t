@@ -73,6 +73,22 @@ ok 'and up' wait_for "$patience" up
 ok 'without what is older' not all_cached b
 ok 'and with what is not' all_cached a c
 
+# Fetched before anybody asks.
+mkdir -p "$W/d/data" && head -c 2M /dev/urandom >"$W/d/data/d"
+tar -C "$W/d" --owner=0 --group=0 -cf "$W/d.tar" .
+make_layout "$W/layout-d" "$W/d.tar"
+layer_d=$(basename "$(find "$W/layout-d/blobs" -size +1000k)")
+push "$W/layout-d" http://127.0.0.1:5001/org/d:1
+: >"$W/state/events.jsonl"
+cache 'prefetch = 127.0.0.1:5001/org/none:1' 'prefetch = 127.0.0.1:5001/org/d:1'
+ok 'a list of images' drover reload
+ok 'one comes into the cache by itself' wait_for "$patience" all_cached d
+ok 'which is an event' wait_for "$patience" grep -q '"event":"prefetched","image":"127.0.0.1:5001/org/d:1"' \
+	"$W/state/events.jsonl"
+ok 'as is that there is no such image' grep -q '"event":"prefetch-failed","image":"127.0.0.1:5001/org/none:1"' \
+	"$W/state/events.jsonl"
+is "$(find "$storage/prefetch" -type f)" '' 'nothing else is left of them'
+
 # docker-registry's own expiry: it keeps a list of what to remove on the seventh day.
 expiry=$storage/scheduler-state.json
 fetch b
