@@ -476,6 +476,20 @@ int job_pull(const struct job_opts *o)
 	return job_each_image(o, pull_one);
 }
 
+static void empty_store(const char *dir)
+{
+	static const char *const names[] = { "blobs", "built", "kernels", "tmp", "index.json",
+		"index.lock", "lock" };
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		char *path = path_join(dir, names[i]);
+
+		if (path != NULL)
+			remove_tree(path, NULL);
+		free(path);
+	}
+}
+
 /*
  * Through a cache, for its sake alone: what comes is verified, and thrown away. Only one process at a
  * time has the folder; the sandbox lets it be emptied, but not removed.
@@ -492,7 +506,7 @@ int job_prefetch(const struct job_opts *given)
 	} else {
 		o.store = dir;
 		r = job_pull(&o);
-		remove_tree(dir, NULL);
+		empty_store(dir);
 	}
 	free(dir);
 	return r;
