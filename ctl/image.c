@@ -199,10 +199,10 @@ int verb_image_rm(struct ctl *c)
 
 int verb_registry_list(struct ctl *c)
 {
-	static const char *const keys[] = { "name", "state", "mode", "size", "upstream",
-		"listen", "pid" };
-	static const char *const heads[] = { "NAME", "STATE", "MODE", "SIZE", "UPSTREAM",
-		"LISTEN", "PID" };
+	static const char *const keys[] = { "name", "state", "mode", "size", "upstream", "listen",
+		"pid" };
+	static const char *const heads[] = { "NAME", "STATE", "MODE", "SIZE", "UPSTREAM", "LISTEN",
+		"PID" };
 	struct table t = { .columns = ARRAY_LEN(keys) };
 	struct api_call call = { 0 };
 	json_t *registries, *r;

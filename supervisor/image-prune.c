@@ -15,7 +15,7 @@
 #define AFTER_PULL_MS 1000
 #define INTERVAL_MS   3600000
 /* Others are at work; the last one asks again. */
-#define BUSY_MS       10000
+#define BUSY_MS 10000
 
 struct image_pruner {
 	struct drover *d;
