@@ -29,7 +29,7 @@ static int ask(
 static void print_image(const json_t *image)
 {
 	static const char *const keys[] = { "ref", "digest", "os", "architecture", "layout", "boot",
-		"files", "kernel", "initrd", "disk" };
+		"format", "files", "kernel", "initrd", "disk" };
 	const json_t *layer;
 	size_t i;
 

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "ctl/api.h"
+#include "ctl/image.h"
 #include "ctl/print.h"
 #include "ctl/pull-progress.h"
 #include "ctl/table.h"
@@ -94,18 +95,13 @@ static void on_line(void *arg, const char *line, size_t len)
 	json_decref(event);
 }
 
-static int pull_one(struct ctl *c, const char *reference)
+int image_follow(struct ctl *c, const char *path, json_t *body)
 {
 	struct pull p = { .ctl = c, .bars = term_output() && !c->json };
-	json_t *body = json_object();
 	struct api_call call = { .method = "POST", .body = body, .line = on_line, .arg = &p };
-	const char *policy = ctl_opt(c, "policy");
 	int ret;
 
-	json_put_str(body, "reference", reference);
-	if (policy != NULL)
-		json_put_str(body, "policy", policy);
-	api_path(&call, "/images/pull");
+	api_path(&call, path);
 	if (p.bars)
 		term_hide_cursor();
 	ret = api_run(c, &call);
@@ -115,6 +111,17 @@ static int pull_one(struct ctl *c, const char *reference)
 	json_decref(body);
 	pull_progress_finish(&p.progress);
 	return ret;
+}
+
+static int pull_one(struct ctl *c, const char *reference)
+{
+	json_t *body = json_object();
+	const char *policy = ctl_opt(c, "policy");
+
+	json_put_str(body, "reference", reference);
+	if (policy != NULL)
+		json_put_str(body, "policy", policy);
+	return image_follow(c, "/images/pull", body);
 }
 
 int verb_pull(struct ctl *c)

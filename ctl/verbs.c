@@ -220,6 +220,17 @@ const struct verb verbs[] = {
 		"Tell what an image holds and how it would boot",
 		"An image that is not in the store is pulled first.", { { 0 } },
 		verb_image_inspect },
+	{ "Images", "image import", "FILE", 1, 1, false,
+		"Take an image out of a file into the store",
+		"An archive or folder of the OCI layout, what `docker save` writes, or a disk (by its\n"
+		"ending .qcow2, .vmdk, .vhdx, .raw). Machines that name the image then start without\n"
+		"a registry. Only root, or who runs the daemon, may name files.",
+		{ { "name", 0, "REFERENCE", "what it is called; else what the file says" } },
+		verb_image_import },
+	{ "Images", "image export", "REFERENCE", 1, 1, false,
+		"Write an image of the store into a file",
+		"An archive of the OCI layout (oci-archive), which skopeo and podman take, too.",
+		{ { "to", 0, "FILE", "is replaced if it is there" } }, verb_image_export },
 	{ "Images", "image outdated", "", 0, 0, false,
 		"List the images whose tag names something else by now",
 		"Nothing is pulled: `drover pull --policy always` does that.", { { 0 } },

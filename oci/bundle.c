@@ -18,6 +18,7 @@ struct place {
 struct bundle {
 	const struct image_ref *ref;
 	struct buf made; /* the manifest that docker's own form lacks */
+	char *name;      /* of the image in it; NULL: it does not say */
 	struct place *places;
 	size_t n;
 };
@@ -198,6 +199,11 @@ static int open_saved(struct bundle *b, struct err *err)
 	if (r < 0)
 		return r;
 	image = choose_saved(b, doc, err);
+	if (image != NULL && json_array_size(json_arr(image, "RepoTags")) > 0) {
+		const char *tag = json_string_value(json_array_get(json_arr(image, "RepoTags"), 0));
+
+		b->name = tag != NULL ? strdup(tag) : NULL;
+	}
 	r = image != NULL ? make_manifest(b, image, err) : err->code;
 	json_decref(doc);
 	return r;
@@ -229,6 +235,7 @@ void bundle_close(struct bundle *b)
 		free(b->places[i].name);
 	free(b->places);
 	buf_finish(&b->made);
+	free(b->name);
 	free(b);
 }
 
@@ -278,6 +285,25 @@ static int none_of_tag(struct bundle *b, const json_t *all, struct err *err)
 	return -ENOENT;
 }
 
+/* containerd and docker say all of it in an annotation of their own, others in the usual one. */
+static void keep_name(struct bundle *b, const json_t *v)
+{
+	const char *name = json_str(json_obj(v, "annotations"), "io.containerd.image.name");
+
+	if (name == NULL)
+		name = name_in_index(v);
+	free(b->name);
+	/* A bare tag is no name. */
+	b->name = name != NULL && strchr(name, '/') != NULL ? strdup(name) : NULL;
+}
+
+int bundle_name(struct bundle *b, struct buf *out, struct err *err)
+{
+	if (b->name != NULL)
+		buf_adds(out, b->name);
+	return out->bad ? err_nomem(err) : 0;
+}
+
 /* index.json, cut down to what the reference means: the one document, or an index of several. */
 static int top(struct bundle *b, struct buf *out, struct err *err)
 {
@@ -295,6 +321,8 @@ static int top(struct bundle *b, struct buf *out, struct err *err)
 		if (b->ref->tag[0] == '\0' || means(v, b->ref->tag))
 			json_array_append(chosen, v);
 	}
+	if (json_array_size(chosen) > 0)
+		keep_name(b, json_array_get(chosen, 0));
 	snprintf(digest, sizeof(digest), "%s",
 		json_str(json_array_get(chosen, 0), "digest") != NULL
 			? json_str(json_array_get(chosen, 0), "digest")

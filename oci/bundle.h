@@ -24,6 +24,9 @@ int bundle_document(struct bundle *b, const char *digest, struct buf *out, struc
 /* A config. */
 int bundle_blob(struct bundle *b, const char *digest, struct buf *out, struct err *err);
 
+/* What the file says that the image is called, "ghcr.io/org/name:tag"; nothing if it does not. */
+int bundle_name(struct bundle *b, struct buf *out, struct err *err);
+
 typedef void bundle_progress_fn(void *arg, const struct descriptor *blob, uint64_t done);
 /* Into the store, verified. *cached: it was there by then. */
 int bundle_fetch(struct bundle *b, struct store *s, const struct descriptor *blob,

@@ -188,6 +188,37 @@ static int pick_initrd(
 	return r < 0 ? r : pick_highest(s, boot, prefixes, ARRAY_LEN(prefixes), p, err);
 }
 
+/*
+ * Where UKIs lie: kernel-install(8) puts them into /EFI/Linux of the boot partition, which may be
+ * at /boot or /efi; images made for nothing else have theirs in /boot.
+ */
+static int pick_uki(struct scan *s, struct pick *p, struct err *err)
+{
+	static const char *const folders[] = { "boot", "boot/EFI/Linux", "boot/efi/EFI/Linux",
+		"efi/EFI/Linux", "EFI/Linux" };
+	uint32_t dir, file;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && p->name == NULL && i < ARRAY_LEN(folders); i++) {
+		r = path_walk(
+			s->tree, &paths, s, TREE_ROOT, folders[i], strlen(folders[i]), &dir, err);
+		if (r < 0 || dir == TREE_NONE || tree_at(s->tree, dir)->type != TREE_DIR)
+			continue;
+		for (uint32_t id = tree_at(s->tree, dir)->child; r == 0 && id != TREE_NONE;
+			id = tree_at(s->tree, id)->next) {
+			const char *name = tree_name(s->tree, id);
+
+			if (image_format_of_name(name) != FORMAT_EFI ||
+				(p->name != NULL && !better(name, p->name)))
+				continue;
+			r = resolve(s, dir, name, &file, err);
+			if (r == 0 && file != TREE_NONE)
+				*p = (struct pick){ .name = name, .node = file };
+		}
+	}
+	return r;
+}
+
 static int no_kernel(struct scan *s, uint32_t boot, struct err *err)
 {
 	struct buf list = { 0 };
@@ -203,7 +234,7 @@ static int no_kernel(struct scan *s, uint32_t boot, struct err *err)
 	if (n > 10)
 		buf_printf(&list, " and %zu more", n - 10);
 	err_set(err, -ENOENT,
-		"the image has neither /boot/vmlinux nor /boot/vmlinuz*; /boot holds %s",
+		"the image has neither /boot/vmlinux nor /boot/vmlinuz* nor a UKI; /boot holds %s",
 		n ? buf_str(&list) : "nothing");
 	buf_finish(&list);
 	return -ENOENT;
@@ -216,13 +247,17 @@ static int choose(struct scan *s, struct pick *kernel, struct pick *initrd, stru
 
 	if (r < 0)
 		return r;
-	if (boot == TREE_NONE || tree_at(s->tree, boot)->type != TREE_DIR)
-		return no_kernel(s, TREE_NONE, err);
-	r = pick_kernel(s, boot, kernel, err);
+	if (boot != TREE_NONE && tree_at(s->tree, boot)->type != TREE_DIR)
+		boot = TREE_NONE;
+	if (boot != TREE_NONE)
+		r = pick_kernel(s, boot, kernel, err);
 	if (r < 0)
 		return r;
-	if (kernel->name == NULL)
-		return no_kernel(s, boot, err);
+	if (kernel->name == NULL) {
+		/* It has its initrd within. */
+		r = pick_uki(s, kernel, err);
+		return r < 0 || kernel->name != NULL ? r : no_kernel(s, boot, err);
+	}
 	return pick_initrd(s, boot, kernel->name, initrd, err);
 }
 

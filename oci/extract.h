@@ -22,6 +22,8 @@ struct kernel_files {
  * Kernel: /boot/vmlinux, else /boot/vmlinuz, else the highest version of /boot/vmlinux-* and
  * /boot/vmlinuz-*, *.old only when there is nothing else. Initrd: the one of the kernel's version,
  * else /boot/initrd, initrd.img, initramfs, else the highest version of initrd* and initramfs*.
+ * With neither of these kernels, a unified kernel image and no initrd: NAME.efi in /boot or in
+ * /EFI/Linux of a boot partition, there or at /boot, /boot/efi or /efi; the highest version.
  * -ENOENT: no kernel; the message lists what /boot holds. Other errors as layers_build_disk().
  */
 int extract_kernel(const struct layer_src *layers, size_t n, int dir_fd,

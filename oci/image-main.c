@@ -22,10 +22,12 @@ enum {
 	TAKES_INJECT = 1 << 5,
 	NEEDS_RELAY = 1 << 6,
 	NEEDS_DISK = 1 << 7,
-	TAKES_BUDGET = 1 << 8,
-	TAKES_AGE = 1 << 9,
-	NEEDS_STORAGE = 1 << 10,
-	NEEDS_SPOOL = 1 << 11
+	NEEDS_FROM = 1 << 8,
+	NEEDS_TO = 1 << 9,
+	TAKES_BUDGET = 1 << 10,
+	TAKES_AGE = 1 << 11,
+	NEEDS_STORAGE = 1 << 12,
+	NEEDS_SPOOL = 1 << 13
 };
 
 static const struct verb {
@@ -52,6 +54,11 @@ static const struct verb {
 	{ "verify", job_verify, NEEDS_STORE,
 		"reads every blob, and removes those that are damaged" },
 	{ "rm", job_rm, NEEDS_STORE | NEEDS_REF, "removes images and what only they needed" },
+	{ "import", job_import, NEEDS_STORE | NEEDS_FROM | TAKES_PULL,
+		"takes an image out of a file into the store: an archive or folder of the OCI layout, "
+		"what docker save writes, a disk" },
+	{ "export", job_export, NEEDS_STORE | NEEDS_REF | NEEDS_TO,
+		"writes an image of the store into a file, an archive of the OCI layout" },
 	{ "prune", job_prune, NEEDS_STORE | TAKES_BUDGET | TAKES_AGE,
 		"removes images beyond the limits, and what no image needs" },
 	{ "cache-prune", job_cache_prune, NEEDS_STORAGE | TAKES_AGE,
@@ -84,6 +91,8 @@ enum option_id {
 	OPT_SPOOL,
 	OPT_MEMORY_LIMIT,
 	OPT_TIME_LIMIT,
+	OPT_IMAGE_MAX,
+	OPT_NAME,
 	OPT_BUDGET,
 	OPT_AGE,
 	OPT_KEEP,
@@ -116,11 +125,14 @@ static const struct option_row {
 	{ "keep", "REF", OPT_KEEP, TAKES_BUDGET, "an image that stays in any case; repeat" },
 	{ "storage", "DIR", OPT_STORAGE, NEEDS_STORAGE, "docker-registry's rootdirectory" },
 	{ "dry-run", NULL, OPT_DRY_RUN, NEEDS_STORAGE, "tells only what would be removed" },
-	{ "from", "FILE", OPT_FROM, NEEDS_FROM_TO, "the disk to copy" },
-	{ "to", "FILE", OPT_TO, NEEDS_FROM_TO, "the copy; replaced if it is there" },
+	{ "image-max", "BYTES", OPT_IMAGE_MAX, TAKES_PULL, "of an image that is one file; 256G" },
+	{ "from", "FILE", OPT_FROM, NEEDS_FROM_TO | NEEDS_FROM, "what is copied" },
+	{ "to", "FILE", OPT_TO, NEEDS_FROM_TO | NEEDS_TO, "the copy; replaced if it is there" },
+	{ "name", "REF", OPT_NAME, NEEDS_FROM, "what the image is called; else as the file says" },
 	{ "disk", "FILE", OPT_DISK, NEEDS_DISK, "an ext4 that nobody uses" },
 	{ "inject", "FILE", OPT_INJECT, TAKES_INJECT,
-		"JSON: {\"hostname\", \"user\", \"authorized_keys\"}" },
+		"JSON: {\"hostname\", \"user\", \"authorized_keys\", \"root_device\", \"hosts\", "
+		"\"network\"}" },
 	{ "no-sync", NULL, OPT_NO_SYNC, NEEDS_FROM_TO,
 		"the copy need not outlive a crash of the host" },
 	{ "listen-fd", "N", OPT_LISTEN_FD, NEEDS_RELAY, "a listening TCP socket that was passed" },
@@ -230,6 +242,12 @@ static int take_option(struct job_opts *o, enum option_id id, const char *value,
 	case OPT_TIME_LIMIT:
 		r = parse_duration_ms(value, &o->limits.time_ms, err);
 		break;
+	case OPT_NAME:
+		o->name = value;
+		break;
+	case OPT_IMAGE_MAX:
+		r = parse_size(value, &o->max_bytes, err);
+		break;
 	case OPT_BUDGET:
 		r = parse_size(value, &o->prune.budget, err);
 		break;
@@ -269,6 +287,10 @@ static int check(const struct job_opts *o, const struct verb *v, struct err *err
 		return err_set(err, -EINVAL, "--ref is missing");
 	if ((v->flags & NEEDS_FROM_TO) && (o->from == NULL || o->to == NULL))
 		return err_set(err, -EINVAL, "--from and --to are needed");
+	if ((v->flags & NEEDS_FROM) && o->from == NULL)
+		return err_set(err, -EINVAL, "--from is missing");
+	if ((v->flags & NEEDS_TO) && o->to == NULL)
+		return err_set(err, -EINVAL, "--to is missing");
 	if ((v->flags & NEEDS_DISK) && (o->to == NULL || o->inject == NULL))
 		return err_set(err, -EINVAL, "--disk and --inject are needed");
 	if ((v->flags & NEEDS_RELAY) &&
@@ -339,6 +361,7 @@ int main(int argc, char **argv)
 {
 	struct job_opts o = { .registry = REGISTRY_CONF_DEFAULT,
 		.limits = UNPACK_LIMITS_DEFAULT,
+		.max_bytes = IMAGE_MAX_DEFAULT,
 		.listen_fd = -1,
 		.platform = { .os = "linux", .architecture = "amd64" } };
 	const struct verb *v = find_verb(argv[1]);

@@ -1,7 +1,9 @@
 #include <ctype.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include "oci/digest.h"
+#include "oci/image-file.h"
 #include "oci/image.h"
 
 #define DEFAULT_HOST "docker.io"
@@ -159,6 +161,7 @@ static const char *const schemes[] = {
 	[IMAGE_OCI_FOLDER] = "oci:/",
 	[IMAGE_OCI_ARCHIVE] = "oci-archive:/",
 	[IMAGE_DOCKER_ARCHIVE] = "docker-archive:/",
+	[IMAGE_FILE] = "file:/",
 };
 
 /* s begins with the source's scheme. */
@@ -169,7 +172,7 @@ static int parse_file(
 	const char *path = strchr(s, ':') + 1, *tag = strrchr(path, ':');
 	size_t n = strlen(path);
 
-	if (tag != NULL && strchr(tag, '/') == NULL) {
+	if (source != IMAGE_FILE && tag != NULL && strchr(tag, '/') == NULL) {
 		n = (size_t)(tag - path);
 		if (strlen(tag + 1) >= sizeof(r.tag) || !tag_valid(tag + 1))
 			return invalid(s, err, "the tag is not valid");
@@ -186,7 +189,8 @@ static int parse_file(
 	return 0;
 }
 
-int image_ref_parse(const char *s, struct image_ref *out, struct err *err)
+/* Without what follows a '#'. */
+static int parse_plain(const char *s, struct image_ref *out, struct err *err)
 {
 	struct image_ref r = { 0 };
 	const char *at = strchr(s, '@');
@@ -199,6 +203,8 @@ int image_ref_parse(const char *s, struct image_ref *out, struct err *err)
 		if (str_starts(s, schemes[i]))
 			return parse_file(s, (enum image_source)i, out, err);
 	}
+	if (str_starts(s, "https://") || str_starts(s, "http://"))
+		return image_parse_url(s, out, err);
 	if (at != NULL) {
 		if (strlen(at + 1) >= sizeof(r.digest) || !digest_valid(at + 1))
 			return invalid(s, err, "the digest is not sha256: and 64 hex digits");
@@ -229,15 +235,41 @@ int image_ref_parse(const char *s, struct image_ref *out, struct err *err)
 	return 0;
 }
 
+int image_ref_parse(const char *s, struct image_ref *out, struct err *err)
+{
+	struct image_ref r;
+	const char *mark = strrchr(s, '#');
+	char *plain;
+	int ret;
+
+	if (mark == NULL) {
+		ret = parse_plain(s, &r, err);
+	} else {
+		plain = strndup(s, (size_t)(mark - s));
+		ret = plain != NULL ? parse_plain(plain, &r, err) : err_nomem(err);
+		free(plain);
+		if (ret == 0)
+			ret = image_parse_options(s, mark + 1, &r, err);
+	}
+	if (ret == 0)
+		ret = image_check_file(s, &r, err);
+	if (ret == 0)
+		*out = r;
+	return ret;
+}
+
 void image_ref_format(const struct image_ref *r, struct buf *out)
 {
-	if (r->source != IMAGE_REGISTRY)
+	if (r->source == IMAGE_URL)
+		buf_adds(out, r->path);
+	else if (r->source != IMAGE_REGISTRY)
 		buf_printf(out, "%.*s%s", (int)strlen(schemes[r->source]) - 1, schemes[r->source],
 			r->path);
 	else
 		buf_printf(out, "%s/%s", r->host, r->repository);
 	if (r->tag[0] != '\0')
 		buf_printf(out, ":%s", r->tag);
-	if (r->digest[0] != '\0')
+	if (r->digest[0] != '\0' && !image_is_file(r))
 		buf_printf(out, "@%s", r->digest);
+	image_format_options(r, out);
 }

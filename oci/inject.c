@@ -4,6 +4,7 @@
 #include <string.h>
 #include "lib/str.h"
 #include "oci/ext4-edit.h"
+#include "oci/inject-system.h"
 
 #define MARK_BEGIN "# begin of the keys that drover manages"
 #define MARK_END   "# end of the keys that drover manages"
@@ -187,6 +188,8 @@ static int inject(
 
 	if (spec->hostname != NULL)
 		r = write_hostname(fs, spec->hostname, err);
+	if (r == 0)
+		r = inject_system(fs, spec, err);
 	if (r == 0 && spec->machine_id != NULL)
 		r = write_machine_id(fs, spec->machine_id, err);
 	if (r == 0 && spec->host_keys != NULL)
@@ -232,6 +235,8 @@ int inject_ext4(const char *path, const struct inject_spec *spec, struct inject_
 	r = check_text(spec->hostname, "the host name", err);
 	if (r == 0)
 		r = check_text(spec->machine_id, "the machine-id", err);
+	if (r == 0)
+		r = check_text(spec->root_device, "the root device", err);
 	for (const struct inject_file *f = spec->host_keys; r == 0 && f != NULL && f->name != NULL;
 		f++) {
 		if (!str_starts(f->name, "ssh_host_") || strchr(f->name, '/') != NULL)

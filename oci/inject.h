@@ -20,6 +20,10 @@ struct inject_spec {
 	const char *const *authorized_keys;  /* NULL-terminated lines; NULL or empty: none */
 	const char *machine_id;              /* 32 hexadecimal digits; NULL: left alone */
 	const struct inject_file *host_keys; /* below /etc/ssh; end with a NULL name */
+	/* What a container's image lacks; only where the image does not say it itself. */
+	const char *root_device; /* in /etc/fstab, "/dev/vda"; NULL: left alone */
+	bool hosts;              /* localhost and the host name in /etc/hosts */
+	bool network;            /* DHCP, by systemd-networkd or ifupdown if one of them is there */
 };
 
 struct inject_result {

@@ -86,7 +86,10 @@ static int inject_file(const char *disk, const char *file, struct err *err)
 		.user = json_str(doc, "user"),
 		.authorized_keys = keys,
 		.machine_id = json_str(doc, "machine_id"),
-		.host_keys = files };
+		.host_keys = files,
+		.root_device = json_str(doc, "root_device"),
+		.hosts = json_flag(doc, "hosts", false),
+		.network = json_flag(doc, "network", false) };
 	r = inject_ext4(disk, &spec, &result, err);
 	if (r == 0 && result.warning[0] != '\0')
 		warn_of(spec.hostname != NULL ? spec.hostname : disk, result.warning);

@@ -8,6 +8,8 @@
 #include "lib/file.h"
 #include "oci/extract.h"
 #include "oci/job.h"
+#include "oci/job-convert.h"
+#include "oci/source.h"
 #include "oci/clone.h"
 #include "oci/unpack.h"
 
@@ -23,8 +25,17 @@ static int make_key(const struct image *im, const char *how, char key[DIGEST_MAX
 	int r;
 
 	buf_printf(&text, "%s\n", how);
-	for (size_t i = 0; i < im->manifest.n; i++)
-		buf_printf(&text, "%s\n", im->manifest.layers[i].digest);
+	for (size_t i = 0; i < im->manifest.n; i++) {
+		const struct descriptor *l = &im->manifest.layers[i];
+		enum image_format f = source_layer_format(l);
+
+		buf_printf(&text, "%s\n", l->digest);
+		/* The same bytes as another format are another disk. */
+		if (f != FORMAT_BY_NAME)
+			buf_printf(&text, "format %s\n", image_format_name(f));
+	}
+	if (im->ref.format != FORMAT_BY_NAME && !image_is_file(&im->ref))
+		buf_printf(&text, "disk format %s\n", image_format_name(im->ref.format));
 	r = text.bad ? err_nomem(err) : digest_of("sha256:", text.data, text.len, digest, err);
 	if (r == 0)
 		strcpy(key, strchr(digest, ':') + 1);
@@ -115,6 +126,18 @@ static int feos_kernel(struct image *im, const char *dir, struct err *err)
 	return r == 0 ? sync_file(dir, NULL, err) : r;
 }
 
+/* The image is the kernel. */
+static int file_kernel(struct image *im, const char *dir, struct err *err)
+{
+	enum image_format f = source_format(&im->manifest);
+	int r;
+
+	if (f != FORMAT_RAW && f != FORMAT_EFI)
+		return err_set(err, -EINVAL, "a %s is a disk and no kernel", image_format_name(f));
+	r = take_whole(im, &im->manifest.layers[0], dir, "kernel", err);
+	return r == 0 ? sync_file(dir, NULL, err) : r;
+}
+
 static const struct descriptor *feos_disk(const struct manifest *m)
 {
 	const struct descriptor *d = look_feos(m, "rootfs");
@@ -132,6 +155,8 @@ static int extract_into(struct image *im, const char *dir, struct err *err)
 		return err_errno(err, -errno, "create %s", quote(dir));
 	if (look_feos(&im->manifest, "vmlinuz") != NULL)
 		return feos_kernel(im, dir, err);
+	if (source_format(&im->manifest) != FORMAT_BY_NAME)
+		return file_kernel(im, dir, err);
 	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return err_errno(err, -errno, "open %s", quote(dir));
@@ -153,6 +178,18 @@ static int extract_into(struct image *im, const char *dir, struct err *err)
 	return r == 0 ? sync_file(dir, NULL, err) : r;
 }
 
+/* The image is the disk. A raw one is taken by its blob, which has holes where zeros were. */
+static int file_disk(struct image *im, const char *path, struct err *err)
+{
+	enum image_format f = source_format(&im->manifest);
+
+	if (f == FORMAT_EFI)
+		return err_set(err, -EINVAL, "an EFI program is a kernel and no disk");
+	if (f == FORMAT_RAW)
+		return take_whole(im, &im->manifest.layers[0], path, NULL, err);
+	return convert_image(im, path, err);
+}
+
 static int build_into(struct image *im, const char *path, const char *key, struct err *err)
 {
 	struct disk_opts opts = { .size_bytes = im->opts->size,
@@ -165,6 +202,8 @@ static int build_into(struct image *im, const char *path, const char *key, struc
 
 	if (feos_disk(&im->manifest) != NULL)
 		return take_whole(im, feos_disk(&im->manifest), path, NULL, err);
+	if (source_format(&im->manifest) != FORMAT_BY_NAME)
+		return file_disk(im, path, err);
 	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
 	if (fd < 0)
 		return err_errno(err, -errno, "create %s", quote(path));
@@ -176,6 +215,8 @@ static int build_into(struct image *im, const char *path, const char *key, struc
 	if (r == 0 && fsync(fd) < 0)
 		r = err_errno(err, -errno, "sync %s", quote(path));
 	close(fd);
+	if (r == 0 && result.kind == DISK_RAW)
+		r = convert_extracted(im, path, result.format, key, err);
 	if (r == 0 && result.warning[0] != '\0')
 		progress_warning(result.warning);
 	return r;
@@ -274,8 +315,9 @@ static int rootfs_one(struct image *im, struct err *err)
 	char *path;
 	int r;
 
-	snprintf(
-		how, sizeof(how), "disk %d %llu", DISK_VERSION, (unsigned long long)im->opts->size);
+	/* A disk that is there already has the size that it has. */
+	snprintf(how, sizeof(how), "disk %d %llu", DISK_VERSION,
+		image_is_file(&im->ref) ? 0 : (unsigned long long)im->opts->size);
 	r = obtain(im, STORE_DISK, how, key, err);
 	if (r < 0)
 		return r;

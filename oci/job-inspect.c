@@ -7,31 +7,63 @@
 #include "lib/json.h"
 #include "oci/digest.h"
 #include "oci/job.h"
+#include "oci/source.h"
 
 /* ---- inspect ---- */
+
+enum layout_kind {
+	LAYOUT_FEOS,
+	LAYOUT_CONTAINER_DISK,
+	LAYOUT_KERNEL,
+	LAYOUT_KERNEL_ROOTFS,
+	LAYOUT_ROOTFS,
+	LAYOUT_FILES,
+	LAYOUT_UKI,
+	LAYOUT_FILE,
+	LAYOUT_DISK_FILE
+};
 
 static const struct layout {
 	const char *name, *boot;
 } layouts[] = {
-	{ "feos", "kernel = and rootfs = take it: its layers are kernel, initramfs and disk" },
-	{ "container-disk", "rootfs = takes it: its one file is the disk, firmware boots it" },
-	{ "kernel", "kernel = takes it: kernel and initrd are in /boot" },
-	{ "kernel-rootfs", "kernel = and rootfs = take it: a filesystem with its own kernel" },
-	{ "rootfs", "rootfs = takes it, made into an ext4; a kernel = is needed beside it" },
-	{ "files", "rootfs = takes it, made into an ext4, but there is nothing in it to start" },
+	[LAYOUT_FEOS] = { "feos",
+		"kernel = and rootfs = take it: its layers are kernel, initramfs and disk" },
+	[LAYOUT_CONTAINER_DISK] = { "container-disk",
+		"rootfs = takes it: its one file is the disk, firmware boots it" },
+	[LAYOUT_KERNEL] = { "kernel", "kernel = takes it: kernel and initrd are in /boot" },
+	[LAYOUT_KERNEL_ROOTFS] = { "kernel-rootfs",
+		"kernel = and rootfs = take it: a filesystem with its own kernel" },
+	[LAYOUT_ROOTFS] = { "rootfs",
+		"rootfs = takes it, made into an ext4; a kernel = is needed beside it" },
+	[LAYOUT_FILES] = { "files",
+		"rootfs = takes it, made into an ext4, but there is nothing in it to start" },
+	[LAYOUT_UKI] = { "uki",
+		"kernel = takes it: a unified kernel image, which firmware = uefi boots" },
+	[LAYOUT_FILE] = { "file",
+		"rootfs = takes it as a raw disk, which firmware boots; or kernel = as a kernel" },
+	[LAYOUT_DISK_FILE] = { "disk-file",
+		"rootfs = takes it, made raw by qemu-img: a disk, which firmware boots" },
 };
 
 static const struct layout *layout_of(const struct image *im, const struct look *l)
 {
+	enum image_format f = source_format(&im->manifest);
+
+	if (f != FORMAT_BY_NAME)
+		return &layouts[f == FORMAT_EFI   ? LAYOUT_UKI
+				: f == FORMAT_RAW ? LAYOUT_FILE
+						  : LAYOUT_DISK_FILE];
 	if (look_feos(&im->manifest, "vmlinuz") != NULL ||
 		look_feos(&im->manifest, "rootfs") != NULL ||
 		look_feos(&im->manifest, "squashfs") != NULL)
-		return &layouts[0];
+		return &layouts[LAYOUT_FEOS];
 	if (l->disk[0] != '\0')
-		return &layouts[1];
+		return &layouts[LAYOUT_CONTAINER_DISK];
+	if (image_format_of_name(l->kernel) == FORMAT_EFI)
+		return &layouts[LAYOUT_UKI];
 	if (l->kernel[0] != '\0')
-		return l->init ? &layouts[3] : &layouts[2];
-	return l->init ? &layouts[4] : &layouts[5];
+		return &layouts[l->init ? LAYOUT_KERNEL_ROOTFS : LAYOUT_KERNEL];
+	return &layouts[l->init ? LAYOUT_ROOTFS : LAYOUT_FILES];
 }
 
 static void put(json_t *v, const char *key, const char *value)
@@ -56,6 +88,8 @@ static void tell_image(const struct image *im, const struct look *l)
 		json_object_set_new(v, "layout", json_string(layout->name));
 		json_object_set_new(v, "boot", json_string(layout->boot));
 		json_object_set_new(v, "files", json_integer((json_int_t)l->files));
+		if (source_format(&im->manifest) != FORMAT_BY_NAME)
+			put(v, "format", image_format_name(source_format(&im->manifest)));
 		put(v, "kernel", l->kernel);
 		put(v, "initrd", l->initrd);
 		put(v, "disk", l->disk);
@@ -74,7 +108,9 @@ static int inspect_one(struct image *im, struct err *err)
 	if (r == 0)
 		r = image_fetch(im, err);
 	image_disconnect(im);
-	if (r == 0 && layout_of(im, &l) != &layouts[0]) {
+	/* What is one file, or a file a layer, has no names to read. */
+	if (r == 0 && source_format(&im->manifest) == FORMAT_BY_NAME &&
+		layout_of(im, &l) != &layouts[LAYOUT_FEOS]) {
 		r = image_sources(im, &src, err);
 		if (r == 0) {
 			r = unpack_look(src, im->manifest.n, &im->opts->limits, &l, err);
@@ -104,6 +140,7 @@ static int compare(const struct job_opts *o, struct store *s, const char *name,
 	int r;
 
 	ask.policy = PULL_ALWAYS;
+	ask.look_only = true;
 	ask.platform = was->platform.os[0] != '\0' ? was->platform : o->platform;
 	r = image_open(&im, &ask, s, name, &err);
 	/* What is named by its digest cannot move. */

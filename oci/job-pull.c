@@ -8,6 +8,7 @@
 #include "oci/blob.h"
 #include "oci/download.h"
 #include "oci/job.h"
+#include "oci/source.h"
 
 #define INDEX_DEPTH_MAX 3
 
@@ -231,8 +232,8 @@ int image_resolve(struct image *im, struct err *err)
 		if (pinned)
 			what = im->entry.digest;
 	}
-	r = ask_registry(im, what, err);
-	if (r == 0)
+	r = image_is_file(&im->ref) ? source_resolve(im, err) : ask_registry(im, what, err);
+	if (r == 0 && !image_is_file(&im->ref))
 		r = get_config(im, err);
 	if (r < 0)
 		return err_wrap(err, "%s", im->name);
@@ -361,6 +362,8 @@ static int fetch(
 	int r;
 
 	lacks = missing_layers(im, layers, n, missing, &bytes);
+	if (lacks == 0 && im->came)
+		return 0;
 	r = progress_start(&im->progress, layers, n, n - lacks, err);
 	for (size_t i = 0, j = 0; r == 0 && i < n; i++) {
 		if (j < lacks && strcmp(layers[i].digest, missing[j].digest) == 0)
@@ -377,13 +380,20 @@ static int fetch(
 	/* What a disk takes is known when it is there: no less than the layers do. */
 	if (r == 0)
 		r = check_space(im, bytes + (im->wants_disk ? total_size(im) : 0), err);
-	if (r == 0)
+	if (r == 0 && !image_is_file(&im->ref))
 		r = need_registry(im, err);
-	if (r == 0 && im->bundle != NULL)
+	if (r == 0 && image_is_file(&im->ref))
+		r = source_fetch(im, missing, lacks, err);
+	else if (r == 0 && im->bundle != NULL)
 		r = copy_blobs(im, missing, lacks, err);
 	else if (r == 0)
 		r = download(im, missing, lacks, err);
 	return r;
+}
+
+int image_check_space(struct image *im, uint64_t need, struct err *err)
+{
+	return check_space(im, need, err);
 }
 
 int image_fetch(struct image *im, struct err *err)

@@ -1,5 +1,6 @@
 /* The sandbox of drover-image's processes, and the verb that tells what this kernel has of it. */
 #include <stdlib.h>
+#include <string.h>
 #include "lib/file.h"
 #include "lib/log.h"
 #include "oci/job.h"
@@ -17,10 +18,28 @@ int job_sandbox(const struct sandbox_path *paths, size_t n, bool network, struct
 	return r;
 }
 
+/* The files of the host that a reference names; at most 1 + IMAGE_BACKING_MAX. */
+static size_t add_files(const struct image_ref *ref, struct sandbox_path *paths, struct strv *keep)
+{
+	const char *p = ref->backing;
+	size_t n = 0;
+
+	if (ref->source != IMAGE_REGISTRY && ref->source != IMAGE_URL)
+		paths[n++] = (struct sandbox_path){ ref->path, false };
+	for (; *p != '\0'; p = strchr(p, '\n') + 1) {
+		strv_addf(keep, "%.*s", (int)strcspn(p, "\n"), p);
+		if (!keep->bad)
+			paths[n++] = (struct sandbox_path){ keep->v[keep->n - 1], false };
+	}
+	return n;
+}
+
 int job_sandbox_store(const struct job_opts *o, bool network, struct err *err)
 {
-	struct sandbox_path *paths = calloc(o->refs.n + 2, sizeof(*paths));
+	struct sandbox_path *paths = calloc(
+		(1 + IMAGE_BACKING_MAX) * o->refs.n + 2, sizeof(*paths));
 	struct image_ref *refs = calloc(o->refs.n + 1, sizeof(*refs));
+	struct strv keep = { 0 };
 	bool needed = false;
 	size_t n = 0;
 	int r = paths != NULL && refs != NULL ? mkdir_p(o->store, 0755, err) : err_nomem(err);
@@ -31,14 +50,15 @@ int job_sandbox_store(const struct job_opts *o, bool network, struct err *err)
 		paths[n++] = (struct sandbox_path){ o->registry.auth_file, false };
 	for (size_t i = 0; r == 0 && i < o->refs.n; i++) {
 		/* One that is not valid is told of where it is used. */
-		if (image_ref_parse(o->refs.v[i], &refs[i], NULL) == 0 &&
-			refs[i].source != IMAGE_REGISTRY)
-			paths[n++] = (struct sandbox_path){ refs[i].path, false };
-		else
-			needed = true;
+		if (image_ref_parse(o->refs.v[i], &refs[i], NULL) == 0)
+			n += add_files(&refs[i], paths + n, &keep);
+		needed |= refs[i].source == IMAGE_REGISTRY || refs[i].source == IMAGE_URL;
 	}
+	if (r == 0 && keep.bad)
+		r = err_nomem(err);
 	if (r == 0)
 		r = job_sandbox(paths, n, network && needed, err);
+	strv_finish(&keep);
 	free(paths);
 	free(refs);
 	return r;

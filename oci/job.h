@@ -27,10 +27,13 @@ struct job_opts {
 	struct platform platform;
 	enum pull_policy policy;
 	uint64_t size;                  /* of a disk; 0: by default */
+	const char *name;               /* that an imported image gets; NULL: its own */
 	const char *from, *to, *inject; /* to: the copy, or the disk to inject into */
 	struct unpack_limits limits;
 	struct prune_limits prune; /* of prune; of a pull, what it may not exceed */
-	bool no_sync;              /* the clone need not outlive a crash of the host */
+	uint64_t max_bytes;        /* of an image that is one file, and of the disk made of it */
+	bool look_only; /* image_resolve(): what an image that is one file is now, without taking it */
+	bool no_sync; /* the clone need not outlive a crash of the host */
 	/* Of the relay (oci/relay.h). */
 	int listen_fd;
 	const char *upstream, *spool;
@@ -43,7 +46,7 @@ struct job_opts {
 typedef int job_fn(const struct job_opts *o);
 job_fn job_pull, job_kernel, job_rootfs, job_clone, job_inject, job_list, job_rm, job_prune,
 	job_relay, job_cache_prune, job_prefetch, job_sandbox_report, job_inspect, job_verify,
-	job_outdated;
+	job_outdated, job_import, job_export;
 
 /* oci/sandbox.h for a process of drover-image; a kernel without Landlock is told of at the log's
  * debug level, and by the verb sandbox. */
@@ -66,6 +69,7 @@ struct image {
 	struct progress progress;
 	bool wants_disk; /* an unpacking process is to be started before the registry is asked */
 	struct ahead *ahead; /* that process; NULL as long as nothing had to be asked */
+	bool came;           /* all of it, while it was resolved: oci/source.h */
 };
 
 int image_open(struct image *im, const struct job_opts *o, struct store *s, const char *name,
@@ -75,6 +79,8 @@ void image_close(struct image *im);
 int image_resolve(struct image *im, struct err *err);
 /* Fetches the layers that the store lacks. */
 int image_fetch(struct image *im, struct err *err);
+/* -ENOSPC: the store's filesystem has not so many bytes left. */
+int image_check_space(struct image *im, uint64_t need, struct err *err);
 /* Forgets the registry, and the credentials for it. */
 void image_disconnect(struct image *im);
 /* struct image's progress in arg. */

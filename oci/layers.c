@@ -253,8 +253,8 @@ int layers_build_disk(const struct layer_src *layers, size_t n, const struct dis
 	}
 	/* A pipe can be read only once. */
 	if (n > 0 && (layers[0].path != NULL || lseek(layers[0].fd, 0, SEEK_CUR) >= 0))
-		r = raw_disk_copy(
-			layers, n, out_fd, forward_progress, &b, &found, &result.size_bytes, err);
+		r = raw_disk_copy(layers, n, out_fd, forward_progress, &b, &found,
+			&result.size_bytes, &result.format, err);
 	if (r == 0 && !found)
 		r = build(&b, &result, err);
 	if (r == 0)

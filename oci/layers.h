@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "oci/feed.h"
+#include "oci/image.h"
 
 struct layer_src {
 	const char *path;       /* of the blob; NULL: fd is read and stays open */
@@ -47,6 +48,7 @@ enum disk_kind {
 
 struct disk_result {
 	enum disk_kind kind;
+	enum image_format format; /* DISK_RAW: what its name says; FORMAT_BY_NAME: nothing */
 	uint64_t size_bytes;
 	uint64_t used_bytes; /* DISK_BUILT: blocks in use, the journal among them */
 	uint64_t files;      /* DISK_BUILT: inodes in use */

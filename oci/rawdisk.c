@@ -96,7 +96,8 @@ static int check_size(const struct copy *c, uint64_t size, struct err *err)
 	return 0;
 }
 
-static int scan(struct copy *c, bool *found, uint64_t *size, struct err *err)
+static int scan(
+	struct copy *c, bool *found, uint64_t *size, enum image_format *format, struct err *err)
 {
 	struct archive_entry *entry;
 	size_t layer, files = 0;
@@ -114,10 +115,8 @@ static int scan(struct copy *c, bool *found, uint64_t *size, struct err *err)
 			str_starts(slash ? slash + 1 : name, ".wh."))
 			return 0;
 		/* By the name: what a raw disk holds says nothing of its format. */
-		if (in_disk_folder(name) && str_ends(name, ".qcow2"))
-			return err_set(err, -ENOTSUP,
-				"the image's disk %s is a qcow2: only raw ones can be taken",
-				quote(name));
+		if (in_disk_folder(name))
+			*format = image_format_of_name(name);
 		r = copy_file(c, entry, in_disk_folder(name), size, err);
 		if (r < 0)
 			return err_wrap(err, "layer %zu: %s", layer + 1, quote(name));
@@ -131,7 +130,8 @@ static int scan(struct copy *c, bool *found, uint64_t *size, struct err *err)
 }
 
 int raw_disk_copy(const struct layer_src *layers, size_t n, int out_fd,
-	layers_progress_fn *progress, void *arg, bool *found, uint64_t *size, struct err *err)
+	layers_progress_fn *progress, void *arg, bool *found, uint64_t *size,
+	enum image_format *format, struct err *err)
 {
 	struct copy *c = calloc(1, sizeof(*c));
 	int r;
@@ -140,9 +140,10 @@ int raw_disk_copy(const struct layer_src *layers, size_t n, int out_fd,
 		return err_nomem(err);
 	c->fd = out_fd;
 	*found = false;
+	*format = FORMAT_BY_NAME;
 	r = entries_open(&c->es, layers, n, progress, arg, err);
 	if (r == 0)
-		r = scan(c, found, size, err);
+		r = scan(c, found, size, format, err);
 	entries_close(c->es);
 	free(c);
 	return r;

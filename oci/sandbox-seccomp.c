@@ -2,7 +2,8 @@
  * Two seccomp filters. What unpacks gets a list of the calls that it may make: anything else kills
  * it, but for those by which libraries look for files, which fail. What fetches, or runs programs,
  * uses libraries whose calls change from version to version: it may make all but those that reach
- * into the kernel or other processes, and without a network those for sockets.
+ * into the kernel or other processes, without a network those for sockets, and alone those that
+ * make processes.
  */
 #include <errno.h>
 #include <linux/audit.h>
@@ -217,8 +218,9 @@ static void threads_only(struct program *p)
 	load(p, offsetof(struct seccomp_data, nr));
 }
 
-int sandbox_filter(bool closed, bool network, struct err *err)
+int sandbox_filter(const struct sandbox_spec *spec, struct err *err)
 {
+	bool closed = spec->closed, network = spec->network;
 	struct program p = { .n = 0 };
 	struct sock_fprog prog = { .filter = p.code };
 
@@ -243,6 +245,8 @@ int sandbox_filter(bool closed, bool network, struct err *err)
 		calls(&p, kernel_calls, ARRAY_LEN(kernel_calls), SECCOMP_RET_ERRNO | EPERM);
 		if (!network)
 			calls(&p, socket_calls, ARRAY_LEN(socket_calls), SECCOMP_RET_ERRNO | EPERM);
+		if (spec->alone)
+			threads_only(&p);
 		end(&p, SECCOMP_RET_ALLOW);
 	}
 	if (p.n > FILTER_MAX)

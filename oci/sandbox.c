@@ -39,15 +39,16 @@ struct path_attr {
 
 /* What libcurl, the resolver, TLS and the programs that are run need of the system. */
 static const struct sandbox_path system_paths[] = {
+	/* The first PROGRAM_PATHS are all that a program alone gets. */
 	{ "/usr", false },
 	{ "/lib", false },
 	{ "/lib64", false },
+	{ "/etc/ld.so.cache", false },
 	{ "/bin", false },
 	{ "/sbin", false },
 	{ "/proc", false },
 	{ "/dev/null", true },
 	{ "/dev/urandom", false },
-	{ "/etc/ld.so.cache", false },
 	{ "/etc/mtab", false },
 	{ "/etc/mke2fs.conf", false },
 	{ "/etc/e2fsck.conf", false },
@@ -66,6 +67,8 @@ static const struct sandbox_path system_paths[] = {
 	{ "/run/NetworkManager", false },
 };
 
+#define PROGRAM_PATHS 4
+
 static int write_map(const char *path, unsigned id, struct err *err)
 {
 	char line[32];
@@ -78,20 +81,20 @@ static int write_map(const char *path, unsigned id, struct err *err)
  * A user namespace that knows one user, us: root in it is nobody's superuser. Where the kernel
  * refuses (a sysctl, a container), the capabilities go all the same.
  */
-static int enter_namespaces(bool closed, struct sandbox_state *st, struct err *err)
+static int enter_namespaces(bool alone, struct sandbox_state *st, struct err *err)
 {
 	unsigned uid = geteuid(), gid = getegid();
-	int flags = closed ? CLONE_NEWNET | CLONE_NEWIPC : 0, r;
+	int flags = alone ? CLONE_NEWNET | CLONE_NEWIPC : 0, r;
 
 	if (unshare(CLONE_NEWUSER | flags) < 0) {
 		/* Root can have an empty network without another user namespace. */
-		st->network_namespace = closed && unshare(flags) == 0;
+		st->network_namespace = alone && unshare(flags) == 0;
 		return 0;
 	}
 	st->user_namespace = true;
-	st->network_namespace = closed;
-	/* What has no paths needs no name either. */
-	if (closed)
+	st->network_namespace = alone;
+	/* What has no paths, or no more than files of ours, needs no name either. */
+	if (alone)
 		return 0;
 	r = file_write_proc("/proc/self/setgroups", "deny", err);
 	if (r == 0)
@@ -143,8 +146,11 @@ static int allow(int ruleset, const struct sandbox_path *p, uint64_t handled, st
 static int enter_landlock(const struct sandbox_spec *spec, int abi, struct err *err)
 {
 	struct ruleset_attr attr = { .fs = LL_ABI_1 | LL_REFER };
-	size_t size = sizeof(attr.fs);
+	size_t size = sizeof(attr.fs), system = ARRAY_LEN(system_paths);
 	int ruleset, r = 0;
+
+	if (spec->alone)
+		system = PROGRAM_PATHS;
 
 	if (abi >= 3)
 		attr.fs |= LL_TRUNCATE;
@@ -161,7 +167,7 @@ static int enter_landlock(const struct sandbox_spec *spec, int abi, struct err *
 	ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, size, 0);
 	if (ruleset < 0)
 		return err_errno(err, -errno, "landlock");
-	for (size_t i = 0; r == 0 && !spec->closed && i < ARRAY_LEN(system_paths); i++)
+	for (size_t i = 0; r == 0 && !spec->closed && i < system; i++)
 		r = allow(ruleset, &system_paths[i], attr.fs, err);
 	for (size_t i = 0; r == 0 && !spec->closed && i < spec->n; i++)
 		r = allow(ruleset, &spec->paths[i], attr.fs, err);
@@ -196,6 +202,8 @@ static int set_limits(const struct sandbox_spec *spec, struct err *err)
 #endif
 	if (r == 0 && spec->cpu_seconds != 0)
 		r = set_limit(RLIMIT_CPU, spec->cpu_seconds, err);
+	if (r == 0 && spec->file_bytes != 0)
+		r = set_limit(RLIMIT_FSIZE, spec->file_bytes, err);
 	return r;
 }
 
@@ -206,7 +214,7 @@ int sandbox_enter(const struct sandbox_spec *spec, struct sandbox_state *out, st
 
 	/* A change of credentials clears it. */
 	prctl(PR_GET_PDEATHSIG, &death);
-	r = enter_namespaces(spec->closed, &st, err);
+	r = enter_namespaces(spec->closed || spec->alone, &st, err);
 	if (r == 0)
 		r = drop_capabilities(err);
 	if (r == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
@@ -218,7 +226,7 @@ int sandbox_enter(const struct sandbox_spec *spec, struct sandbox_state *out, st
 	if (r == 0)
 		r = set_limits(spec, err);
 	if (r == 0)
-		r = sandbox_filter(spec->closed, spec->network, err);
+		r = sandbox_filter(spec, err);
 	if (r < 0)
 		return err_wrap(err, "sandbox");
 	*out = st;

@@ -24,16 +24,22 @@ struct sandbox_spec {
 	 */
 	bool closed;
 	bool network; /* not with closed */
+	/*
+	 * For a program that parses what comes from outside: the paths below and the system's
+	 * libraries, threads, an empty network; no processes of its own.
+	 */
+	bool alone;
 	const struct sandbox_path *paths;
 	size_t n;
 	uint64_t memory_bytes; /* of address space; 0: unbounded */
 	uint64_t cpu_seconds;  /* 0: unbounded */
+	uint64_t file_bytes;   /* of each file that it writes; 0: unbounded */
 };
 
 /* What of it this kernel has. no_new_privs, no capabilities and seccomp are there always. */
 struct sandbox_state {
 	bool user_namespace;
-	bool network_namespace; /* an empty one: asked for with closed */
+	bool network_namespace; /* an empty one: asked for with closed and alone */
 	int landlock;           /* ABI version; 0: the kernel has none that suffices */
 };
 
@@ -44,6 +50,6 @@ int sandbox_enter(const struct sandbox_spec *spec, struct sandbox_state *out, st
 int sandbox_landlock_abi(void);
 
 /* oci/sandbox-seccomp.c: the filter, last of all. */
-int sandbox_filter(bool closed, bool network, struct err *err);
+int sandbox_filter(const struct sandbox_spec *spec, struct err *err);
 
 #endif

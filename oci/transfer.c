@@ -22,6 +22,9 @@ static void start_answer(struct transfer *t)
 	t->content_digest[0] = '\0';
 	t->challenge[0] = '\0';
 	t->range_start = UINT64_MAX;
+	t->length = UINT64_MAX;
+	t->etag[0] = '\0';
+	t->last_modified[0] = '\0';
 	t->retry_after_ms = 0;
 	buf_clear(&t->error_body);
 }
@@ -51,11 +54,24 @@ static void take_header(struct transfer *t, const char *name, const char *value)
 			snprintf(t->challenge, sizeof(t->challenge), "%s", value);
 	} else if (strcasecmp(name, "retry-after") == 0) {
 		t->retry_after_ms = parse_retry_after(value);
-	} else if (strcasecmp(name, "content-range") == 0) {
-		unsigned long long from;
+	} else if (strcasecmp(name, "content-length") == 0) {
+		uint64_t length;
 
-		if (sscanf(value, "bytes %llu-", &from) == 1)
+		if (t->status == 200 && parse_u64(value, 0, INT64_MAX, &length, NULL) == 0)
+			t->length = length;
+	} else if (strcasecmp(name, "content-range") == 0) {
+		unsigned long long from, to, all;
+		int n = sscanf(value, "bytes %llu-%llu/%llu", &from, &to, &all);
+
+		if (n >= 1)
 			t->range_start = from;
+		if ((n == 3 || sscanf(value, "bytes */%llu", &all) == 1) && all <= INT64_MAX)
+			t->length = all;
+	} else if (strcasecmp(name, "etag") == 0 && strlen(value) < sizeof(t->etag)) {
+		strcpy(t->etag, value);
+	} else if (strcasecmp(name, "last-modified") == 0 &&
+		   strlen(value) < sizeof(t->last_modified)) {
+		strcpy(t->last_modified, value);
 	}
 }
 
@@ -203,7 +219,9 @@ int transfer_init(
 	t->last_ms = clock_mono_ms();
 	start_answer(t);
 	if (t->easy == NULL || add_header(t, "Accept", spec->accept) < 0 ||
-		add_header(t, "Authorization", spec->authorization) < 0)
+		add_header(t, "Authorization", spec->authorization) < 0 ||
+		add_header(t, "If-Range", spec->if_range) < 0 ||
+		add_header(t, "If-None-Match", spec->if_none_match) < 0)
 		goto nomem;
 	set_options(t, spec);
 	if (curl_easy_setopt(t->easy, CURLOPT_URL, spec->url) != CURLE_OK)

@@ -19,6 +19,8 @@ struct transfer_spec {
 	const char *accept;        /* NULL: anything */
 	const char *authorization; /* of the header; never sent to another host. NULL: none */
 	uint64_t from;             /* Range: bytes=from-; 0: all */
+	const char *if_range;      /* the range only of what this still names, else all; or NULL */
+	const char *if_none_match; /* nothing (304) if it still has this entity tag; or NULL */
 	uint64_t stall_ms;         /* without a byte for so long it fails */
 	uint64_t connect_timeout_ms;
 	transfer_body_fn *body;
@@ -39,8 +41,10 @@ struct transfer {
 	bool head_ended; /* the headers came to their end */
 	char content_type[128];
 	char content_digest[160];
-	char challenge[2048];    /* WWW-Authenticate, Bearer rather than others */
-	uint64_t range_start;    /* UINT64_MAX: no Content-Range */
+	char challenge[2048]; /* WWW-Authenticate, Bearer rather than others */
+	uint64_t range_start; /* UINT64_MAX: no Content-Range */
+	uint64_t length;      /* of the whole, by Content-Length or -Range; UINT64_MAX: unknown */
+	char etag[160], last_modified[64];
 	uint64_t retry_after_ms; /* 0: not said */
 	struct buf error_body;   /* of another status than 200 and 206 */
 };

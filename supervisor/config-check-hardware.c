@@ -1,5 +1,6 @@
 /* What the keys of a machine's hardware say about one another: supervisor/config-priv.h. */
 #include <stdlib.h>
+#include "oci/image.h"
 #include "supervisor/config-priv.h"
 #include "supervisor/hardware.h"
 
@@ -213,7 +214,7 @@ static bool has_to_boot_from(const struct vm_config *vm)
 {
 	/* An OCI image becomes a filesystem without a boot loader, unless somebody knows better. */
 	return vm->cdrom != NULL || vm->volumes.n > 0 || vm->firmware != NULL || vm->boot != NULL ||
-	       (vm->rootfs != NULL && vm->rootfs[0] == '/');
+	       (vm->rootfs != NULL && image_text_is_file(vm->rootfs));
 }
 
 void check_has_kernel(struct load *l, const struct vm_config *vm, const struct raw_key *raws)

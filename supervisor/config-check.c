@@ -402,6 +402,9 @@ void check_config(struct load *l)
 			case SECTION_KEY:
 				check_key(l, (const void *)s);
 				break;
+			case SECTION_IMAGE:
+				check_image(l, (const void *)s);
+				break;
 			case SECTION_VM:
 				if (!l->raw[k][i].misnamed)
 					check_has_kernel(l, (const void *)s, l->raw[k][i].keys);

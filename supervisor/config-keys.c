@@ -5,6 +5,7 @@
 #define R(m) offsetof(struct registry_config, m)
 #define N(m) offsetof(struct network_config, m)
 #define K(m) offsetof(struct key_config, m)
+#define I(m) offsetof(struct image_config_section, m)
 #define V(m) offsetof(struct vm_config, m)
 
 #ifdef __aarch64__
@@ -44,6 +45,8 @@ static const char *const watchdog_words[] = { "none", "i6300esb", "ib700", NULL 
 static const char *const watchdog_action_words[] = { "reset", "poweroff", "pause", "none", NULL };
 /* enum memory_limit */
 static const char *const memory_limit_words[] = { "no", "yes", "auto", NULL };
+/* enum image_format */
+static const char *const format_words[] = { "auto", "raw", "qcow2", "vmdk", "vhdx", "efi", NULL };
 static const char *const pull_words[] = { "missing", "always", "never", NULL };
 
 const struct config_key config_keys[] = {
@@ -114,6 +117,10 @@ const struct config_key config_keys[] = {
 	{ SECTION_DROVER, "image_time", KEY_TIME, D(image_time), .def = "1h", .min = SEC,
 		.max = 7 * DAY, .reload = RELOAD_LIVE,
 		.help = "How long unpacking an image may take." },
+	{ SECTION_DROVER, "image_max", KEY_SIZE, D(image_max), .def = "256G", .min = MIB,
+		.max = 64 * TIB, .reload = RELOAD_LIVE,
+		.help = "How large an image that is one file may be, and the disk that is made of "
+			"one in another format than raw." },
 	{ SECTION_DROVER, "image_budget", KEY_SIZE, D(image_budget), .def = "0",
 		.max = 1024 * 1024 * GIB, .reload = RELOAD_LIVE,
 		.help = "How much the image store may occupy: images that no machine needs are "
@@ -208,6 +215,24 @@ const struct config_key config_keys[] = {
 	{ SECTION_KEY, "private", KEY_PATH, K(private_key), .reload = RELOAD_LIVE,
 		.help = "File of the private key, for `drover ssh`; with generate it is known." },
 
+	{ SECTION_IMAGE, "source", KEY_IMAGE, I(source), .required = true, .reload = RELOAD_LIVE,
+		.help = "Where it comes from: https://HOST/FILE, http://HOST/FILE (which needs "
+			"sha256), file:/PATH or a path, each a disk or a kernel in one file; or an "
+			"image as in rootfs. Machines name the image in kernel and rootfs; its name "
+			"goes before that of an image in a registry." },
+	{ SECTION_IMAGE, "sha256", KEY_STRING, I(sha256), .reload = RELOAD_LIVE,
+		.help = "What the file's content must be, 64 hex digits; checked as it comes. "
+			"Without it, what came first is kept until pull = always asks again." },
+	{ SECTION_IMAGE, "format", KEY_ENUM, I(format), .def = "auto", .words = format_words,
+		.reload = RELOAD_LIVE,
+		.help = "raw, qcow2, vmdk, vhdx or efi (a UKI). auto goes by the ending of the "
+			"file's name, never by what it holds, and is raw for endings that say "
+			"nothing. All but raw and efi are made raw by qemu-img." },
+	{ SECTION_IMAGE, "backing", KEY_LIST, I(backing), .reload = RELOAD_LIVE,
+		.help = "Path of the file that a qcow2 lies above, whatever name it has for it; "
+			"repeated, from the top, at most 4. A qcow2 with a backing file that is "
+			"not named here is refused." },
+
 	{ SECTION_VM, "template", KEY_REF, V(template_name), .ref = SECTION_TEMPLATE, .meta = true,
 		.help = "Template whose keys apply where this section does not set them; a template "
 			"can have one itself. A list replaces the template's." },
@@ -263,15 +288,20 @@ const struct config_key config_keys[] = {
 			"with commas between; if not set, disk and cdrom, or network where there is "
 			"neither." },
 	{ SECTION_VM, "kernel", KEY_IMAGE, V(kernel), .reload = RELOAD_RESTART,
-		.help = "Kernel: a path (with / or . in front) or an OCI image with "
-			"/boot/vmlinux or /boot/vmlinuz*; with firmware = uefi also a UKI. Without "
-			"one the machine boots from a disk." },
+		.help = "Kernel: a path (with / or . in front), an OCI image with /boot/vmlinux or "
+			"/boot/vmlinuz*, a file by https:// or file:/, or the name of an [image]; "
+			"with firmware = uefi also a UKI (in an image /boot/*.efi or "
+			"/EFI/Linux/*.efi). Without one the machine boots from a disk." },
 	{ SECTION_VM, "initrd", KEY_IMAGE, V(initrd), .reload = RELOAD_RESTART,
 		.help = "Initrd: a path or an OCI image; if not set, /boot/initrd* of the kernel's "
 			"image, if it has one." },
 	{ SECTION_VM, "rootfs", KEY_IMAGE, V(rootfs), .reload = RELOAD_RECREATE,
-		.help = "First disk: an OCI image, which is made into an ext4 disk, or the path of a "
-			"raw image file; the machine gets a clone of it." },
+		.help = "First disk: an OCI image, which is made into an ext4 disk, the path of a "
+			"raw image file, a disk by https:// or file:/ (see [image]), or the name of "
+			"an [image]; the machine gets a clone of it. Into one that was made of an OCI "
+			"image go, where the image does not say them itself, the root disk (fstab, "
+			"unless cmdline has root=), the host name (hosts) and DHCP (for "
+			"systemd-networkd or ifupdown, with a network)." },
 	{ SECTION_VM, "cmdline", KEY_STRING, V(cmdline), .late = true, .reload = RELOAD_RESTART,
 		.help = "Kernel command line; without root= in it, root=/dev/vda, rw and a console "
 			"are added." },
@@ -502,6 +532,8 @@ static const struct {
 	[SECTION_REGISTRY] = { "registry", sizeof(struct registry_config),
 		"A pull-through cache of an image registry, started and watched by droverd." },
 	[SECTION_KEY] = { "key", sizeof(struct key_config), "An SSH key for machines." },
+	[SECTION_IMAGE] = { "image", sizeof(struct image_config_section),
+		"An image under a name, with what is known of it." },
 	[SECTION_TEMPLATE] = { "template", sizeof(struct vm_config),
 		"Keys of [vm], shared by the machines that name it." },
 	[SECTION_VM] = { "vm", sizeof(struct vm_config), "A machine." },

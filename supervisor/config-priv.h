@@ -150,6 +150,11 @@ void check_shared_volumes(struct load *l); /* config-check-volume.c */
 /* config-check-warm.c: warm templates and the machines that are made from them. */
 void check_warm(struct load *l, const struct vm_config *vm, const struct raw_key *raws);
 
+/* config-image.c */
+/* "https://HOST/FILE#sha256=...": the section as one word. */
+void config_image_reference(const struct image_config_section *s, struct buf *out);
+void check_image(struct load *l, const struct image_config_section *s);
+
 /* config-hypervisor.c: whether there is one of this name, and what it cannot do. */
 void check_hypervisor(struct load *l, const struct vm_config *vm);
 

@@ -154,13 +154,29 @@ static void set_cidr(struct value *v, char **member, const char *text)
 		set_string(v, member, text);
 }
 
+/* What the section stands for: whether that is right is told of there, in check_image(). */
+static void image_expand(struct value *v, char **member, const char *name)
+{
+	const struct config_section *s = config_find(&v->l->c->pub, SECTION_IMAGE, name);
+	struct buf out = { 0 };
+
+	config_image_reference((const void *)s, &out);
+	*member = buf_steal(&out);
+	v->l->nomem |= *member == NULL;
+}
+
 static void set_image(struct value *v, char **member, const char *text)
 {
 	struct image_ref ref;
 	struct err err;
 
-	if (text[0] == '/' || text[0] == '.' || text[0] == '~')
+	if (v->k->section == SECTION_VM && config_find(&v->l->c->pub, SECTION_IMAGE, text) != NULL)
+		image_expand(v, member, text);
+	else if (text[0] == '/' || text[0] == '.' || text[0] == '~')
 		*member = path_resolve(v->l, v->file, v->line, v->k->name, text);
+	else if (v->k->section == SECTION_IMAGE)
+		/* Only together with the section's other keys is it right or wrong: check_image(). */
+		set_string(v, member, text);
 	else if (image_ref_parse(text, &ref, &err) < 0)
 		value_error(v, "%s (a path begins with '/' or './')", err.msg);
 	else

@@ -35,7 +35,11 @@ enum key_type {
 	KEY_PATH,   /* char *, must be absolute after ~ and the file's own folder are applied */
 	KEY_CIDR,   /* char *, IPv4 prefix without host bits */
 	KEY_REF,    /* char *, name of a section of kind `ref`; must exist */
-	KEY_IMAGE,  /* char *, a path (begins with '/', '.' or '~') or an OCI reference */
+	/*
+	 * char *: a path (begins with '/', '.' or '~') or a reference (oci/image.h); of an [image]'s
+	 * name, the reference that it stands for.
+	 */
+	KEY_IMAGE,
 };
 
 enum section_kind {
@@ -43,6 +47,7 @@ enum section_kind {
 	SECTION_NETWORK,
 	SECTION_REGISTRY,
 	SECTION_KEY,
+	SECTION_IMAGE,
 	SECTION_TEMPLATE, /* the keys of SECTION_VM */
 	SECTION_VM,
 	SECTION_KINDS
@@ -105,7 +110,7 @@ struct drover_config {
 	uint64_t probe_interval; /* 0: never */
 	char *image_auth;        /* NULL: anonymous */
 	struct strv image_plain_http;
-	uint64_t image_memory, image_time;
+	uint64_t image_memory, image_time, image_max;
 	uint64_t image_budget, image_age; /* 0: without limit */
 };
 
@@ -155,6 +160,13 @@ struct key_config {
 	char *file;        /* path of a public key file; or */
 	bool generate;     /* an ed25519 pair made below state_dir/keys/NAME at first use */
 	char *private_key; /* `private`: path for `drover ssh` */
+};
+
+struct image_config_section {
+	struct config_section s;
+	char *source, *sha256;
+	int format;          /* enum image_format */
+	struct strv backing; /* from the top */
 };
 
 enum vm_disk_policy {

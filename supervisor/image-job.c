@@ -246,6 +246,10 @@ void image_pull_args(struct drover *d, struct strv *args)
 		strv_add(args, "--memory-limit");
 		strv_addf(args, "%llu", (unsigned long long)c->image_memory);
 	}
+	if (c != NULL && c->image_max != 0 && c->image_max != IMAGE_MAX_DEFAULT) {
+		strv_add(args, "--image-max");
+		strv_addf(args, "%llu", (unsigned long long)c->image_max);
+	}
 	if (c != NULL && c->image_time != 0 && c->image_time != defaults.time_ms) {
 		strv_add(args, "--time-limit");
 		strv_addf(args, "%llums", (unsigned long long)c->image_time);

@@ -27,13 +27,15 @@ struct image_pruner {
 static void keep(json_t *seen, const char *ref, struct strv *args)
 {
 	struct image_ref parsed;
+	bool path = ref != NULL && ref[0] == '/';
 
-	if (ref == NULL || ref[0] == '/' || ref[0] == '.' || json_object_get(seen, ref) != NULL ||
-		image_ref_parse(ref, &parsed, NULL) < 0)
+	if (ref == NULL || ref[0] == '.' || json_object_get(seen, ref) != NULL ||
+		(!path && image_ref_parse(ref, &parsed, NULL) < 0))
 		return;
 	json_object_set_new(seen, ref, json_true());
 	strv_add(args, "--keep");
-	strv_add(args, ref);
+	/* What was made of a file of the host is in the store under this name. */
+	strv_addf(args, "%s%s", path ? "file:" : "", ref);
 }
 
 static void keep_config(json_t *seen, const struct vm_config *cfg, struct strv *args)

@@ -8,6 +8,7 @@
 #include "lib/file.h"
 #include "lib/json.h"
 #include "lib/log.h"
+#include "oci/image.h"
 #include "supervisor/machine-identity.h"
 #include "supervisor/machine-steps.h"
 
@@ -16,6 +17,20 @@
 static bool is_path(const char *s)
 {
 	return s[0] == '/';
+}
+
+/* The path of a disk that is used as it is; one in another format is an image to be made raw. */
+static bool is_raw_path(const char *s)
+{
+	enum image_format f = image_format_of_name(s);
+
+	return is_path(s) && (f == FORMAT_BY_NAME || f == FORMAT_RAW);
+}
+
+/* malloc'd. */
+static char *rootfs_reference(const char *rootfs)
+{
+	return str_printf("%s%s", is_path(rootfs) ? "file:" : "", rootfs);
 }
 
 static bool is_file(const char *path)
@@ -161,18 +176,26 @@ void machine_step_rootfs(struct machine *m)
 		machine_start_next(m, NULL);
 		return;
 	}
-	if (is_path(cfg->rootfs)) {
+	if (is_raw_path(cfg->rootfs)) {
 		r = machine_check_file(cfg->rootfs, &err);
 		if (r == 0 && set(&m->rootfs_path, cfg->rootfs) < 0)
 			r = err_nomem(&err);
 		set(&m->rootfs_ref, NULL);
-	} else if (!known(m, cfg->rootfs, m->rootfs_ref, m->rootfs_path)) {
+	} else if (is_path(cfg->rootfs) || !known(m, cfg->rootfs, m->rootfs_ref, m->rootfs_path)) {
 		/* A larger disk is a clone that grew; only a smaller one is built as such. */
 		uint64_t size = cfg->disk_size < BUILT_SIZE ? cfg->disk_size : 0;
 
+		char *ref = rootfs_reference(cfg->rootfs);
+
+		/* A path means what is there now, as it does for a raw disk. */
+		int pull = is_path(cfg->rootfs) && cfg->pull == PULL_MISSING ? PULL_ALWAYS
+									     : cfg->pull;
+
 		subscribe(m, rootfs_done);
-		r = image_job_ref(
-			m->d, IMAGE_ROOTFS, cfg->rootfs, cfg->pull, size, &m->image, &err);
+		r = ref == NULL
+			    ? err_nomem(&err)
+			    : image_job_ref(m->d, IMAGE_ROOTFS, ref, pull, size, &m->image, &err);
+		free(ref);
 		if (r == 0)
 			return;
 		m->image_busy = false;
@@ -229,6 +252,24 @@ static json_t *own_identity(const struct machine *m)
 	return machine_identity_read(m->dir, &j, NULL) == 0 ? j : NULL;
 }
 
+/*
+ * A container's filesystem becomes that of a machine: its root disk, names and DHCP, where the image
+ * does not have them. A disk that was made for a machine has its own.
+ */
+static void put_system(json_t *j, const struct vm_config *cfg)
+{
+	const char *given = cfg->cmdline != NULL ? cfg->cmdline : "";
+	bool root = str_starts(given, "root=") || strstr(given, " root=") != NULL;
+
+	if (image_text_is_file(cfg->rootfs))
+		return;
+	if (cfg->kernel != NULL && !root)
+		json_put_str(j, "root_device", "/dev/vda");
+	json_object_set_new(j, "hosts", json_true());
+	if (cfg->networks.n > 0)
+		json_object_set_new(j, "network", json_true());
+}
+
 /* Hostname and keys as JSON for drover-image; *out stays NULL when nothing is to be written. */
 static int inject_text(struct machine *m, char **out, struct err *err)
 {
@@ -239,7 +280,7 @@ static int inject_text(struct machine *m, char **out, struct err *err)
 
 	j = own_identity(m);
 	/* A disk file of somebody's own is left as it is unless a key was asked for. */
-	if (j == NULL && is_path(cfg->rootfs) && cfg->ssh_keys.n == 0)
+	if (j == NULL && image_text_is_file(cfg->rootfs) && cfg->ssh_keys.n == 0)
 		return 0;
 	if (j == NULL)
 		j = json_object();
@@ -247,6 +288,7 @@ static int inject_text(struct machine *m, char **out, struct err *err)
 	r = machine_expand(m, cfg->hostname != NULL ? cfg->hostname : m->name, &hostname, err);
 	json_put_str(j, "hostname", hostname);
 	json_put_str(j, "user", cfg->ssh_user);
+	put_system(j, cfg);
 	for (size_t i = 0; r == 0 && i < cfg->ssh_keys.n; i++) {
 		const struct key_config *key = config_sshkey(
 			m->run_box->config, cfg->ssh_keys.v[i]);

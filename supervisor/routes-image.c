@@ -13,11 +13,16 @@
 /* In its full form, so that two ways to write one reference are equal; NULL: a path, or nothing. */
 static char *canonical(const char *text)
 {
+	enum image_format f;
 	struct image_ref ref;
 	struct buf out = { 0 };
 
-	if (text == NULL || text[0] == '/' || text[0] == '.' ||
-		image_ref_parse(text, &ref, NULL) < 0)
+	if (text != NULL && text[0] == '/') {
+		/* Only what has to be made raw is in the store. */
+		f = image_format_of_name(text);
+		return f == FORMAT_BY_NAME || f == FORMAT_RAW ? NULL : str_printf("file:%s", text);
+	}
+	if (text == NULL || text[0] == '.' || image_ref_parse(text, &ref, NULL) < 0)
 		return NULL;
 	image_ref_format(&ref, &out);
 	return buf_steal(&out);
@@ -282,7 +287,8 @@ int image_reference_allowed(const struct request *rq, const char *reference, str
 {
 	struct image_ref ref;
 
-	if (image_ref_parse(reference, &ref, NULL) < 0 || ref.source == IMAGE_REGISTRY)
+	if (image_ref_parse(reference, &ref, NULL) < 0 || ref.source == IMAGE_REGISTRY ||
+		(ref.source == IMAGE_URL && ref.backing[0] == '\0'))
 		return 0;
 	return route_owner_only(rq, "name files of the host as an image", err);
 }
@@ -333,6 +339,31 @@ void route_image_pull(void *arg, struct request *rq)
 	if (r == 0)
 		r = pull_begin(arg, rq, p, body, &err);
 	json_decref(body);
+	if (r == 0) {
+		opts.arg = p;
+		p->st = request_stream(rq, &opts);
+		if (p->st == NULL)
+			pull_gone(p);
+		return;
+	}
+	reply_err(rq, &err, NULL, NULL);
+	if (p != NULL)
+		pull_free(p);
+}
+
+void image_stream_job(
+	struct drover *d, struct request *rq, const char *what, const struct strv *args)
+{
+	struct stream_opts opts = { .type = "application/x-ndjson", .gone = pull_gone };
+	struct pull *p = calloc(1, sizeof(*p));
+	struct err err;
+	int r = p == NULL || args->bad ? err_nomem(&err) : 0;
+
+	if (r == 0) {
+		p->reference = strdup(what);
+		p->sub = (struct image_sub){ .line = pull_line, .done = pull_done, .arg = p };
+		r = p->reference != NULL ? image_job_args(d, args, &p->sub, &err) : err_nomem(&err);
+	}
 	if (r == 0) {
 		opts.arg = p;
 		p->st = request_stream(rq, &opts);

@@ -63,6 +63,13 @@ route_fn route_images, route_image_rm, route_image_pull;
 /* -EACCES for an image in files of the host, unless the client may name those. */
 int image_reference_allowed(const struct request *rq, const char *reference, struct err *err);
 
+/* Runs drover-image and answers with its lines as they come; what: named in the last if it dies. */
+void image_stream_job(
+	struct drover *d, struct request *rq, const char *what, const struct strv *args);
+
+/* routes-image-file.c */
+route_fn route_image_import, route_image_export;
+
 /* routes-image-look.c */
 route_fn route_image_prune, route_image_verify, route_image_outdated, route_image_inspect;
 

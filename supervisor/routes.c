@@ -163,6 +163,8 @@ const struct route routes[] = {
 	{ "POST", "/reload", route_reload },
 	{ "GET", "/config", route_config },
 	{ "POST", "/images/pull", route_image_pull },
+	{ "POST", "/images/import", route_image_import },
+	{ "POST", "/images/export", route_image_export },
 	{ "POST", "/images/inspect", route_image_inspect },
 	{ "POST", "/images/outdated", route_image_outdated },
 	{ "POST", "/images/prune", route_image_prune },

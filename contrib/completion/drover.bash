@@ -41,7 +41,7 @@ _drover()
 		;;
 	image)
 		if [ ${#words[@]} = 1 ]; then
-			COMPREPLY=($(compgen -W 'list rm inspect outdated prune verify' -- "$cur"))
+			COMPREPLY=($(compgen -W 'list rm inspect import export outdated prune verify' -- "$cur"))
 			return
 		fi
 		verb="$verb ${words[1]}"
@@ -109,6 +109,8 @@ _drover()
 	'image list') opts='--help' ;;
 	'image rm') opts='--help' ;;
 	'image inspect') opts='--help' ;;
+	'image import') opts='--name --help' files=1 ;;
+	'image export') opts='--to --help' ;;
 	'image outdated') opts='--help' ;;
 	'image prune') opts='--help' ;;
 	'image verify') opts='--help' ;;

@@ -47,6 +47,9 @@ for i in 0 1; do
 	ok "$m answers ssh" ssh_wait $m
 	is "$(guest $m uname -r)" "${RELEASE[${KERNELS[i]}]}" "$m runs the kernel of its image"
 	is "$(guest $m hostname)" $m "$m is called so"
+	like "$(guest $m cat /etc/fstab)" '/dev/vda / ext4 ' "$m: its root disk is in fstab"
+	ok "$m: by which it can be mounted anew" guest $m mount -o remount /
+	like "$(guest $m cat /etc/hosts)" "127\\.0\\.1\\.1 $m" "$m: its name is in hosts"
 	ok "$m: the layers were flattened as they should be" guest $m layer-check
 	is "$(guest $m ip route | awk '/^default/ { print $3 }')" \
 		"$(ip -o -4 address show dev "$(vm $m '.nics[0].tap')" | awk '{ sub("/.*", "", $4); print $4 }')" \

@@ -65,6 +65,9 @@ goes_well stall-once 'a stalled layer is resumed' --stall 1s
 start=$SECONDS
 goes_well limit 'what is limited (429) comes later'
 ok 'limit: Retry-After was heeded' test $((SECONDS - start)) -ge 2
+start=$SECONDS
+goes_well limit-date 'what is to come later by a date comes later'
+ok 'limit-date: the date was heeded' test $((SECONDS - start)) -ge 1
 goes_well error-once 'an error of the server (503) passes'
 fails error-always unavailable "registry http://$host: given up after 2 tries: it answers 503" --tries 2
 has "$message" "it says 'upstream is\\x1b down'" 'error-always: its words are escaped'
@@ -118,6 +121,10 @@ fails redirect-loop failed 'it redirects more than 5 times'
 fails absent not-found "$host/absent:latest: not found in registry http://$host"
 fails gone not-found "it answers 404, it says 'blob unknown'"
 fails huge failed 'its answer is larger than 4M'
+fails large failed 'its answer is larger than 4M'
+large_ended() { grep -q '^large sent=' "$W/bad.log"; }
+ok 'large: the server is left' wait_for "$patience" large_ended
+ok 'large: most of it was not even taken' test "$(sed -n 's/^large sent=//p' "$W/bad.log")" -lt 50000000
 fails schema1 unsupported 'it has the old schema 1'
 fails garbage failed 'manifest: not JSON'
 goes_well index 'an index leads to the manifest of the platform'

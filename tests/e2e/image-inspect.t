@@ -17,6 +17,7 @@ tree both sbin/init boot/vmlinux
 tree disk disk/machine.img
 tree qcow disk/machine.qcow2
 tree files etc/thing
+tree uki EFI/Linux/a.efi EFI/Linux/b.efi EFI/BOOT/c.efi boot/empty
 
 # An artifact of FeOS: each layer is a file.
 dir=$W/feos.layout layers=''
@@ -45,19 +46,29 @@ is "$(field files) $(field 'layers[0].digest' | cut -c1-7)" '4 sha256:' 'rootfs:
 inspected both kernel-rootfs '^kernel = and rootfs = take it'
 inspected disk container-disk 'firmware boots it$'
 is "$(field disk)" /disk/machine.img 'disk: its name is told'
+inspected uki uki 'which firmware = uefi boots$'
+is "$(field kernel) $(field initrd)" '/EFI/Linux/b.efi ' 'uki: the one of the highest version is named'
+run kernel --store "$store" --ref "oci:$W/uki.layout"
+ok 'uki: and taken' cmp "$(field kernel)" "$W/uki/EFI/Linux/b.efi"
 inspected files files 'nothing in it to start$'
 inspected feos feos '^kernel = and rootfs ='
 
 run rootfs --store "$store" --ref "oci:$W/disk.layout"
 ok 'disk: the file is the disk, whatever it holds' cmp "$(field disk)" "$W/disk/disk/machine.img"
 run rootfs --store "$store" --ref "oci:$W/qcow.layout"
-is "$rc $code" '1 unsupported' 'qcow: another format is refused'
-like "$message" "the image's disk './disk/machine.qcow2' is a qcow2" 'qcow: by name'
+is "$rc $code" '1 failed' 'qcow: what is no qcow2 although its name says so is told of'
 run kernel --store "$store" --ref "oci:$W/feos.layout"
 ok 'feos: its kernel is taken' cmp "$(field kernel)" "$W/feos-vmlinuz"
 ok 'feos: and its initramfs' cmp "$(field initrd)" "$W/feos-initramfs"
 run rootfs --store "$store" --ref "oci:$W/feos.layout"
 ok 'feos: and its disk' cmp "$(field disk)" "$W/feos-rootfs"
+
+# Images that are one file.
+for f in raw:file qcow2:disk-file vmdk:disk-file efi:uki; do
+	cp "$W/feos-rootfs" "$W/one.${f%:*}"
+	run inspect --store "$W/one" --ref "file:$W/one.${f%:*}"
+	is "$rc $(field layout) $(field format)" "0 ${f#*:} ${f%:*}" "${f%:*}: it is known by its name"
+done
 
 # Moved tags.
 run outdated --store "$store"

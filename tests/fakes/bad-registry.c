@@ -1,6 +1,7 @@
 /*
  * A registry that misbehaves: bad-registry LOG PORT. The repository's name says how (the tables
- * below); each image is one layer of 3 MiB, a tar of one file. A second port, PORT + 1, is the blob
+ * below); each image is one layer of 3 MiB a tar of one file, which is also served as a file by itself,
+ * /v2/SCENARIO/files/NAME, with an entity tag. A second port, PORT + 1, is the blob
  * store that redirects go to. A line for each request goes to LOG; one for readiness to stdout.
  */
 #include <arpa/inet.h>
@@ -18,6 +19,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #define LAYER_SIZE   (3u << 20)
@@ -35,7 +37,7 @@ struct request {
 	int fd;
 	int port;
 	char method[8], path[512], scenario[SCENARIO_MAX], kind[32], what[160];
-	char range[64], authorization[256];
+	char range[64], if_range[64], if_none_match[64], authorization[256];
 	unsigned count; /* how often scenario and kind were asked for, this one included */
 };
 
@@ -144,6 +146,11 @@ static bool is(const struct request *r, const char *scenario)
 	return strcmp(r->scenario, scenario) == 0;
 }
 
+static bool scenario_begins(const struct request *r, const char *scenario)
+{
+	return strncmp(r->scenario, scenario, strlen(scenario)) == 0;
+}
+
 /* Every blob as it should be, from the byte that the request asks for. */
 static void serve_bytes(const struct request *r, const void *data, size_t size)
 {
@@ -180,6 +187,8 @@ static void stall(const struct request *r)
 	while (recv(r->fd, &c, 1, 0) > 0)
 		;
 }
+
+static void serve_huge(const struct request *r);
 
 static void serve_layer(const struct request *r)
 {
@@ -231,6 +240,59 @@ static void serve_layer(const struct request *r)
 	}
 }
 
+/* Head and bytes from `from` on of one of the two contents, whose tags are "layer" and "wrong". */
+static void serve_tagged(
+	const struct request *r, const unsigned char *data, size_t from, size_t end)
+{
+	char extra[160];
+	int n = snprintf(
+		extra, sizeof(extra), "ETag: \"%s\"\r\n", data == layer ? "layer" : "wrong");
+
+	if (from > 0)
+		snprintf(extra + n, sizeof(extra) - (size_t)n, "Content-Range: bytes %zu-%u/%u\r\n",
+			from, LAYER_SIZE - 1, LAYER_SIZE);
+	head(r, from > 0 ? 206 : 200, extra, LAYER_SIZE - from);
+	send_all(r->fd, data + from, end - from);
+}
+
+static void serve_file(const struct request *r)
+{
+	const unsigned char *data = scenario_begins(r, "changes") && r->count > 1 ? wrong : layer;
+	unsigned long from = 0;
+	char tag[16];
+
+	snprintf(tag, sizeof(tag), "\"%s\"", data == layer ? "layer" : "wrong");
+	if (sscanf(r->range, "bytes=%lu-", &from) != 1 || from >= LAYER_SIZE ||
+		(r->if_range[0] != '\0' && strcmp(r->if_range, tag) != 0))
+		from = 0;
+	if (is(r, "whole") && sscanf(r->range, "bytes=%lu-", &from) == 1 && from >= LAYER_SIZE) {
+		char extra[64];
+
+		snprintf(extra, sizeof(extra), "Content-Range: bytes */%u\r\n", LAYER_SIZE);
+		answer(r, 416, extra, "");
+	} else if (is(r, "tagged") && strcmp(r->if_none_match, tag) == 0) {
+		answer(r, 304, "", "");
+	} else if (is(r, "tagged")) {
+		serve_tagged(r, data, from, LAYER_SIZE);
+	} else if (scenario_begins(r, "changes") || is(r, "tagged-cut")) {
+		serve_tagged(r, data, from, r->count == 1 ? LAYER_SIZE / 2 : LAYER_SIZE);
+	} else if (is(r, "limit") && r->count <= 2) {
+		answer(r, 429, "Retry-After: 1\r\n", "");
+	} else if (is(r, "error-always")) {
+		answer(r, 503, "", "");
+	} else if (is(r, "to-plain")) {
+		char extra[160];
+
+		snprintf(extra, sizeof(extra),
+			"Location: http://127.0.0.1:%d/v2/good/files/disk.raw\r\n", port + 1);
+		answer(r, 302, extra, "");
+	} else if (is(r, "endless")) {
+		serve_huge(r);
+	} else {
+		serve_layer(r);
+	}
+}
+
 static void serve_blob(const struct request *r)
 {
 	if (strcmp(r->what, config_digest) == 0)
@@ -252,6 +314,19 @@ static void serve_huge(const struct request *r)
 	answer(r, 200, "Transfer-Encoding: chunked\r\nX: y\r\n", "");
 	while (send_all(r->fd, chunk, (size_t)n + 65536 + 2))
 		;
+}
+
+/* 100 MB, as its head says; how much of it was taken goes to the log. */
+static void serve_large(const struct request *r)
+{
+	static char piece[65536];
+	size_t size = 100u << 20, sent = 0;
+
+	memset(piece, ' ', sizeof(piece));
+	head(r, 200, "Content-Type: " MANIFEST "\r\n", size);
+	while (sent < size && send_all(r->fd, piece, sizeof(piece)))
+		sent += sizeof(piece);
+	dprintf(log_fd, "large sent=%zu\n", sent);
 }
 
 static void serve_index(const struct request *r)
@@ -291,8 +366,19 @@ static void serve_manifest(const struct request *r)
 			"Content-Type: " MANIFEST "\r\nDocker-Content-Digest: %s\r\n",
 			layer_digest);
 		answer(r, 200, extra, manifest);
+	} else if (is(r, "large")) {
+		serve_large(r);
 	} else if (is(r, "limit") && r->count <= 2) {
 		answer(r, 429, "Retry-After: 1\r\n", "");
+	} else if (is(r, "limit-date") && r->count == 1) {
+		char date[64];
+		time_t later = time(NULL) + 3;
+		struct tm tm;
+
+		/* RFC 9110, 5.6.7 */
+		strftime(date, sizeof(date), "Retry-After: %a, %d %b %Y %H:%M:%S GMT\r\n",
+			gmtime_r(&later, &tm));
+		answer(r, 503, date, "");
 	} else if ((is(r, "error-once") && r->count == 1) || is(r, "error-always")) {
 		answer(r, 503, "", "{\"errors\":[{\"message\":\"upstream is\\u001b down\"}]}");
 	} else if (is(r, "denied")) {
@@ -371,6 +457,10 @@ static bool read_request(struct request *r)
 	while ((line = strtok_r(NULL, "\r\n", &save)) != NULL) {
 		if (strncasecmp(line, "Range: ", 7) == 0)
 			snprintf(r->range, sizeof(r->range), "%.63s", line + 7);
+		if (strncasecmp(line, "If-Range: ", 10) == 0)
+			snprintf(r->if_range, sizeof(r->if_range), "%.63s", line + 10);
+		if (strncasecmp(line, "If-None-Match: ", 15) == 0)
+			snprintf(r->if_none_match, sizeof(r->if_none_match), "%.63s", line + 15);
 		if (strncasecmp(line, "Authorization: ", 15) == 0)
 			snprintf(r->authorization, sizeof(r->authorization), "%.255s", line + 15);
 	}
@@ -390,6 +480,8 @@ static void *serve(void *arg)
 			document(r, "application/json", "{\"token\":\"" TOKEN "\"}");
 		else if (strcmp(r->path, "/v2/") == 0)
 			challenge(r);
+		else if (strcmp(r->kind, "files") == 0)
+			serve_file(r);
 		else if (!authorized(r))
 			;
 		else if (strcmp(r->kind, "manifests") == 0)

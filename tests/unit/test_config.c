@@ -184,8 +184,8 @@ static void the_table_is_sound(void **state)
 	enum section_kind kind = SECTION_DROVER;
 	struct config *c = load("[vm v]\nkernel = /k\n[network n]\ncidr = 10.0.0.0/8\n"
 				"[registry r]\nupstream = https://x\nlisten = 127.0.0.1:1\n"
-				"[key k]\nfile = /k\n");
-	static const char *const names[] = { "", "n", "r", "k", "", "v" };
+				"[key k]\nfile = /k\n[image i]\nsource = /i\n");
+	static const char *const names[] = { "", "n", "r", "k", "i", "", "v" };
 	size_t i, j;
 
 	for (i = 0; i < config_nkeys; i++) {

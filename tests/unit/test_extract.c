@@ -173,7 +173,7 @@ static void says_what_is_there_instead(void **state)
 	file(&f->t[0], "boot/grub.cfg", "x");
 	assert_int_equal(extract(f, 1), -ENOENT);
 	assert_string_equal(f->err.msg,
-		"the image has neither /boot/vmlinux nor /boot/vmlinuz*; /boot holds 'grub.cfg'");
+		"the image has neither /boot/vmlinux nor /boot/vmlinuz* nor a UKI; /boot holds 'grub.cfg'");
 	kit(&f->t[0], "boot/", .type = '5');
 	assert_int_equal(extract(f, 1), -ENOENT);
 	assert_non_null(strstr(f->err.msg, "/boot holds nothing"));

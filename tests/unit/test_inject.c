@@ -11,6 +11,8 @@
 
 #define BEGIN "# begin of the keys that drover manages\n"
 #define END   "# end of the keys that drover manages\n"
+#define OURS  "# begin of what drover manages\n"
+#define ENDED "# end of what drover manages\n"
 
 static const char *const one_key[] = { "ssh-ed25519 AAAA one", NULL };
 static const char *const two_keys[] = { "ssh-ed25519 BBBB two", "ssh-rsa CCCC three", NULL };
@@ -88,6 +90,123 @@ static void writes_hostname_and_keys(void **state)
 	kit_assert_text(fs, "/etc/hostname", "a\n");
 	kit_assert_text(fs, "/root/.ssh/authorized_keys",
 		BEGIN "ssh-ed25519 BBBB two\nssh-rsa CCCC three\n" END);
+	ext2fs_close_free(&fs);
+}
+
+static bool has_file(ext2_filsys fs, const char *path)
+{
+	ext2_ino_t ino;
+
+	return ext2fs_namei_follow(fs, EXT2_ROOT_INO, EXT2_ROOT_INO, path, &ino) == 0;
+}
+
+/* One disk after another: the tar in f->t is a new one. */
+static ext2_filsys with_system(struct fixture *f, const struct inject_spec *spec)
+{
+	ext2_filsys fs;
+
+	unlink(f->disk);
+	kit_disk(f->dir, f->disk, &f->t, 1);
+	inject(f, spec);
+	/* A second time changes nothing. */
+	inject(f, spec);
+	fs = kit_open(f->disk);
+	buf_clear(&f->t);
+	return fs;
+}
+
+static void gives_a_container_what_a_machine_has(void **state)
+{
+	struct inject_spec spec = {
+		.hostname = "web-1.example.org", .root_device = "/dev/vda", .hosts = true
+	};
+	struct fixture *f = *state;
+	ext2_filsys fs;
+
+	/* Nothing is there. */
+	kit(&f->t, "bin/", .type = '5');
+	fs = with_system(f, &spec);
+	kit_assert_text(fs, "/etc/fstab", OURS "/dev/vda / ext4 defaults 0 0\n" ENDED);
+	kit_assert_text(fs, "/etc/hosts",
+		OURS "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
+		     "127.0.1.1 web-1.example.org web-1\n" ENDED);
+	assert_owned(fs, "/etc/hosts", 0644, 0, 0);
+	ext2fs_close_free(&fs);
+	/* The same disk under another name. */
+	spec.hostname = "web-2";
+	inject(f, &spec);
+	fs = kit_open(f->disk);
+	kit_assert_text(fs, "/etc/hosts",
+		OURS "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
+		     "127.0.1.1 web-2\n" ENDED);
+	ext2fs_close_free(&fs);
+	/* What the image says goes before. */
+	file(&f->t, "etc/fstab", "# a comment / ext4\nLABEL=x\t/  ext4 ro 0 1\n");
+	file(&f->t, "etc/hosts", "127.0.0.1\tlocalhost web-2");
+	fs = with_system(f, &spec);
+	kit_assert_text(fs, "/etc/fstab", "# a comment / ext4\nLABEL=x\t/  ext4 ro 0 1\n");
+	kit_assert_text(fs, "/etc/hosts", "127.0.0.1\tlocalhost web-2\n");
+	ext2fs_close_free(&fs);
+	/* Only in part; and a comment is none. */
+	file(&f->t, "etc/fstab", "# /dev/vda / ext4\ntmpfs /tmp tmpfs\n");
+	file(&f->t, "etc/hosts", "127.0.0.1 localhost # web-2\n# 127.0.1.1 web-2\n");
+	fs = with_system(f, &spec);
+	kit_assert_text(fs, "/etc/fstab",
+		"# /dev/vda / ext4\ntmpfs /tmp tmpfs\n" OURS
+		"/dev/vda / ext4 defaults 0 0\n" ENDED);
+	kit_assert_text(fs, "/etc/hosts",
+		"127.0.0.1 localhost # web-2\n# 127.0.1.1 web-2\n" OURS "127.0.1.1 web-2\n" ENDED);
+	assert_false(has_file(fs, "/etc/systemd/network"));
+	ext2fs_close_free(&fs);
+}
+
+static void configures_the_network_that_nobody_has(void **state)
+{
+	static const char unit[] =
+		"/etc/systemd/system/multi-user.target.wants/systemd-networkd.service";
+	struct inject_spec spec = { .network = true };
+	struct fixture *f = *state;
+	ext2_filsys fs;
+
+	/* systemd-networkd, which has to be enabled. */
+	file(&f->t, "usr/lib/systemd/systemd-networkd", "x");
+	file(&f->t, "usr/lib/systemd/system/systemd-networkd.service", "unit");
+	kit(&f->t, "lib", .type = '2', .link = "usr/lib");
+	fs = with_system(f, &spec);
+	kit_assert_text(fs, "/etc/systemd/network/80-drover.network",
+		"[Match]\nName=en* eth*\n\n[Network]\nDHCP=yes\n");
+	kit_assert_text(fs, unit, "/lib/systemd/system/systemd-networkd.service");
+	ext2fs_close_free(&fs);
+	/* It has a configuration. */
+	file(&f->t, "usr/lib/systemd/systemd-networkd", "x");
+	file(&f->t, "etc/systemd/network/10-mine.network", "x");
+	fs = with_system(f, &spec);
+	assert_false(has_file(fs, "/etc/systemd/network/80-drover.network"));
+	ext2fs_close_free(&fs);
+	/* Another program does it. */
+	file(&f->t, "usr/lib/systemd/systemd-networkd", "x");
+	file(&f->t, "usr/sbin/NetworkManager", "x");
+	fs = with_system(f, &spec);
+	assert_false(has_file(fs, "/etc/systemd/network"));
+	ext2fs_close_free(&fs);
+	/* ifupdown, with what Debian and Alpine ship. */
+	file(&f->t, "sbin/ifup", "x");
+	file(&f->t, "etc/network/interfaces", "auto lo\niface lo inet loopback\n");
+	kit(&f->t, "etc/network/interfaces.d/", .type = '5');
+	fs = with_system(f, &spec);
+	kit_assert_text(fs, "/etc/network/interfaces",
+		"auto lo\niface lo inet loopback\n" OURS "auto eth0\niface eth0 inet dhcp\n" ENDED);
+	ext2fs_close_free(&fs);
+	file(&f->t, "sbin/ifup", "x");
+	file(&f->t, "etc/network/interfaces", "iface ens3 inet static\n");
+	fs = with_system(f, &spec);
+	kit_assert_text(fs, "/etc/network/interfaces", "iface ens3 inet static\n");
+	ext2fs_close_free(&fs);
+	/* Nothing that could. */
+	kit(&f->t, "etc/", .type = '5');
+	fs = with_system(f, &spec);
+	assert_false(has_file(fs, "/etc/network"));
+	assert_false(has_file(fs, "/etc/systemd"));
 	ext2fs_close_free(&fs);
 }
 
@@ -312,6 +431,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(writes_hostname_and_keys, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			gives_a_container_what_a_machine_has, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			configures_the_network_that_nobody_has, setup, teardown),
 		cmocka_unit_test_setup_teardown(replaces_who_it_was, setup, teardown),
 		cmocka_unit_test_setup_teardown(has_no_identity, setup, teardown),
 		cmocka_unit_test_setup_teardown(

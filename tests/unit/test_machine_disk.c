@@ -144,6 +144,7 @@ static void test_images(void **state)
 	assert_runs("kernel rootfs clone ");
 	text = drover_rig_text(&w.r, "injected");
 	assert_string_equal(text, "{\"hostname\":\"host-web\",\"user\":\"admin\","
+				  "\"root_device\":\"/dev/vda\",\"hosts\":true,"
 				  "\"authorized_keys\":[\"ssh-ed25519 AAAA me\"]}");
 	free(text);
 	/* Keys and hostname are in the disk; the order to put them there is not kept. */

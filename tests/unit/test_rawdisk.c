@@ -89,10 +89,11 @@ static void a_full_disk_is_told(void **state)
 static int copy(struct fixture *f, uint64_t *size)
 {
 	struct layer_src src = { .path = kit_layer(f->dir, "layer", &f->tar, "gzip") };
+	enum image_format format;
 	bool found = true;
 	int r;
 
-	r = raw_disk_copy(&src, 1, f->fd, NULL, NULL, &found, size, &f->err);
+	r = raw_disk_copy(&src, 1, f->fd, NULL, NULL, &found, size, &format, &f->err);
 	free((char *)src.path);
 	buf_clear(&f->tar);
 	return r < 0 ? r : found;
@@ -143,6 +144,7 @@ static void a_disk_that_does_not_fit_is_told(void **state)
 	struct layer_src src = { 0 };
 	struct rlimit lim, small;
 	struct fixture *f = *state;
+	enum image_format format;
 	uint64_t size;
 	bool found;
 	int r;
@@ -153,7 +155,7 @@ static void a_disk_that_does_not_fit_is_told(void **state)
 	small = (struct rlimit){ 256 << 10, lim.rlim_max };
 	signal(SIGXFSZ, SIG_IGN);
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
-	r = raw_disk_copy(&src, 1, f->fd, NULL, NULL, &found, &size, &f->err);
+	r = raw_disk_copy(&src, 1, f->fd, NULL, NULL, &found, &size, &format, &f->err);
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &lim), 0);
 	free((char *)src.path);
 	assert_int_equal(r, -EFBIG);

@@ -42,6 +42,14 @@ static void test_valid(void **state)
 		{ "oci-archive:/a:b/c.tar", "", "", "", "", "oci-archive:/a:b/c.tar" },
 		{ "docker-archive:/c.tar:1", "", "", "1", "", "docker-archive:/c.tar:1" },
 		{ "oci:1", "docker.io", "library/oci", "1", "", "docker.io/library/oci:1" },
+		{ "https://h.x/a.qcow2", "", "", "", "", "https://h.x/a.qcow2" },
+		{ "http://h.x:80/a?b#format=qcow2&sha256=" HEX64, "", "", "", "sha256:" HEX64,
+			"http://h.x:80/a?b#sha256=" HEX64 "&format=qcow2" },
+		{ "file:/d/a b:c.qcow2#backing=/d/x=y&backing=/z", "", "", "", "",
+			"file:/d/a b:c.qcow2#backing=/d/x=y&backing=/z" },
+		{ "file:/d/a#b#format=raw", "", "", "", "", "file:/d/a#b#format=raw" },
+		{ "h.x/a:t#format=qcow2", "h.x", "a", "t", "", "h.x/a:t#format=qcow2" },
+		{ "oci:/d:t#format=vmdk", "", "", "t", "", "oci:/d:t#format=vmdk" },
 		{ "h.x/a__b/c---d/e.f_g:A_B.c-d", "h.x", "a__b/c---d/e.f_g", "A_B.c-d", "",
 			"h.x/a__b/c---d/e.f_g:A_B.c-d" },
 	};
@@ -76,7 +84,12 @@ static void test_invalid(void **state)
 		"h..x/a", "h.x", "h.x/", "[::1/a", "[]/a", "h_x.y/a",
 		"a@sha256:", "a@sha256:" HEX64 "0", "a@md5:" HEX64,
 		"a@sha256:" HEX64 "@sha256:" HEX64, "a@SHA256:" HEX64, "a\n", "a:t\x01",
-		"https://h.x/a", "../a", "a/../b", "h.x/a:t@" };
+		"http://h.x/a", "https://h.x", "https://h.x/", "https:///a", "https://u@h.x/a",
+		"https://h.x/a b", "https://h.x/a#", "https://h.x/a#x=y", "https://h.x/a#sha256=12",
+		"https://h.x/a#format=qcow", "https://h.x/a#backing=/d", "a#sha256=" HEX64,
+		"https://h.x/a.qcow2#backing=d", "a#format=efi", "oci:/d#backing=/d",
+		"file:/a.qcow2#backing=/1&backing=/2&backing=/3&backing=/4&backing=/5", "../a",
+		"a/../b", "h.x/a:t@" };
 	struct image_ref r;
 	struct err err;
 
