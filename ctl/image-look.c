@@ -101,13 +101,18 @@ int verb_image_outdated(struct ctl *c)
 int verb_image_prune(struct ctl *c)
 {
 	json_t *j;
+	const json_t *v;
+	size_t i;
 	int ret = ask(c, "POST", "/images/prune", NULL, &j);
 
 	if (ret == CTL_OK && c->json)
 		print_json(j);
-	else if (ret == CTL_OK)
+	else if (ret == CTL_OK) {
+		json_array_foreach (json_arr(j, "items"), i, v)
+			printf("%s removed (image_%s)\n", json_str(v, "ref"), json_str(v, "why"));
 		printf("%s freed\n",
 			format_size((uint64_t)MAX(json_int(j, "size", 0), (int64_t)0)));
+	}
 	json_decref(j);
 	return ret;
 }

@@ -206,8 +206,10 @@ int verb_image_rm(struct ctl *c)
 
 int verb_registry_list(struct ctl *c)
 {
-	static const char *const keys[] = { "name", "state", "mode", "upstream", "listen", "pid" };
-	static const char *const heads[] = { "NAME", "STATE", "MODE", "UPSTREAM", "LISTEN", "PID" };
+	static const char *const keys[] = { "name", "state", "mode", "size", "upstream", "listen",
+		"pid" };
+	static const char *const heads[] = { "NAME", "STATE", "MODE", "SIZE", "UPSTREAM", "LISTEN",
+		"PID" };
 	struct table t = { .columns = ARRAY_LEN(keys) };
 	struct api_call call = { 0 };
 	json_t *registries, *r;
@@ -229,7 +231,9 @@ int verb_registry_list(struct ctl *c)
 		for (size_t k = 0; k < ARRAY_LEN(keys); k++) {
 			struct buf text = { 0 };
 
-			if (json_object_get(r, keys[k]) != NULL)
+			if (strcmp(keys[k], "size") == 0 && json_int(r, "size", -1) >= 0)
+				buf_adds(&text, format_size((uint64_t)json_int(r, "size", 0)));
+			else if (json_object_get(r, keys[k]) != NULL)
 				format_value(&text, json_object_get(r, keys[k]));
 			table_cell(&t, buf_str(&text));
 			buf_finish(&text);

@@ -237,7 +237,9 @@ const struct verb verbs[] = {
 		"Nothing is pulled: `drover pull --policy always` does that.", { { 0 } },
 		verb_image_outdated },
 	{ "Images", "image prune", "", 0, 0, false, "Remove from the store what no image needs",
-		NULL, { { 0 } }, verb_image_prune },
+		"Where image_budget or image_age are set, images that no machine needs and that are\n"
+		"beyond them go, too. droverd does the same after each pull and every hour.",
+		{ { 0 } }, verb_image_prune },
 	{ "Images", "image verify", "", 0, 0, false, "Read every blob in the store",
 		"Those that are damaged are removed: the next pull fetches them again. The exit\n"
 		"status is 1 then.",

@@ -18,6 +18,8 @@ struct blob {
 	char want[DIGEST_MAX];
 	uint64_t size, have, flushed;
 	int fd;
+	struct feed *feed; /* NULL: nobody reads it while it comes */
+	bool *broke;
 };
 
 static int io_error(const struct blob *b, int code, const char *what, struct err *err)
@@ -86,6 +88,18 @@ int blob_open(
 	return 0;
 }
 
+void blob_feed(struct blob *b, struct feed *feed, bool *broke)
+{
+	b->broke = broke;
+	b->feed = feed;
+	feed_more(feed, b->have);
+}
+
+const char *blob_path(const struct blob *b)
+{
+	return store_work_path(b->work);
+}
+
 uint64_t blob_have(const struct blob *b)
 {
 	return b->have;
@@ -111,6 +125,8 @@ int blob_write(struct blob *b, const void *data, size_t len, struct err *err)
 		len -= (size_t)n;
 		b->have += (uint64_t)n;
 	}
+	if (b->feed != NULL)
+		feed_more(b->feed, b->have);
 	if (b->have - b->flushed >= FLUSH_BYTES) {
 		sync_file_range(b->fd, (off_t)b->flushed, (off_t)(b->have - b->flushed),
 			SYNC_FILE_RANGE_WRITE);
@@ -123,6 +139,11 @@ int blob_restart(struct blob *b, struct err *err)
 {
 	if (digest_reset(b->digest) < 0)
 		return err_nomem(err);
+	/* Before a byte of it changes. */
+	if (b->feed != NULL && b->have > 0) {
+		*b->broke = true;
+		feed_break(b->feed);
+	}
 	if (ftruncate(b->fd, 0) < 0)
 		return io_error(b, -errno, "truncate", err);
 	b->have = 0;
@@ -130,10 +151,9 @@ int blob_restart(struct blob *b, struct err *err)
 	return 0;
 }
 
-int blob_finish(struct blob *b, struct err *err)
+int blob_verify(struct blob *b, struct err *err)
 {
 	char got[DIGEST_MAX];
-	int r;
 
 	if (b->have != b->size)
 		return err_set(err, -EPIPE, "blob %s ended after %llu of %llu bytes", b->want,
@@ -143,6 +163,13 @@ int blob_finish(struct blob *b, struct err *err)
 	if (strcmp(got, b->want) != 0)
 		return err_set(
 			err, -EBADMSG, "wrong content for blob %s: its digest is %s", b->want, got);
+	return 0;
+}
+
+int blob_commit(struct blob *b, struct err *err)
+{
+	int r;
+
 	if (fsync(b->fd) < 0)
 		return io_error(b, -errno, "sync", err);
 	r = store_commit(b->work, err);
@@ -150,6 +177,13 @@ int blob_finish(struct blob *b, struct err *err)
 	if (r == 0)
 		blob_abandon(b);
 	return r;
+}
+
+int blob_finish(struct blob *b, struct err *err)
+{
+	int r = blob_verify(b, err);
+
+	return r == 0 ? blob_commit(b, err) : r;
 }
 
 void blob_abandon(struct blob *b)

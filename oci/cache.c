@@ -42,6 +42,11 @@ static int put_config(const struct cache_spec *spec, struct buf *out, struct err
 		      "    blobdescriptor: inmemory\n"
 		      "  delete:\n"
 		      "    enabled: false\n");
+	/*
+	 * Nor may the proxy itself delete: on the seventh day after a blob came it would, however
+	 * often it was used since, and whether its upstream is there or not (OnBlobExpire in
+	 * proxyregistry.go of 2.8).
+	 */
 	/* Without its upstream it would be a registry that any guest could push into. */
 	if (spec->upstream == NULL)
 		buf_adds(out, "  maintenance:\n"

@@ -13,6 +13,9 @@
 
 struct decode {
 	int fd;
+	struct feed *feed; /* NULL: fd has all of it */
+	const atomic_bool *stop;
+	uint64_t offset; /* of a fed one */
 	_Atomic uint64_t *taken;
 	int (*fill)(struct decode *d, uint8_t *buf, size_t cap, size_t *got, struct err *err);
 	bool eof;       /* fd has no more */
@@ -26,17 +29,46 @@ struct decode {
 	uint8_t in[IN_SIZE];
 };
 
+/* As read(), but of what there is by now of a layer that still comes. */
+static int read_fed(struct decode *d, uint8_t *buf, size_t cap, ssize_t *got, struct err *err)
+{
+	uint64_t have;
+	int r = feed_wait(d->feed, d->offset, d->stop, &have, err);
+
+	if (r < 0)
+		return r;
+	cap = MIN(cap, have - d->offset);
+	do {
+		*got = pread(d->fd, buf, cap, (off_t)d->offset);
+	} while (*got < 0 && errno == EINTR);
+	if (*got < 0)
+		return err_errno(err, -errno, "read");
+	d->offset += (uint64_t)*got;
+	if (cap > 0 && *got == 0)
+		return err_set(err, -ESTALE, "the layer is shorter than it was");
+	return feed_check(d->feed, err);
+}
+
+static int read_some(struct decode *d, uint8_t *buf, size_t cap, ssize_t *got, struct err *err)
+{
+	if (d->feed != NULL)
+		return read_fed(d, buf, cap, got, err);
+	do {
+		*got = read(d->fd, buf, cap);
+	} while (*got < 0 && errno == EINTR);
+	return *got < 0 ? err_errno(err, -errno, "read") : 0;
+}
+
 static int refill(struct decode *d, struct err *err)
 {
 	ssize_t n;
+	int r;
 
 	if (d->pos < d->len || d->eof)
 		return 0;
-	do {
-		n = read(d->fd, d->in, sizeof(d->in));
-	} while (n < 0 && errno == EINTR);
-	if (n < 0)
-		return err_errno(err, -errno, "read");
+	r = read_some(d, d->in, sizeof(d->in), &n, err);
+	if (r < 0)
+		return r;
 	d->pos = 0;
 	d->len = n;
 	d->eof = n == 0;
@@ -186,16 +218,14 @@ static int choose(struct decode *d, struct err *err)
 {
 	static const uint8_t gzip[] = { 0x1f, 0x8b, 0x08 }, zstd[] = { 0x28, 0xb5, 0x2f, 0xfd };
 	const uint8_t *p = d->in;
-	size_t room = sizeof(d->in);
 	ssize_t n;
+	int r;
 
 	/* A pipe may give less than four bytes at first. */
 	while (d->len < 4 && !d->eof) {
-		n = read(d->fd, d->in + d->len, room - d->len);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return err_errno(err, -errno, "read");
+		r = read_some(d, d->in + d->len, sizeof(d->in) - d->len, &n, err);
+		if (r < 0)
+			return r;
 		d->len += n;
 		d->eof = n == 0;
 	}
@@ -220,7 +250,8 @@ static int choose(struct decode *d, struct err *err)
 	return 0;
 }
 
-int decode_create(struct decode **out, int fd, _Atomic uint64_t *taken, struct err *err)
+int decode_create_fed(struct decode **out, int fd, struct feed *feed, const atomic_bool *stop,
+	_Atomic uint64_t *taken, struct err *err)
 {
 	struct decode *d = calloc(1, sizeof(*d));
 	int r;
@@ -228,6 +259,8 @@ int decode_create(struct decode **out, int fd, _Atomic uint64_t *taken, struct e
 	if (d == NULL)
 		return err_nomem(err);
 	d->fd = fd;
+	d->feed = feed;
+	d->stop = stop;
 	d->taken = taken;
 	r = choose(d, err);
 	if (r < 0) {
@@ -236,6 +269,11 @@ int decode_create(struct decode **out, int fd, _Atomic uint64_t *taken, struct e
 	}
 	*out = d;
 	return 0;
+}
+
+int decode_create(struct decode **out, int fd, _Atomic uint64_t *taken, struct err *err)
+{
+	return decode_create_fed(out, fd, NULL, NULL, taken, err);
 }
 
 int decode_read(struct decode *d, uint8_t *buf, size_t cap, size_t *got, struct err *err)

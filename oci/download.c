@@ -9,12 +9,15 @@
 #define PARALLEL 4
 /* How often to look whether another process has done with a blob. */
 #define BUSY_POLL_MS 50
+/* Open files that wait for their sync. */
+#define VERIFIED_MAX 16
 /* Bytes that count as progress: a try that brought so many is not held against the blob. */
 #define PROGRESS_BYTES ((uint64_t)1 << 20)
 
 enum item_state {
 	ITEM_WAITING, /* to be started at start_ms: its turn, another process, a backoff */
 	ITEM_ACTIVE,
+	ITEM_VERIFIED, /* to be synced once there is nothing left to fetch */
 	ITEM_DONE
 };
 
@@ -34,7 +37,7 @@ struct download {
 	struct store *store;
 	const struct download_events *events;
 	struct item *items;
-	size_t n, active, done;
+	size_t n, active, verified, done;
 	CURLM *multi;
 };
 
@@ -68,14 +71,38 @@ static int take_body(void *arg, struct transfer *t, const char *data, size_t len
 	return r;
 }
 
-/* The blob has all its bytes. */
+static int commit(struct item *it, struct err *err)
+{
+	int r = blob_commit(it->blob, err);
+
+	it->download->verified--;
+	it->state = ITEM_WAITING;
+	if (r < 0)
+		return r;
+	it->blob = NULL;
+	complete(it, false);
+	return 0;
+}
+
+static int commit_verified(struct download *d, struct err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && d->verified > 0 && i < d->n; i++) {
+		if (d->items[i].state == ITEM_VERIFIED)
+			r = commit(&d->items[i], err);
+	}
+	return r;
+}
+
+/* The blob has all its bytes. A sync takes long while others are written, and they would wait. */
 static int finish(struct item *it, struct err *err)
 {
-	int r = blob_finish(it->blob, err);
+	int r = blob_verify(it->blob, err);
 
 	if (r == 0) {
-		it->blob = NULL;
-		complete(it, false);
+		it->state = ITEM_VERIFIED;
+		it->download->verified++;
 		return 0;
 	}
 	/* What an earlier process left may have been damaged: once more, from the start. */
@@ -217,25 +244,84 @@ static int take_ended(struct download *d, struct err *err)
 	return r;
 }
 
-static int run(struct download *d, struct err *err)
+int download_claim(struct download *d, struct err *err)
+{
+	for (size_t i = 0; i < d->n; i++) {
+		struct item *it = &d->items[i];
+		int r;
+
+		if (it->blob != NULL || it->state == ITEM_DONE)
+			continue;
+		r = blob_open(&it->blob, d->store, it->desc->digest, it->desc->size, err);
+		if (r == -EEXIST)
+			complete(it, true);
+		else if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+struct blob *download_blob(struct download *d, const char *digest)
+{
+	for (size_t i = 0; i < d->n; i++) {
+		if (strcmp(d->items[i].desc->digest, digest) == 0)
+			return d->items[i].blob;
+	}
+	return NULL;
+}
+
+int download_run(struct download *d, struct err *err)
 {
 	while (d->done < d->n) {
 		int running, r = start_due(d, err);
 
+		/* Another process may wait for these while we wait for what it fetches. */
+		if (r == 0 && (d->active == 0 || d->verified >= VERIFIED_MAX))
+			r = commit_verified(d, err);
 		if (r == 0 && curl_multi_perform(d->multi, &running) != CURLM_OK)
 			r = err_set(err, -EIO, "libcurl's multi interface failed");
 		if (r == 0)
 			r = take_ended(d, err);
 		if (r < 0)
 			return r;
-		if (d->done < d->n)
+		if (d->done < d->n && (d->active > 0 || d->verified == 0))
 			curl_multi_poll(d->multi, NULL, 0, next_due_ms(d), NULL);
 	}
 	return 0;
 }
 
-static void clean_up(struct download *d)
+int download_create(struct download **out, struct registry *r, struct store *s,
+	const struct descriptor *blobs, size_t n, const struct download_events *events,
+	struct err *err)
 {
+	struct download *d = calloc(1, sizeof(*d));
+
+	if (d == NULL)
+		return err_nomem(err);
+	*d = (struct download){ .registry = r, .store = s, .events = events };
+	d->items = calloc(n > 0 ? n : 1, sizeof(*d->items));
+	d->multi = curl_multi_init();
+	if (d->items == NULL || d->multi == NULL) {
+		download_destroy(d);
+		return err_nomem(err);
+	}
+	d->n = n;
+	for (size_t i = 0; i < n; i++) {
+		d->items[i].download = d;
+		d->items[i].desc = &blobs[i];
+	}
+	*out = d;
+	return 0;
+}
+
+void download_destroy(struct download *d)
+{
+	struct err ignored;
+
+	if (d == NULL)
+		return;
+	/* What is right stays, also when another one failed. */
+	commit_verified(d, &ignored);
 	for (size_t i = 0; i < d->n; i++) {
 		if (d->items[i].state == ITEM_ACTIVE)
 			stop_transfer(&d->items[i]);
@@ -244,26 +330,17 @@ static void clean_up(struct download *d)
 	if (d->multi != NULL)
 		curl_multi_cleanup(d->multi);
 	free(d->items);
+	free(d);
 }
 
 int download_blobs(struct registry *r, struct store *s, const struct descriptor *blobs, size_t n,
 	const struct download_events *events, struct err *err)
 {
-	struct download d = { .registry = r, .store = s, .events = events, .n = n };
-	int ret;
+	struct download *d = NULL;
+	int ret = download_create(&d, r, s, blobs, n, events, err);
 
-	d.items = calloc(n > 0 ? n : 1, sizeof(*d.items));
-	d.multi = curl_multi_init();
-	if (d.items == NULL || d.multi == NULL) {
-		ret = err_nomem(err);
-		d.n = 0;
-	} else {
-		for (size_t i = 0; i < n; i++) {
-			d.items[i].download = &d;
-			d.items[i].desc = &blobs[i];
-		}
-		ret = run(&d, err);
-	}
-	clean_up(&d);
+	if (ret == 0)
+		ret = download_run(d, err);
+	download_destroy(d);
 	return ret;
 }

@@ -31,6 +31,7 @@ struct ext4 {
 	uint8_t *gather;
 	uint64_t gather_blk;
 	size_t gather_len;
+	uint64_t pushed; /* up to here (bytes) the kernel was told to write */
 
 	/* The free run that blocks are taken from: [run_start, run_cur) is not marked used yet. */
 	uint64_t run_start, run_cur, run_end, search;

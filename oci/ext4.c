@@ -12,6 +12,7 @@
 
 /* Instead of the clock. Not 0, which libext2fs reads as "ask the clock". */
 #define FIXED_TIME 1
+#define PUSH_BYTES ((uint64_t)8 << 20)
 
 int e4_error(struct err *err, errcode_t code, const char *what)
 {
@@ -89,6 +90,29 @@ static void set_zeroed(ext2_filsys fs)
 		ext2fs_bg_flags_set(fs, g, EXT2_BG_INODE_ZEROED);
 }
 
+/*
+ * libext2fs' own syncs the file after it has written what it keeps in its cache, several times while
+ * the filesystem is laid out. Nothing of an unfinished disk needs to last, and its caller syncs it in
+ * the end.
+ */
+static errcode_t flush_unsynced(io_channel channel)
+{
+	errcode_t c = channel->manager->set_option(channel, "cache", "off");
+
+	return c != 0 ? c : channel->manager->set_option(channel, "cache", "on");
+}
+
+static struct struct_io_manager unsynced_io;
+
+static errcode_t open_unsynced(const char *name, int flags, io_channel *channel)
+{
+	errcode_t c = unixfd_io_manager->open(name, flags, channel);
+
+	if (c == 0)
+		(*channel)->manager = &unsynced_io;
+	return c;
+}
+
 static int layout(struct ext4 *e, const struct ext4_spec *spec, struct err *err)
 {
 	int jblocks, jfd = fcntl(e->fd, F_DUPFD_CLOEXEC, 3);
@@ -101,8 +125,10 @@ static int layout(struct ext4 *e, const struct ext4_spec *spec, struct err *err)
 	/* This I/O manager takes the descriptor's number for a name, and closes it in the end. */
 	snprintf(name, sizeof(name), "%d", jfd);
 	set_parameters(&sb, spec);
-	c = ext2fs_initialize(
-		name, EXT2_FLAG_RW | EXT2_FLAG_64BITS, &sb, unixfd_io_manager, &e->fs);
+	unsynced_io = *unixfd_io_manager;
+	unsynced_io.open = open_unsynced;
+	unsynced_io.flush = flush_unsynced;
+	c = ext2fs_initialize(name, EXT2_FLAG_RW | EXT2_FLAG_64BITS, &sb, &unsynced_io, &e->fs);
 	if (c) {
 		close(jfd);
 		if (c == EXT2_ET_TOOSMALL || c == EXT2_ET_TOO_MANY_INODES)
@@ -190,15 +216,28 @@ bool ext4_is_full(const struct ext4 *e)
 	return e->full;
 }
 
+/* Written back as it comes, so that the caller's fsync is short. */
+static void push(struct ext4 *e, uint64_t end)
+{
+	if (end < e->pushed + PUSH_BYTES)
+		return;
+	sync_file_range(e->fd, (off_t)e->pushed, (off_t)(end - e->pushed), SYNC_FILE_RANGE_WRITE);
+	e->pushed = end;
+}
+
 int e4_flush(struct ext4 *e, struct err *err)
 {
 	size_t n = e->gather_len;
+	int r;
 
 	e->gather_len = 0;
 	if (n == 0)
 		return 0;
 	e->high = MAX(e->high, e->gather_blk + n);
-	return file_write_at(e->fd, e->gather, n * EXT4_BLOCK, e->gather_blk * EXT4_BLOCK, err);
+	r = file_write_at(e->fd, e->gather, n * EXT4_BLOCK, e->gather_blk * EXT4_BLOCK, err);
+	if (r == 0)
+		push(e, (e->gather_blk + n) * EXT4_BLOCK);
+	return r;
 }
 
 int e4_put(struct ext4 *e, uint64_t blk, const void *data, size_t nblocks, struct err *err)

@@ -23,7 +23,11 @@ enum {
 	NEEDS_RELAY = 1 << 6,
 	NEEDS_DISK = 1 << 7,
 	NEEDS_FROM = 1 << 8,
-	NEEDS_TO = 1 << 9
+	NEEDS_TO = 1 << 9,
+	TAKES_BUDGET = 1 << 10,
+	TAKES_AGE = 1 << 11,
+	NEEDS_STORAGE = 1 << 12,
+	NEEDS_SPOOL = 1 << 13
 };
 
 static const struct verb {
@@ -32,11 +36,11 @@ static const struct verb {
 	unsigned flags;
 	const char *help;
 } verbs[] = {
-	{ "pull", job_pull, NEEDS_STORE | NEEDS_REF | TAKES_PULL,
+	{ "pull", job_pull, NEEDS_STORE | NEEDS_REF | TAKES_PULL | TAKES_BUDGET,
 		"fetches manifest and layers into the store" },
-	{ "kernel", job_kernel, NEEDS_STORE | NEEDS_REF | TAKES_PULL,
+	{ "kernel", job_kernel, NEEDS_STORE | NEEDS_REF | TAKES_PULL | TAKES_BUDGET,
 		"takes kernel and initrd out of /boot; pulls first if need be" },
-	{ "rootfs", job_rootfs, NEEDS_STORE | NEEDS_REF | TAKES_PULL | TAKES_SIZE,
+	{ "rootfs", job_rootfs, NEEDS_STORE | NEEDS_REF | TAKES_PULL | TAKES_SIZE | TAKES_BUDGET,
 		"makes the ext4 disk, or finds it made; pulls first if need be" },
 	{ "clone", job_clone, NEEDS_FROM_TO | TAKES_SIZE | TAKES_INJECT,
 		"copies a disk for one machine, by reflink where that is possible" },
@@ -55,7 +59,12 @@ static const struct verb {
 		"what docker save writes, a disk" },
 	{ "export", job_export, NEEDS_STORE | NEEDS_REF | NEEDS_TO,
 		"writes an image of the store into a file, an archive of the OCI layout" },
-	{ "prune", job_prune, NEEDS_STORE, "removes what no image needs" },
+	{ "prune", job_prune, NEEDS_STORE | TAKES_BUDGET | TAKES_AGE,
+		"removes images beyond the limits, and what no image needs" },
+	{ "cache-prune", job_cache_prune, NEEDS_STORAGE | TAKES_AGE,
+		"keeps the storage of a docker-registry, which must not run, to a size and an age" },
+	{ "prefetch", job_prefetch, NEEDS_SPOOL | NEEDS_REF | TAKES_PULL,
+		"pulls through a cache, which keeps what comes; nothing else does" },
 	{ "sandbox", job_sandbox_report, 0, "tells what of the sandbox this kernel has" },
 	{ "relay", job_relay, NEEDS_RELAY,
 		"stands before a registry and fetches each blob once (for droverd's caches)" },
@@ -84,6 +93,11 @@ enum option_id {
 	OPT_TIME_LIMIT,
 	OPT_IMAGE_MAX,
 	OPT_NAME,
+	OPT_BUDGET,
+	OPT_AGE,
+	OPT_KEEP,
+	OPT_STORAGE,
+	OPT_DRY_RUN,
 	OPT_HELP
 };
 
@@ -105,6 +119,12 @@ static const struct option_row {
 	{ "size", "BYTES", OPT_SIZE, TAKES_SIZE, "of the disk, e.g. 16G" },
 	{ "memory-limit", "BYTES", OPT_MEMORY_LIMIT, TAKES_PULL, "of unpacking; 1G" },
 	{ "time-limit", "TIME", OPT_TIME_LIMIT, TAKES_PULL, "of unpacking; 1h" },
+	{ "budget", "BYTES", OPT_BUDGET, TAKES_BUDGET | NEEDS_STORAGE,
+		"that the store may occupy" },
+	{ "max-age", "TIME", OPT_AGE, TAKES_AGE, "since an image was used" },
+	{ "keep", "REF", OPT_KEEP, TAKES_BUDGET, "an image that stays in any case; repeat" },
+	{ "storage", "DIR", OPT_STORAGE, NEEDS_STORAGE, "docker-registry's rootdirectory" },
+	{ "dry-run", NULL, OPT_DRY_RUN, NEEDS_STORAGE, "tells only what would be removed" },
 	{ "image-max", "BYTES", OPT_IMAGE_MAX, TAKES_PULL, "of an image that is one file; 256G" },
 	{ "from", "FILE", OPT_FROM, NEEDS_FROM_TO | NEEDS_FROM, "what is copied" },
 	{ "to", "FILE", OPT_TO, NEEDS_FROM_TO | NEEDS_TO, "the copy; replaced if it is there" },
@@ -117,7 +137,8 @@ static const struct option_row {
 		"the copy need not outlive a crash of the host" },
 	{ "listen-fd", "N", OPT_LISTEN_FD, NEEDS_RELAY, "a listening TCP socket that was passed" },
 	{ "upstream", "URL", OPT_UPSTREAM, NEEDS_RELAY, "the registry, such as https://ghcr.io" },
-	{ "spool", "DIR", OPT_SPOOL, NEEDS_RELAY, "has room for the blobs under way" },
+	{ "spool", "DIR", OPT_SPOOL, NEEDS_RELAY | NEEDS_SPOOL,
+		"has room for the blobs under way" },
 	{ "help", NULL, OPT_HELP, 0, "this text" },
 };
 
@@ -227,6 +248,21 @@ static int take_option(struct job_opts *o, enum option_id id, const char *value,
 	case OPT_IMAGE_MAX:
 		r = parse_size(value, &o->max_bytes, err);
 		break;
+	case OPT_BUDGET:
+		r = parse_size(value, &o->prune.budget, err);
+		break;
+	case OPT_AGE:
+		r = parse_duration_ms(value, &o->prune.age_ms, err);
+		break;
+	case OPT_KEEP:
+		strv_add(&o->prune.keep, value);
+		break;
+	case OPT_STORAGE:
+		o->storage = value;
+		break;
+	case OPT_DRY_RUN:
+		o->dry_run = true;
+		break;
 	case OPT_SPOOL:
 		o->spool = value;
 		break;
@@ -238,10 +274,15 @@ static int take_option(struct job_opts *o, enum option_id id, const char *value,
 
 static int check(const struct job_opts *o, const struct verb *v, struct err *err)
 {
-	if (o->refs.bad || o->registry.mirrors.bad || o->registry.plain_http.bad)
+	if (o->refs.bad || o->registry.mirrors.bad || o->registry.plain_http.bad ||
+		o->prune.keep.bad)
 		return err_nomem(err);
 	if ((v->flags & NEEDS_STORE) && o->store == NULL)
 		return err_set(err, -EINVAL, "--store is missing");
+	if ((v->flags & NEEDS_SPOOL) && o->spool == NULL)
+		return err_set(err, -EINVAL, "--spool is missing");
+	if ((v->flags & NEEDS_STORAGE) && o->storage == NULL)
+		return err_set(err, -EINVAL, "--storage is missing");
 	if ((v->flags & NEEDS_REF) && o->refs.n == 0)
 		return err_set(err, -EINVAL, "--ref is missing");
 	if ((v->flags & NEEDS_FROM_TO) && (o->from == NULL || o->to == NULL))
@@ -349,5 +390,6 @@ out:
 	strv_finish(&o.refs);
 	strv_finish(&o.registry.mirrors);
 	strv_finish(&o.registry.plain_http);
+	strv_finish(&o.prune.keep);
 	return r;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <unistd.h>
+#include "lib/clock.h"
 #include "lib/file.h"
 #include "lib/json.h"
 #include "oci/index.h"
@@ -152,9 +153,18 @@ static bool same_entry(const struct index_entry *a, const struct index_entry *b)
 	       strcmp(a->platform.architecture, b->platform.architecture) == 0;
 }
 
+static bool used_is_old(const json_t *entry, uint64_t pulled_ms)
+{
+	uint64_t used = (uint64_t)MAX(json_int(entry, "used", 0), (int64_t)0);
+	uint64_t now = clock_unix_ms();
+
+	used = MAX(used, pulled_ms);
+	return now > used && now - used > INDEX_USED_STEP_MS;
+}
+
 int index_put(struct store *s, const char *ref, const struct index_entry *e, struct err *err)
 {
-	struct index_entry was;
+	struct index_entry was, now;
 	struct index x;
 	const json_t *old;
 	json_t *v;
@@ -163,9 +173,17 @@ int index_put(struct store *s, const char *ref, const struct index_entry *e, str
 	if (r < 0)
 		return r;
 	old = json_object_get(x.images, ref);
-	if (index_entry_parse(old, &was, NULL) == 0 && same_entry(&was, e))
-		goto out;
+	if (index_entry_parse(old, &was, NULL) == 0 && same_entry(&was, e)) {
+		if (!used_is_old(old, was.pulled_ms))
+			goto out;
+		/* When it was pulled stays. */
+		now = *e;
+		now.pulled_ms = was.pulled_ms;
+		e = &now;
+	}
 	v = entry_json(e);
+	if (v != NULL)
+		json_object_set_new(v, "used", json_integer((json_int_t)clock_unix_ms()));
 	if (v != NULL && old != NULL && str_eq(json_str(old, "manifest"), e->manifest)) {
 		if (json_object_get(old, "disks") != NULL)
 			json_object_set(v, "disks", json_object_get(old, "disks"));

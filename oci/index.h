@@ -4,7 +4,7 @@
  * drover-image: blocks.
  *
  *   {"version":1,"images":{"ghcr.io/org/name:tag":{"digest":D,"manifest":D,"os":..,
- *       "architecture":..,"size":BYTES,"pulled":UNIX_MS,"kernel":HEX,"disks":[HEX,...]}}}
+ *       "architecture":..,"size":BYTES,"pulled":UNIX_MS,"used":UNIX_MS,"kernel":HEX,"disks":[HEX,...]}}}
  *
  * A reference pulled for another platform than last time replaces its entry.
  */
@@ -22,10 +22,13 @@ struct index_entry {
 	uint64_t size; /* of the layers, as they are in the registry */
 	uint64_t pulled_ms;
 };
+/* The time of the last use in the index may be behind by this. */
+#define INDEX_USED_STEP_MS 3600000
 
 /* ref is canonical (image_ref_format). -ENOENT. */
 int index_get(struct store *s, const char *ref, struct index_entry *out, struct err *err);
-/* Writes nothing if that is what is there; keeps what was built if the manifest is the same. */
+/* It is used now. Writes nothing if that is what is there; keeps what was built if the manifest is
+ * the same. */
 int index_put(struct store *s, const char *ref, const struct index_entry *e, struct err *err);
 /* Remembers a disk or kernel made of the image; a ref that has gone meanwhile is no error. */
 int index_add_built(

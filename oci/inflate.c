@@ -36,7 +36,7 @@ struct inflate {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	unsigned head, tail; /* slots filled and slots given back, ever */
-	bool stop;
+	atomic_bool stop;
 	struct slot slots[SLOTS];
 
 	/* The consumer's. */
@@ -88,7 +88,7 @@ static bool produce_layer(struct inflate *in, const struct layer_src *src)
 	} else if (lseek(fd, 0, SEEK_SET) < 0 && errno != ESPIPE)
 		r = err_errno(&err, -errno, "rewind");
 	if (r == 0)
-		r = decode_create(&d, fd, &in->taken, &err);
+		r = decode_create_fed(&d, fd, src->feed, &in->stop, &in->taken, &err);
 	while ((s = slot_take(in)) != NULL) {
 		if (r == 0)
 			r = decode_read(d, s->data, SLOT_SIZE, &s->len, &err);
@@ -126,9 +126,11 @@ static uint64_t total_size(const struct layer_src *layers, size_t n)
 	struct stat st;
 
 	for (size_t i = 0; i < n; i++) {
-		if ((layers[i].path != NULL ? stat(layers[i].path, &st)
-					    : fstat(layers[i].fd, &st)) == 0 &&
-			S_ISREG(st.st_mode))
+		if (layers[i].feed != NULL)
+			total += layers[i].feed->size;
+		else if ((layers[i].path != NULL ? stat(layers[i].path, &st)
+						 : fstat(layers[i].fd, &st)) == 0 &&
+			 S_ISREG(st.st_mode))
 			total += st.st_size;
 	}
 	return total;
@@ -284,6 +286,10 @@ void inflate_stop(struct inflate *in)
 		in->stop = true;
 		pthread_cond_signal(&in->changed);
 		pthread_mutex_unlock(&in->lock);
+		for (size_t i = 0; i < in->n; i++) {
+			if (in->layers[i].feed != NULL)
+				feed_wake(in->layers[i].feed);
+		}
 		pthread_join(in->thread, NULL);
 	}
 	for (size_t i = 0; i < SLOTS; i++)

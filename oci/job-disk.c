@@ -74,7 +74,7 @@ int image_sources(const struct image *im, struct layer_src **out, struct err *er
 	return 0;
 }
 
-static void on_build(void *arg, uint64_t done, uint64_t total)
+void image_on_build(void *arg, uint64_t done, uint64_t total)
 {
 	progress_build(arg, done, total);
 }
@@ -165,7 +165,7 @@ static int extract_into(struct image *im, const char *dir, struct err *err)
 		r = extract_create(fd, fds, err);
 		if (r == 0) {
 			r = unpack_kernel(src, im->manifest.n, &im->opts->limits, fds[0], fds[1],
-				on_build, &im->progress, &files, err);
+				image_on_build, &im->progress, &files, err);
 			r = extract_close(fd, fds, files.initrd[0] != '\0', r, err);
 		}
 		image_sources_free(src, im->manifest.n);
@@ -194,7 +194,7 @@ static int build_into(struct image *im, const char *path, const char *key, struc
 {
 	struct disk_opts opts = { .size_bytes = im->opts->size,
 		.seed = key,
-		.progress = on_build,
+		.progress = image_on_build,
 		.arg = &im->progress };
 	struct disk_result result;
 	struct layer_src *src;
@@ -249,16 +249,23 @@ static int make(struct image *im, enum store_kind kind, const char *key, struct 
 static int obtain(struct image *im, enum store_kind kind, const char *how, char key[DIGEST_MAX],
 	struct err *err)
 {
-	int r = image_resolve(im, err);
+	int r;
 
+	im->wants_disk = kind == STORE_DISK;
+	r = image_resolve(im, err);
 	if (r == 0)
 		r = make_key(im, how, key, err);
 	if (r == 0 && !store_has(im->store, kind, key, UINT64_MAX)) {
+		if (feos_disk(&im->manifest) == NULL)
+			ahead_expect(im, key);
 		r = image_fetch(im, err);
 		/* Its credentials are nothing for the process that unpacks. */
 		image_disconnect(im);
 		if (r == 0)
+			r = ahead_finish(im, err);
+		if (r == 0)
 			r = make(im, kind, key, err);
+		r = MIN(r, 0);
 	}
 	if (r == 0)
 		r = image_record(im, err);

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/statvfs.h>
 #include "lib/clock.h"
+#include "lib/file.h"
 #include "oci/blob.h"
 #include "oci/download.h"
 #include "oci/job.h"
@@ -29,6 +30,7 @@ int image_open(struct image *im, const struct job_opts *o, struct store *s, cons
 
 void image_close(struct image *im)
 {
+	ahead_close(im);
 	registry_close(im->registry);
 	bundle_close(im->bundle);
 	manifest_finish(&im->manifest);
@@ -45,11 +47,15 @@ void image_disconnect(struct image *im)
 
 static int need_registry(struct image *im, struct err *err)
 {
+	int r;
+
 	if (im->registry != NULL || im->bundle != NULL)
 		return 0;
 	if (im->ref.source != IMAGE_REGISTRY)
 		return bundle_open(&im->bundle, &im->ref, err);
-	return registry_open(&im->registry, &im->opts->registry, &im->ref, err);
+	/* Before any credentials are known; without it the layers are unpacked when all are there. */
+	r = im->wants_disk && im->ahead == NULL ? ahead_start(im, err) : 0;
+	return r == 0 ? registry_open(&im->registry, &im->opts->registry, &im->ref, err) : r;
 }
 
 /* Puts a verified document into the store. */
@@ -261,6 +267,34 @@ static void on_complete(void *arg, const struct descriptor *blob, bool cached)
 	progress_layer_done(arg, blob, cached);
 }
 
+static uint64_t total_size(const struct image *im)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < im->manifest.n; i++)
+		sum += im->manifest.layers[i].size;
+	return sum;
+}
+
+/* Whether it fits the budget once all is gone that may go; the store is pruned by who asked for it. */
+static int check_budget(const struct image *im, struct err *err)
+{
+	const struct prune_limits *limits = &im->opts->prune;
+	uint64_t kept, need = im->wants_disk ? total_size(im) : 0;
+	int r;
+
+	if (limits->budget == 0)
+		return 0;
+	need += total_size(im);
+	r = prune_kept_bytes(im->store, &limits->keep, im->canonical, &kept, err);
+	if (r < 0 || (need <= limits->budget && kept <= limits->budget - need))
+		return r;
+	return err_set(err, -EDQUOT,
+		"it needs %s at least, those that machines need take %s, and the image store may "
+		"take %s (image_budget)",
+		format_size(need), format_size(kept), format_size(limits->budget));
+}
+
 static int check_space(const struct image *im, uint64_t need, struct err *err)
 {
 	struct statvfs fs;
@@ -271,7 +305,7 @@ static int check_space(const struct image *im, uint64_t need, struct err *err)
 	avail = (uint64_t)fs.f_bavail * fs.f_frsize;
 	if (need <= avail)
 		return 0;
-	return err_errno(err, -ENOSPC, "the layers need %s, but %s has only %s free",
+	return err_errno(err, -ENOSPC, "it needs %s at least, but %s has only %s free",
 		format_size(need), quote(store_dir(im->store)), format_size(avail));
 }
 
@@ -306,10 +340,23 @@ static int copy_blobs(struct image *im, const struct descriptor *missing, size_t
 	return r;
 }
 
+static int download(struct image *im, const struct descriptor *missing, size_t n, struct err *err)
+{
+	const struct download_events events = { on_progress, on_complete, &im->progress };
+	struct download *d;
+	int r = download_create(&d, im->registry, im->store, missing, n, &events, err);
+
+	if (r < 0)
+		return r;
+	ahead_begin(im, d);
+	r = download_run(d, err);
+	download_destroy(d);
+	return r;
+}
+
 static int fetch(
 	struct image *im, struct descriptor *layers, struct descriptor *missing, struct err *err)
 {
-	const struct download_events events = { on_progress, on_complete, &im->progress };
 	size_t n = distinct_layers(&im->manifest, layers), lacks;
 	uint64_t bytes;
 	int r;
@@ -329,7 +376,10 @@ static int fetch(
 	if (im->opts->policy == PULL_NEVER)
 		return err_set(err, -ENOENT,
 			"a layer is not in the image store, and the policy is never to pull");
-	r = check_space(im, bytes, err);
+	r = check_budget(im, err);
+	/* What a disk takes is known when it is there: no less than the layers do. */
+	if (r == 0)
+		r = check_space(im, bytes + (im->wants_disk ? total_size(im) : 0), err);
 	if (r == 0 && !image_is_file(&im->ref))
 		r = need_registry(im, err);
 	if (r == 0 && image_is_file(&im->ref))
@@ -337,7 +387,7 @@ static int fetch(
 	else if (r == 0 && im->bundle != NULL)
 		r = copy_blobs(im, missing, lacks, err);
 	else if (r == 0)
-		r = download_blobs(im->registry, im->store, missing, lacks, &events, err);
+		r = download(im, missing, lacks, err);
 	return r;
 }
 
@@ -434,4 +484,40 @@ static int pull_one(struct image *im, struct err *err)
 int job_pull(const struct job_opts *o)
 {
 	return job_each_image(o, pull_one);
+}
+
+static void empty_store(const char *dir)
+{
+	static const char *const names[] = { "blobs", "built", "kernels", "tmp", "index.json",
+		"index.lock", "lock" };
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		char *path = path_join(dir, names[i]);
+
+		if (path != NULL)
+			remove_tree(path, NULL);
+		free(path);
+	}
+}
+
+/*
+ * Through a cache, for its sake alone: what comes is verified, and thrown away. Only one process at a
+ * time has the folder; the sandbox lets it be emptied, but not removed.
+ */
+int job_prefetch(const struct job_opts *given)
+{
+	struct job_opts o = *given;
+	char *dir = path_join(given->spool, "prefetch");
+	struct err err = { 0 };
+	int r = dir != NULL ? remove_tree(dir, &err) : err_nomem(&err);
+
+	if (r < 0) {
+		progress_error(NULL, &err);
+	} else {
+		o.store = dir;
+		r = job_pull(&o);
+		empty_store(dir);
+	}
+	free(dir);
+	return r;
 }

@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include "lib/log.h"
+#include "oci/cache-prune.h"
 #include "oci/job.h"
 #include "oci/relay.h"
 
@@ -38,4 +39,24 @@ int job_relay(const struct job_opts *o)
 	}
 	for (;;)
 		pause();
+}
+
+int job_cache_prune(const struct job_opts *o)
+{
+	const struct sandbox_path path = { o->storage, true };
+	const struct cache_limits limits = { o->prune.budget, o->prune.age_ms };
+	struct cache_pruned done;
+	struct err err = { 0 };
+	int r = job_sandbox(&path, 1, false, &err);
+
+	if (r == 0)
+		r = cache_prune(o->storage, &limits, o->dry_run, &done, &err);
+	if (r < 0) {
+		progress_error(NULL, &err);
+		return r;
+	}
+	progress_event(
+		json_pack("{s:s,s:I,s:I,s:I}", "event", "done", "size", (json_int_t)done.bytes,
+			"freed", (json_int_t)done.freed, "blobs", (json_int_t)done.blobs));
+	return 0;
 }

@@ -5,6 +5,7 @@
 #include <unistd.h>
 #include "lib/json.h"
 #include "oci/job.h"
+#include "oci/prune.h"
 
 /* How long prune waits for other jobs to let go of the store. */
 #define PRUNE_WAIT_MS 10000
@@ -76,106 +77,6 @@ static int list_images(struct store *s, struct err *err)
 	return r;
 }
 
-/* What the images of the index need: a set of "blob sha256:...", "disk HEX", "kernel HEX". */
-static void mark(json_t *set, enum store_kind kind, const char *key)
-{
-	static const char *const names[] = { "blob", "disk", "kernel" };
-	char name[DIGEST_MAX + 8];
-
-	snprintf(name, sizeof(name), "%s %s", names[kind], key);
-	json_object_set_new(set, name, json_true());
-}
-
-static bool marked(const json_t *set, enum store_kind kind, const char *key)
-{
-	static const char *const names[] = { "blob", "disk", "kernel" };
-	char name[DIGEST_MAX + 8];
-
-	snprintf(name, sizeof(name), "%s %s", names[kind], key);
-	return json_object_get(set, name) != NULL;
-}
-
-static int mark_image(struct store *s, const json_t *entry, json_t *set, struct err *err)
-{
-	const json_t *disks = json_arr(entry, "disks"), *v;
-	const char *kernel = json_str(entry, "kernel");
-	struct buf text = { 0 };
-	struct index_entry e;
-	struct manifest m;
-	size_t i;
-	int r = index_entry_parse(entry, &e, err);
-
-	if (r < 0)
-		return r;
-	mark(set, STORE_BLOB, e.digest);
-	mark(set, STORE_BLOB, e.manifest);
-	if (kernel != NULL)
-		mark(set, STORE_KERNEL, kernel);
-	json_array_foreach (disks, i, v) {
-		if (json_is_string(v))
-			mark(set, STORE_DISK, json_string_value(v));
-	}
-	/* An image whose manifest is lost has to be pulled again, layers and all. */
-	if (!store_has(s, STORE_BLOB, e.manifest, UINT64_MAX))
-		return 0;
-	r = store_read_blob(s, e.manifest, MANIFEST_SIZE_MAX, &text, err);
-	if (r == 0)
-		r = manifest_parse(text.data, text.len, &m, err);
-	buf_finish(&text);
-	if (r < 0)
-		return r;
-	mark(set, STORE_BLOB, m.config.digest);
-	for (i = 0; i < m.n; i++)
-		mark(set, STORE_BLOB, m.layers[i].digest);
-	manifest_finish(&m);
-	return 0;
-}
-
-struct sweep {
-	struct store *store;
-	json_t *needed;
-	uint64_t freed;
-};
-
-static int remove_unmarked(void *arg, enum store_kind kind, const char *key, uint64_t bytes)
-{
-	struct sweep *w = arg;
-	int r;
-
-	if (marked(w->needed, kind, key))
-		return 0;
-	r = store_remove(w->store, kind, key, NULL);
-	if (r == 0)
-		w->freed += bytes;
-	return r;
-}
-
-/* Removes what no image of the index needs. The store is open exclusively. */
-static int collect(struct store *s, uint64_t *freed, struct err *err)
-{
-	struct sweep w = { .store = s, .needed = json_object() };
-	const char *ref;
-	json_t *images, *v;
-	int r = w.needed != NULL ? index_images(s, &images, err) : err_nomem(err);
-
-	if (r == 0) {
-		json_object_foreach (images, ref, v) {
-			r = mark_image(s, v, w.needed, err);
-			if (r < 0) {
-				err_wrap(err, "%s", ref);
-				break;
-			}
-		}
-		json_decref(images);
-	}
-	if (r == 0)
-		r = store_each(s, remove_unmarked, &w, err);
-	if (r == 0)
-		*freed = w.freed + store_sweep(s);
-	json_decref(w.needed);
-	return r;
-}
-
 static int open_exclusive(struct store **out, const char *dir, int wait_ms, struct err *err)
 {
 	for (;;) {
@@ -188,15 +89,23 @@ static int open_exclusive(struct store **out, const char *dir, int wait_ms, stru
 	}
 }
 
-static int prune(const char *dir, int wait_ms, struct err *err)
+static void told(void *arg, const char *ref, const char *why)
+{
+	progress_event(json_pack("{s:s,s:s,s:s}", "event", "removed", "ref", ref, "why", why));
+}
+
+static int prune(
+	const struct job_opts *o, const struct prune_limits *limits, int wait_ms, struct err *err)
 {
 	uint64_t freed = 0;
 	struct store *s;
-	int r = open_exclusive(&s, dir, wait_ms, err);
+	int r = open_exclusive(&s, o->store, wait_ms, err);
 
 	if (r < 0)
 		return r;
-	r = collect(s, &freed, err);
+	r = prune_index(s, limits, told, NULL, err);
+	if (r == 0)
+		r = prune_collect(s, &freed, err);
 	store_close(s);
 	if (r == 0)
 		progress_event(json_pack("{s:s,s:I}", "event", "done", "size", (json_int_t)freed));
@@ -231,7 +140,7 @@ int job_prune(const struct job_opts *o)
 	int r = job_sandbox_store(o, false, &err);
 
 	if (r == 0)
-		r = prune(o->store, PRUNE_WAIT_MS, &err);
+		r = prune(o, &o->prune, PRUNE_WAIT_MS, &err);
 	return finish(r, NULL, &err);
 }
 
@@ -264,7 +173,7 @@ int job_rm(const struct job_opts *o)
 	store_close(s);
 	if (r < 0)
 		return r;
-	r = prune(o->store, 0, &err);
+	r = prune(o, &(struct prune_limits){ 0 }, 0, &err);
 	if (r != -EBUSY)
 		return finish(r, NULL, &err);
 	/* The image is gone from the index; another job keeps us from removing its files. */

@@ -6,8 +6,10 @@
 #define DROVER_OCI_JOB_H
 
 #include "oci/bundle.h"
+#include "oci/download.h"
 #include "oci/index.h"
 #include "oci/progress.h"
+#include "oci/prune.h"
 #include "oci/registry.h"
 #include "oci/sandbox.h"
 #include "oci/unpack.h"
@@ -28,19 +30,23 @@ struct job_opts {
 	const char *name;               /* that an imported image gets; NULL: its own */
 	const char *from, *to, *inject; /* to: the copy, or the disk to inject into */
 	struct unpack_limits limits;
-	uint64_t max_bytes; /* of an image that is one file, and of the disk made of it */
+	struct prune_limits prune; /* of prune; of a pull, what it may not exceed */
+	uint64_t max_bytes;        /* of an image that is one file, and of the disk made of it */
 	bool look_only; /* image_resolve(): what an image that is one file is now, without taking it */
 	bool no_sync; /* the clone need not outlive a crash of the host */
 	/* Of the relay (oci/relay.h). */
 	int listen_fd;
 	const char *upstream, *spool;
+	/* Of cache-prune. */
+	const char *storage;
+	bool dry_run;
 };
 
 /* Returns 0 or -errno. */
 typedef int job_fn(const struct job_opts *o);
 job_fn job_pull, job_kernel, job_rootfs, job_clone, job_inject, job_list, job_rm, job_prune,
-	job_relay, job_sandbox_report, job_inspect, job_verify, job_outdated, job_import,
-	job_export;
+	job_relay, job_cache_prune, job_prefetch, job_sandbox_report, job_inspect, job_verify,
+	job_outdated, job_import, job_export;
 
 /* oci/sandbox.h for a process of drover-image; a kernel without Landlock is told of at the log's
  * debug level, and by the verb sandbox. */
@@ -61,7 +67,9 @@ struct image {
 	struct manifest manifest;
 	struct image_config config;
 	struct progress progress;
-	bool came; /* all of it, while it was resolved: oci/source.h */
+	bool wants_disk; /* an unpacking process is to be started before the registry is asked */
+	struct ahead *ahead; /* that process; NULL as long as nothing had to be asked */
+	bool came;           /* all of it, while it was resolved: oci/source.h */
 };
 
 int image_open(struct image *im, const struct job_opts *o, struct store *s, const char *name,
@@ -75,6 +83,20 @@ int image_fetch(struct image *im, struct err *err);
 int image_check_space(struct image *im, uint64_t need, struct err *err);
 /* Forgets the registry, and the credentials for it. */
 void image_disconnect(struct image *im);
+/* struct image's progress in arg. */
+void image_on_build(void *arg, uint64_t done, uint64_t total);
+
+/* oci/job-ahead.c: the disk made while the layers are fetched. */
+int ahead_start(struct image *im, struct err *err);
+/* That the disk with this key is what the layers are fetched for. */
+void ahead_expect(struct image *im, const char *key);
+/* Begins with it if that is possible; d has not been run yet. */
+void ahead_begin(struct image *im, struct download *d);
+/* With all layers in the store: 1: the disk is there, too; 0: it has to be made; -errno. */
+int ahead_finish(struct image *im, struct err *err);
+/* Leaves nothing of a disk that was not finished. */
+void ahead_close(struct image *im);
+
 /* Its layers, in the store. */
 int image_sources(const struct image *im, struct layer_src **out, struct err *err);
 void image_sources_free(struct layer_src *src, size_t n);

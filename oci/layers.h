@@ -11,7 +11,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include "lib/err.h"
+#include "oci/feed.h"
 #include "oci/image.h"
 
 struct layer_src {
@@ -19,6 +19,7 @@ struct layer_src {
 	int fd;                 /* a pipe, or a regular file, which is read from its beginning */
 	const char *media_type; /* OCI or docker layer type; NULL: known by its magic */
 	const char *diff_id;    /* "sha256:..." of the tar itself, checked; NULL: not checked */
+	struct feed *feed;      /* fd is a regular file that still grows; NULL: it is whole */
 };
 
 /*

@@ -1,4 +1,4 @@
-#include "oci/unpack.h"
+#include "oci/unpack-private.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -14,45 +14,9 @@
 #include "lib/str.h"
 #include "oci/sandbox.h"
 
-/* Written in one go, at most PIPE_BUF. */
-struct message {
-	enum {
-		MSG_PROGRESS,
-		MSG_RESULT
-	} kind;
-	int code; /* of a result: 0 or -errno */
-	uint64_t done, total;
-	char text[ERR_MSG_MAX];
-	union {
-		struct disk_result disk;
-		struct kernel_files kernel;
-		struct look look;
-	} result;
-};
-_Static_assert(sizeof(struct message) <= 4096, "a pipe takes it in one piece");
-
-#define FDS_MAX 1040 /* as many layers as a manifest may have, and then some */
-
-struct job {
-	const struct unpack_limits *limits;
-	int fds[FDS_MAX]; /* all that the process keeps */
-	size_t n;
-	int (*run)(struct job *j, struct message *m, struct err *err); /* in the process */
-	layers_progress_fn *progress;
-	void *arg;
-	int pipe; /* the end that is ours, in the one process or the other */
-
-	struct layer_src *layers;
-	size_t nlayers;
-	struct disk_opts disk;
-	int out[2];
-	unpack_fn *fn;
-	void *fn_arg;
-};
-
 /* ---- in the process ---- */
 
-static void tell(int fd, const struct message *m)
+static void tell(int fd, const struct unpack_message *m)
 {
 	const char *p = (const char *)m;
 	size_t len = sizeof(*m);
@@ -72,12 +36,17 @@ static void tell(int fd, const struct message *m)
 static void tell_progress(void *arg, uint64_t done, uint64_t total)
 {
 	static uint64_t last_ms;
-	struct job *j = arg;
-	struct message m = { .kind = MSG_PROGRESS, .done = done, .total = total };
+	struct unpack_job *j = arg;
+	struct unpack_message m = { .kind = MSG_PROGRESS, .done = done, .total = total };
 	uint64_t now = clock_mono_ms();
 
 	if (done < total && now - last_ms < 50)
 		return;
+	/* Nobody reads as long as layers are still fetched, and the pipe must not fill up. */
+	for (size_t i = 0; i < j->nlayers; i++) {
+		if (j->layers[i].feed != NULL && !feed_whole(j->layers[i].feed))
+			return;
+	}
 	last_ms = now;
 	tell(j->pipe, &m);
 }
@@ -88,7 +57,7 @@ static int by_number(const void *a, const void *b)
 }
 
 /* All but the job's and the pipe; standard error stays, for a sanitizer's last words. */
-static void close_others(struct job *j)
+void unpack_close_others(struct unpack_job *j)
 {
 	int from = 0;
 
@@ -103,20 +72,20 @@ static void close_others(struct job *j)
 	syscall(SYS_close_range, from, ~0u, 0);
 }
 
-_Noreturn static void child(struct job *j, pid_t parent)
+_Noreturn void unpack_child(struct unpack_job *j, pid_t parent)
 {
 	struct sandbox_spec spec = { .closed = true,
 		.memory_bytes = j->limits->memory_bytes,
 		/* Two threads work: twice the time is never too short. */
 		.cpu_seconds = 2 * (j->limits->time_ms / 1000 + 1) };
-	struct message m = { .kind = MSG_RESULT };
+	struct unpack_message m = { .kind = MSG_RESULT };
 	struct sandbox_state state;
 	struct err err = { 0 };
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		_exit(1);
-	close_others(j);
+	unpack_close_others(j);
 	m.code = sandbox_enter(&spec, &state, &err);
 	if (m.code == 0)
 		m.code = j->run(j, &m, &err);
@@ -128,7 +97,7 @@ _Noreturn static void child(struct job *j, pid_t parent)
 /* ---- in ours ---- */
 
 /* 1: a message; 0: no more; -ETIMEDOUT. */
-static int take(int fd, uint64_t end_ms, struct message *m)
+static int take(int fd, uint64_t end_ms, struct unpack_message *m)
 {
 	size_t have = 0;
 
@@ -164,7 +133,7 @@ static int died(int status, struct err *err)
 	return err_set(err, -EIO, "unpacking ended without a result");
 }
 
-static int follow(struct job *j, pid_t pid, struct message *m, struct err *err)
+int unpack_follow(struct unpack_job *j, pid_t pid, struct unpack_message *m, struct err *err)
 {
 	uint64_t end = clock_mono_ms() + j->limits->time_ms;
 	int status = 0, r;
@@ -188,7 +157,7 @@ static int follow(struct job *j, pid_t pid, struct message *m, struct err *err)
 	return m->code == 0 ? 0 : died(0, err);
 }
 
-static int run(struct job *j, struct message *m, struct err *err)
+static int run(struct unpack_job *j, struct unpack_message *m, struct err *err)
 {
 	pid_t parent = getpid(), pid;
 	int fds[2], r;
@@ -204,16 +173,16 @@ static int run(struct job *j, struct message *m, struct err *err)
 	}
 	if (pid == 0) {
 		j->pipe = fds[1];
-		child(j, parent);
+		unpack_child(j, parent);
 	}
 	close(fds[1]);
 	j->pipe = fds[0];
-	r = follow(j, pid, m, err);
+	r = unpack_follow(j, pid, m, err);
 	close(fds[0]);
 	return r;
 }
 
-static void close_layers(struct job *j)
+static void close_layers(struct unpack_job *j)
 {
 	for (size_t i = 0; i < j->nlayers; i++) {
 		if (j->layers[i].fd >= 0)
@@ -223,9 +192,10 @@ static void close_layers(struct job *j)
 }
 
 /* The layers by descriptors. */
-static int open_layers(struct job *j, const struct layer_src *layers, size_t n, struct err *err)
+static int open_layers(
+	struct unpack_job *j, const struct layer_src *layers, size_t n, struct err *err)
 {
-	if (n > FDS_MAX - 8)
+	if (n > UNPACK_FDS_MAX - 8)
 		return err_set(err, -EINVAL, "it has %zu layers", n);
 	j->layers = calloc(n + 1, sizeof(*j->layers));
 	if (j->layers == NULL)
@@ -245,7 +215,7 @@ static int open_layers(struct job *j, const struct layer_src *layers, size_t n, 
 	return 0;
 }
 
-static int run_disk(struct job *j, struct message *m, struct err *err)
+int unpack_run_disk(struct unpack_job *j, struct unpack_message *m, struct err *err)
 {
 	j->disk.progress = tell_progress;
 	j->disk.arg = j;
@@ -255,13 +225,13 @@ static int run_disk(struct job *j, struct message *m, struct err *err)
 int unpack_disk(const struct layer_src *layers, size_t n, const struct disk_opts *opts,
 	const struct unpack_limits *limits, int out_fd, struct disk_result *out, struct err *err)
 {
-	struct job j = { .limits = limits,
-		.run = run_disk,
+	struct unpack_job j = { .limits = limits,
+		.run = unpack_run_disk,
 		.progress = opts->progress,
 		.arg = opts->arg,
 		.disk = *opts,
 		.out = { out_fd } };
-	struct message m;
+	struct unpack_message m;
 	int r = open_layers(&j, layers, n, err);
 
 	j.fds[j.n++] = out_fd;
@@ -275,7 +245,7 @@ int unpack_disk(const struct layer_src *layers, size_t n, const struct disk_opts
 	return r;
 }
 
-static int run_kernel(struct job *j, struct message *m, struct err *err)
+static int run_kernel(struct unpack_job *j, struct unpack_message *m, struct err *err)
 {
 	return extract_kernel_to(j->layers, j->nlayers, j->out[0], j->out[1], tell_progress, j,
 		&m->result.kernel, err);
@@ -285,12 +255,12 @@ int unpack_kernel(const struct layer_src *layers, size_t n, const struct unpack_
 	int kernel_fd, int initrd_fd, layers_progress_fn *progress, void *arg,
 	struct kernel_files *out, struct err *err)
 {
-	struct job j = { .limits = limits,
+	struct unpack_job j = { .limits = limits,
 		.run = run_kernel,
 		.progress = progress,
 		.arg = arg,
 		.out = { kernel_fd, initrd_fd } };
-	struct message m;
+	struct unpack_message m;
 	int r = open_layers(&j, layers, n, err);
 
 	j.fds[j.n++] = kernel_fd;
@@ -306,7 +276,7 @@ int unpack_kernel(const struct layer_src *layers, size_t n, const struct unpack_
 	return r;
 }
 
-static int run_look(struct job *j, struct message *m, struct err *err)
+static int run_look(struct unpack_job *j, struct unpack_message *m, struct err *err)
 {
 	return look_at(j->layers, j->nlayers, &m->result.look, err);
 }
@@ -314,8 +284,8 @@ static int run_look(struct job *j, struct message *m, struct err *err)
 int unpack_look(const struct layer_src *layers, size_t n, const struct unpack_limits *limits,
 	struct look *out, struct err *err)
 {
-	struct job j = { .limits = limits, .run = run_look };
-	struct message m;
+	struct unpack_job j = { .limits = limits, .run = run_look };
+	struct unpack_message m;
 	int r = open_layers(&j, layers, n, err);
 
 	if (r == 0)
@@ -330,7 +300,7 @@ int unpack_look(const struct layer_src *layers, size_t n, const struct unpack_li
 	return r;
 }
 
-static int run_fn(struct job *j, struct message *m, struct err *err)
+static int run_fn(struct unpack_job *j, struct unpack_message *m, struct err *err)
 {
 	return j->fn(j->fn_arg, err);
 }
@@ -338,8 +308,8 @@ static int run_fn(struct job *j, struct message *m, struct err *err)
 int unpack_run(const struct unpack_limits *limits, const int *fds, size_t n, unpack_fn *fn,
 	void *arg, struct err *err)
 {
-	struct job j = { .limits = limits, .run = run_fn, .fn = fn, .fn_arg = arg, .n = n };
-	struct message m;
+	struct unpack_job j = { .limits = limits, .run = run_fn, .fn = fn, .fn_arg = arg, .n = n };
+	struct unpack_message m;
 
 	if (n > 0)
 		memcpy(j.fds, fds, n * sizeof(fds[0]));

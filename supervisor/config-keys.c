@@ -121,6 +121,15 @@ const struct config_key config_keys[] = {
 		.max = 64 * TIB, .reload = RELOAD_LIVE,
 		.help = "How large an image that is one file may be, and the disk that is made of "
 			"one in another format than raw." },
+	{ SECTION_DROVER, "image_budget", KEY_SIZE, D(image_budget), .def = "0",
+		.max = 1024 * 1024 * GIB, .reload = RELOAD_LIVE,
+		.help = "How much the image store may occupy: images that no machine needs are "
+			"removed, the one that was used longest ago first, and a pull that cannot "
+			"fit is refused. 0 is without limit." },
+	{ SECTION_DROVER, "image_age", KEY_TIME, D(image_age), .def = "0s", .max = 3650 * DAY,
+		.reload = RELOAD_LIVE,
+		.help = "Images that no machine needs and that were not used for so long are "
+			"removed; 0 is never." },
 
 	{ SECTION_NETWORK, "kind", KEY_ENUM, N(kind), .def = "p2p", .words = network_kind_words,
 		.reload = RELOAD_RECREATE,
@@ -185,6 +194,16 @@ const struct config_key config_keys[] = {
 			"repeated; if not set, upstream's." },
 	{ SECTION_REGISTRY, "offline", KEY_BOOL, R(offline), .def = "no", .reload = RELOAD_RESTART,
 		.help = "Serve what is cached and never ask upstream." },
+	{ SECTION_REGISTRY, "budget", KEY_SIZE, R(budget), .def = "0", .max = 1024 * 1024 * GIB,
+		.reload = RELOAD_RESTART,
+		.help = "How much the cached blobs may occupy; those that were used longest ago are "
+			"removed, for which the cache stops for a moment. 0 is without limit." },
+	{ SECTION_REGISTRY, "age", KEY_TIME, R(age), .def = "0s", .max = 3650 * DAY,
+		.reload = RELOAD_RESTART,
+		.help = "Cached blobs that were not used for so long are removed; 0 is never." },
+	{ SECTION_REGISTRY, "prefetch", KEY_LIST, R(prefetch), .reload = RELOAD_RESTART,
+		.help = "Image that is fetched into the cache before anybody asks for it, once the "
+			"cache is up and every day; may be repeated." },
 
 	{ SECTION_KEY, "public", KEY_STRING, K(public_key), .reload = RELOAD_LIVE,
 		.help = "The SSH public key itself, as in authorized_keys. A key has one of public, "

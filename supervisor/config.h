@@ -111,6 +111,7 @@ struct drover_config {
 	char *image_auth;        /* NULL: anonymous */
 	struct strv image_plain_http;
 	uint64_t image_memory, image_time, image_max;
+	uint64_t image_budget, image_age; /* 0: without limit */
 };
 
 struct registry_config {
@@ -120,6 +121,8 @@ struct registry_config {
 	char *storage;     /* NULL: state_dir/registry/NAME */
 	struct strv hosts; /* whose images are pulled through it; empty: upstream's host */
 	bool offline;
+	uint64_t budget, age; /* of what is cached; 0: without limit */
+	struct strv prefetch; /* references of images */
 };
 
 enum network_kind {

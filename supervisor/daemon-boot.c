@@ -12,6 +12,7 @@
 #include "lib/file.h"
 #include "lib/log.h"
 #include "supervisor/daemon.h"
+#include "supervisor/image-prune.h"
 #include "supervisor/warm.h"
 #include "supervisor/faults.h"
 #include "supervisor/host-net.h"
@@ -48,7 +49,8 @@ static void ready(struct drover *d)
 	network_check_foreign(d);
 	notify_ready(d);
 	dm->ready = true;
-	if (reconcile_create(&d->reconciler, d, &err) < 0 || pulse_create(&d->pulse, d, &err) < 0)
+	if (reconcile_create(&d->reconciler, d, &err) < 0 || pulse_create(&d->pulse, d, &err) < 0 ||
+		image_pruner_create(&d->pruner, d, &err) < 0)
 		log_error("%s", err.msg);
 	if (dm->reload_wanted)
 		daemon_reload(d);

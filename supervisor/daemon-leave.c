@@ -7,6 +7,7 @@
 #include "lib/log.h"
 #include "supervisor/daemon.h"
 #include "supervisor/image-job.h"
+#include "supervisor/image-prune.h"
 #include "supervisor/machine.h"
 #include "supervisor/network.h"
 #include "supervisor/notify.h"
@@ -30,6 +31,8 @@ static void server_closed(void *arg)
 	d->reconciler = NULL;
 	pulse_destroy(d->pulse);
 	d->pulse = NULL;
+	image_pruner_destroy(d->pruner);
+	d->pruner = NULL;
 	machines_release(d);
 	qemu_prober_destroy(d->prober);
 	d->prober = NULL;

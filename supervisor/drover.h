@@ -47,6 +47,7 @@ struct drover {
 	struct link_deleter *linkdel;
 	struct reconciler *reconciler; /* NULL before the start is over */
 	struct pulse *pulse;           /* likewise */
+	struct image_pruner *pruner;   /* likewise */
 	struct qemu_prober *prober;    /* NULL: nothing is probed */
 
 	struct list machines; /* by name */

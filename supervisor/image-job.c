@@ -10,6 +10,7 @@
 #include "lib/log.h"
 #include "oci/image.h"
 #include "oci/unpack.h"
+#include "supervisor/image-prune.h"
 #include "supervisor/registry.h"
 
 struct image_job {
@@ -23,6 +24,7 @@ struct image_job {
 	json_t *last; /* the last "done" object */
 	struct err err;
 	bool failed; /* an "error" line came */
+	bool pulls;
 };
 
 static void job_free(struct image_job *job)
@@ -40,6 +42,8 @@ static void job_end(struct image_job *job, const struct err *err)
 	struct image_sub *sub;
 	struct list subs;
 
+	if (job->pulls)
+		image_pruner_kick(job->d->pruner);
 	/* Out of the list first: who is told now may ask for the same again. */
 	list_remove(&job->entry);
 	list_init(&subs);
@@ -202,6 +206,7 @@ static int job_join(struct drover *d, const struct strv *args, const char *host,
 		free(text);
 		return r;
 	}
+	job->pulls = host != NULL;
 	job->wait.ready = registry_is_ready;
 	job->wait.arg = job;
 	if (host == NULL || !registry_wait(d, host, &job->wait)) {
@@ -274,6 +279,7 @@ int image_job_ref(struct drover *d, enum image_verb verb, const char *ref, int p
 		strv_addf(&args, "%llu", (unsigned long long)size);
 	}
 	image_pull_args(d, &args);
+	image_limit_args(d, false, &args);
 	r = args.bad ? err_nomem(err) : job_join(d, &args, parsed.host, sub, err);
 	strv_finish(&args);
 	return r;

@@ -93,6 +93,8 @@ json_t *registries_json(struct drover *d)
 		json_object_set_new(j, "pid",
 			service_up(r->service) ? json_integer(service_pid(r->service))
 					       : json_null());
+		json_object_set_new(
+			j, "size", r->size > 0 ? json_integer((json_int_t)r->size) : json_null());
 		json_array_append_new(array, j);
 	}
 	return array;

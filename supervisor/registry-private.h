@@ -3,6 +3,7 @@
 #define DROVER_SUPERVISOR_REGISTRY_PRIVATE_H
 
 #include "lib/deadline.h"
+#include "supervisor/image-job.h"
 #include "supervisor/registry-relay.h"
 #include "supervisor/registry.h"
 #include "supervisor/service.h"
@@ -27,6 +28,21 @@ struct registry {
 	struct deadline wait_timer;
 	struct list waiters;
 	struct err last_error;
+	uint64_t budget, age;
+	enum {
+		PRUNE_NOT,
+		PRUNE_LOOKING,
+		PRUNE_STOPPING,
+		PRUNE_WORKING
+	} pruning;
+	struct image_sub prune_sub; /* while it looks or works */
+	struct deadline prune_timer;
+	struct strv prefetch; /* references */
+	size_t prefetch_at;
+	bool prefetching;
+	uint64_t prefetch_ms; /* monotonic, when it was begun; 0: never */
+	struct image_sub prefetch_sub;
+	uint64_t size; /* bytes in its storage when it was last looked at; 0: not yet, or none */
 	bool stopping;
 	void (*stopped)(void *arg);
 	void *stopped_arg;
@@ -35,6 +51,21 @@ struct registry {
 /* NULL when there is none of this name, or when it is being stopped. */
 struct registry *registry_find(struct drover *d, const char *name);
 void registry_tell_waiters(struct registry *r, const struct err *err);
+
+/* From the upstream's answer on; the service is down. */
+void registry_begin(struct registry *r);
+
+/* ---- registry-prune.c ---- */
+
+void registry_prune_due(void *arg); /* of prune_timer */
+void registry_prune_up(struct registry *r);
+void registry_prune_stop(struct registry *r);
+
+/* ---- registry-prefetch.c ---- */
+
+/* If it is due, and the cache there. */
+void registry_prefetch(struct registry *r);
+void registry_prefetch_stop(struct registry *r);
 
 /* ---- registry-files.c ---- */
 

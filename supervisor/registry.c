@@ -15,8 +15,6 @@
 #define RETRY_MAX_MS     30000
 #define DEATHS_MAX       3 /* at start, until those who wait are told */
 
-static void begin(struct registry *r);
-
 static void later(struct registry *r, uint64_t ms, void (*fn)(struct registry *r))
 {
 	r->timer_fn = fn;
@@ -51,7 +49,7 @@ static void start_failed(struct registry *r, const struct err *err)
 	log_msg(LOG_LVL_ERROR, r->name, "%s; trying again in %s", err->msg,
 		format_duration((r->retry_ms + 999) / 1000));
 	registry_tell_waiters(r, err);
-	later(r, r->retry_ms, begin);
+	later(r, r->retry_ms, registry_begin);
 	r->retry_ms = MIN(r->retry_ms * 2, RETRY_MAX_MS);
 }
 
@@ -70,6 +68,7 @@ static void set_up(struct registry *r)
 		: r->offline_wanted ? "serves what it has (offline = yes)"
 				    : "serves what it has: its upstream cannot be reached");
 	registry_tell_waiters(r, NULL);
+	registry_prune_up(r);
 }
 
 /* ---- is the upstream there, does the cache answer ---- */
@@ -100,7 +99,7 @@ static void poll_answered(void *arg, const struct http_result *res, const struct
 	if (err == NULL && res->status < 500) {
 		set_up(r);
 		if (!r->proxy && !r->offline_wanted)
-			later(r, PROBE_EVERY_MS, begin);
+			later(r, PROBE_EVERY_MS, registry_begin);
 		return;
 	}
 	later(r, READY_POLL_MS, poll_ready);
@@ -180,11 +179,11 @@ static void probed(void *arg, const struct http_result *res, const struct err *e
 		r->state = REGISTRY_STARTING;
 		service_stop(r->service, stopped_for_proxy, r);
 	} else {
-		later(r, PROBE_EVERY_MS, begin);
+		later(r, PROBE_EVERY_MS, registry_begin);
 	}
 }
 
-static void begin(struct registry *r)
+void registry_begin(struct registry *r)
 {
 	if (r->stopping)
 		return;
@@ -193,7 +192,7 @@ static void begin(struct registry *r)
 	if (r->offline_wanted)
 		launch(r, false);
 	else if (get(r, r->upstream, PROBE_TIMEOUT_MS, probed) < 0)
-		later(r, RETRY_MAX_MS, begin);
+		later(r, RETRY_MAX_MS, registry_begin);
 }
 
 static bool died(void *arg, const struct child_status *status)
@@ -217,7 +216,7 @@ static bool died(void *arg, const struct child_status *status)
 		return false;
 	}
 	r->state = REGISTRY_STARTING;
-	later(r, r->retry_ms, begin);
+	later(r, r->retry_ms, registry_begin);
 	r->retry_ms = MIN(r->retry_ms * 2, RETRY_MAX_MS);
 	return false;
 }
@@ -227,7 +226,7 @@ static void stopped_for_begin(void *arg)
 	struct registry *r = arg;
 
 	if (!r->stopping)
-		begin(r);
+		registry_begin(r);
 }
 
 /* The running docker-registry knows the relay by a port that it has no longer. */
@@ -252,6 +251,7 @@ static void registry_free(void *arg)
 
 	json_decref(r->applied);
 	strv_finish(&r->hosts);
+	strv_finish(&r->prefetch);
 	free(r->name);
 	free(r->owner);
 	free(r->upstream);
@@ -261,11 +261,18 @@ static void registry_free(void *arg)
 	free(r);
 }
 
-static void wait_timer_closed(void *arg)
+static void prune_timer_closed(void *arg)
 {
 	struct registry *r = arg;
 
 	deadline_close(&r->timer, registry_free);
+}
+
+static void wait_timer_closed(void *arg)
+{
+	struct registry *r = arg;
+
+	deadline_close(&r->prune_timer, prune_timer_closed);
 }
 
 static void registry_destroy(struct registry *r)
@@ -274,6 +281,8 @@ static void registry_destroy(struct registry *r)
 	if (r->probe != NULL)
 		http_cancel(r->probe);
 	r->stopping = true;
+	registry_prune_stop(r);
+	registry_prefetch_stop(r);
 	service_destroy(r->service);
 	registry_relay_destroy(r->relay);
 	deadline_close(&r->wait_timer, wait_timer_closed);
@@ -306,6 +315,10 @@ static int registry_create(
 		return err_nomem(err);
 	r->d = d;
 	list_init(&r->waiters);
+	list_init(&r->prune_sub.entry);
+	list_init(&r->prefetch_sub.entry);
+	r->budget = cfg->budget;
+	r->age = cfg->age;
 	r->name = strdup(cfg->s.name);
 	r->owner = str_printf("registry/%s", cfg->s.name);
 	r->upstream = strdup(cfg->upstream);
@@ -325,7 +338,8 @@ static int registry_create(
 	relay.spool = r->storage;
 	if (r->name == NULL || r->owner == NULL || r->upstream == NULL || r->listen == NULL ||
 		r->storage == NULL || r->log_path == NULL || r->applied == NULL ||
-		set_hosts(r, cfg) < 0 || service_create(&r->service, d, &spec, &cb, err) < 0 ||
+		set_hosts(r, cfg) < 0 || strv_copy(&r->prefetch, &cfg->prefetch) < 0 ||
+		service_create(&r->service, d, &spec, &cb, err) < 0 ||
 		registry_relay_create(&r->relay, d, &relay, err) < 0) {
 		service_destroy(r->service);
 		registry_free(r);
@@ -333,6 +347,7 @@ static int registry_create(
 	}
 	deadline_init(&r->timer, d->loop, timer_fired, r);
 	deadline_init(&r->wait_timer, d->loop, wait_expired, r);
+	deadline_init(&r->prune_timer, d->loop, registry_prune_due, r);
 	list_append(&d->registries, &r->entry);
 	*out = r;
 	return 0;
@@ -383,7 +398,7 @@ int registry_start(struct drover *d, const struct registry_config *cfg, struct e
 	else if (service_up(r->service) || registry_relay_up(r->relay))
 		service_stop(r->service, stopped_for_adopt, r);
 	else
-		begin(r);
+		registry_begin(r);
 	return 0;
 }
 

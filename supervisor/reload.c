@@ -6,6 +6,7 @@
 
 #include "lib/json.h"
 #include "lib/log.h"
+#include "supervisor/image-prune.h"
 #include "supervisor/machine.h"
 #include "supervisor/pulse.h"
 #include "supervisor/reconcile.h"
@@ -481,6 +482,7 @@ int drover_reload(struct drover *d, struct plan *out, struct config_errors *erro
 	fault_at("reload", "applied", NULL);
 	reconcile_rearm(d->reconciler);
 	pulse_rearm(d->pulse);
+	image_pruner_kick(d->pruner);
 	events_emit(d->events, "drover", NULL, "reloaded", NULL);
 	return 0;
 }

@@ -8,6 +8,7 @@
 #include "lib/json.h"
 #include "oci/image.h"
 #include "supervisor/image-job.h"
+#include "supervisor/image-prune.h"
 
 struct look {
 	struct image_sub sub;
@@ -77,6 +78,8 @@ static void look(struct drover *d, struct request *rq, const char *verb, const c
 	}
 	if (strcmp(verb, "inspect") == 0 || strcmp(verb, "outdated") == 0)
 		image_pull_args(d, &args);
+	if (strcmp(verb, "prune") == 0)
+		image_limit_args(d, true, &args);
 	if (l == NULL || args.bad || (l->items = json_array()) == NULL) {
 		r = err_nomem(&err);
 	} else {
@@ -101,7 +104,7 @@ static void look(struct drover *d, struct request *rq, const char *verb, const c
 
 void route_image_prune(void *arg, struct request *rq)
 {
-	look(arg, rq, "prune", NULL, "");
+	look(arg, rq, "prune", NULL, "removed");
 }
 
 void route_image_verify(void *arg, struct request *rq)

@@ -151,4 +151,47 @@ is "$(requests range=bytes=1048576-)" 1 'killed: from where that one came to'
 ok 'killed: the layer is right' stored "$W/store" "$layer"
 ok 'killed: nothing else is left' empty_tmp "$W/store"
 
+# Disks made while the layer comes: of the same bytes as one that is made of a layer that was there.
+disk() { (cd "$W/store/built" && sha256sum *.ext4); }
+rootfs() { # rootfs SCENARIO [OPTION...]: into a fresh store
+	rm -rf "$W/store"
+	run rootfs --store "$W/store" --ref "$host/$1:latest" --size 16M "${@:2}"
+}
+pull good
+run rootfs --store "$W/store" --ref $host/good:latest --size 16M
+is "$rc" 0 'a disk is made of a layer that is there'
+wanted=$(disk)
+for i in good wrong-once cut-once no-range cut-416 redirect; do
+	rootfs $i
+	is "$rc $(disk)" "0 $wanted" "$i: so is the same disk while the layer comes"
+	ok "$i: the layer is stored, and what it should be" stored "$W/store" "$layer"
+	ok "$i: nothing else is left of that" empty_tmp "$W/store"
+done
+rootfs stall-once --stall 1s
+is "$rc $(disk)" "0 $wanted" 'stall-once: the disk waits for what is resumed'
+for i in wrong-digest short long gone; do
+	rootfs $i --tries 2
+	is "$rc" 1 "$i: no disk comes of it"
+	is "$(ls -A "$W/store/built" "$W/store/tmp")" "$(printf '%s:\n\n%s:' "$W/store/built" "$W/store/tmp")" \
+		"$i: nor a part of one"
+done
+rootfs wrong-digest
+has "$message" "wrong content for blob $layer" 'it is the digest that is told of, not what was unpacked'
+
+# Unpacking goes on while the layer comes; killed then, the next one makes the disk.
+rm -rf "$W/store"
+"$image" rootfs --store "$W/store" --ref $host/slow:latest --size 16M >"$W/slow.out" 2>&1 &
+pid=$!
+unpacking() { [ -n "$(find "$W/store/tmp" -name 'disk-*.part' -size +40k)" ]; }
+ok 'slow: the disk is written to before the layer has come' wait_for "$patience" unpacking
+ok 'slow: and is not in its place' test -z "$(ls "$W/store/built")"
+child=$(<"/proc/$pid/task/$pid/children")
+kill -9 $pid
+wait $pid 2>/dev/null
+gone() { ! kill -0 "${child% }" 2>/dev/null; }
+ok 'slow: the unpacking process goes with the fetching one' wait_for "$patience" gone
+run rootfs --store "$W/store" --ref $host/good:latest --size 16M
+is "$rc $(disk)" "0 $wanted" 'slow: the next one makes the disk'
+ok 'slow: nothing else is left' empty_tmp "$W/store"
+
 done_testing

@@ -74,7 +74,7 @@ store=$W/store
 # The unpacking process, looked at while it works.
 "$image" rootfs --store "$store" --ref $host/bad/bomb:1 >"$W/out" 2>"$W/errout" & pid=$!
 unpacker() { child=$(<"/proc/$pid/task/$pid/children") && [ -n "$child" ] &&
-	grep -q '^Seccomp:.2' "/proc/${child% }/status"; }
+	grep -q '^Seccomp_filters:.2' "/proc/${child% }/status"; }
 ok 'the layers are unpacked by a process of its own' wait_for "$patience" unpacker
 child=${child% }
 kill -STOP "$child"

@@ -1,6 +1,6 @@
 /*
  * A registry that misbehaves: bad-registry LOG PORT. The repository's name says how (the tables
- * below); each image is one layer of 3 MiB that is no tar, which is also served as a file by itself,
+ * below); each image is one layer of 3 MiB a tar of one file, which is also served as a file by itself,
  * /v2/SCENARIO/files/NAME, with an entity tag. A second port, PORT + 1, is the blob
  * store that redirects go to. A line for each request goes to LOG; one for readiness to stdout.
  */
@@ -51,6 +51,28 @@ static void digest(const void *data, size_t len, char out[80])
 		p += sprintf(p, "%02x", md[i]);
 }
 
+/* POSIX.1-1988's, of a regular file. */
+static void tar_header(unsigned char *h, unsigned size)
+{
+	unsigned sum = 0;
+	char text[16];
+
+	memcpy(h, "data", 4);
+	memcpy(h + 100, "0000644", 7);
+	memcpy(h + 108, "0000000", 7);
+	memcpy(h + 116, "0000000", 7);
+	snprintf(text, sizeof(text), "%011o", size);
+	memcpy(h + 124, text, 11);
+	memcpy(h + 136, "00000000000", 11);
+	memset(h + 148, ' ', 8);
+	h[156] = '0';
+	memcpy(h + 257, "ustar\00000", 8);
+	for (int i = 0; i < 512; i++)
+		sum += h[i];
+	snprintf(text, sizeof(text), "%06o", sum);
+	memcpy(h + 148, text, 7);
+}
+
 static void make_image(void)
 {
 	unsigned x = 12345;
@@ -58,8 +80,11 @@ static void make_image(void)
 	for (size_t i = 0; i < LAYER_SIZE; i++) {
 		x = x * 1103515245 + 12345;
 		layer[i] = (unsigned char)(x >> 16);
-		wrong[i] = layer[i];
 	}
+	memset(layer, 0, 512);
+	memset(layer + LAYER_SIZE - 1024, 0, 1024);
+	tar_header(layer, LAYER_SIZE - 512 - 1024);
+	memcpy(wrong, layer, LAYER_SIZE);
 	wrong[LAYER_SIZE / 2] ^= 1;
 	digest(layer, LAYER_SIZE, layer_digest);
 	snprintf(config, sizeof(config),

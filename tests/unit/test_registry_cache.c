@@ -111,13 +111,15 @@ static void test_json(void **state)
 
 	w.a.state = REGISTRY_UP;
 	w.a.proxy = true;
+	w.a.size = 5000000000;
 	j = registries_json(&w.r.d);
 	text = json_text(j);
 	assert_string_equal(text,
 		"[{\"name\":\"ghcr\",\"upstream\":\"https://ghcr.io\",\"listen\":\"127.0.0.1:5000\","
-		"\"state\":\"up\",\"mode\":\"proxy\",\"pid\":null},"
+		"\"state\":\"up\",\"mode\":\"proxy\",\"pid\":null,\"size\":5000000000},"
 		"{\"name\":\"hub\",\"upstream\":\"https://registry-1.docker.io\","
-		"\"listen\":\"[::1]:5001\",\"state\":\"down\",\"mode\":\"offline\",\"pid\":null}]");
+		"\"listen\":\"[::1]:5001\",\"state\":\"down\",\"mode\":\"offline\",\"pid\":null,"
+		"\"size\":null}]");
 	free(text);
 	json_decref(j);
 }
