@@ -28,23 +28,22 @@ static char *canonical(const char *text)
 	return buf_steal(&out);
 }
 
-static bool config_uses(const struct vm_config *cfg, const char *ref)
+static bool is_image(const char *text, const char *ref)
 {
-	char *kernel, *rootfs;
-	bool uses;
+	char *full = canonical(text);
+	bool is = full != NULL && strcmp(full, ref) == 0;
 
-	if (cfg == NULL)
-		return false;
-	kernel = canonical(cfg->kernel);
-	rootfs = canonical(cfg->rootfs);
-	uses = (kernel != NULL && strcmp(kernel, ref) == 0) ||
-	       (rootfs != NULL && strcmp(rootfs, ref) == 0);
-	free(kernel);
-	free(rootfs);
-	return uses;
+	free(full);
+	return is;
 }
 
-/* Names of the machines whose kernel or disk is made from the image. */
+static bool config_uses(const struct vm_config *cfg, const char *ref)
+{
+	return cfg != NULL && (is_image(cfg->kernel, ref) || is_image(cfg->initrd, ref) ||
+				      is_image(cfg->rootfs, ref));
+}
+
+/* Names of the machines whose kernel, initrd or disk is made from the image. */
 static json_t *used_by(struct drover *d, const char *reference)
 {
 	json_t *array = json_array();

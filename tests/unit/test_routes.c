@@ -200,6 +200,7 @@ static const char ini[] = "[vm web-1]\n"
 			  "autostart = no\n"
 			  "[vm web-2]\n"
 			  "kernel = /nonexistent/vmlinux\n"
+			  "initrd = ghcr.io/org/initrd:1\n"
 			  "[vm web-3]\n"
 			  "kernel = docker.io/library/db\n";
 
@@ -667,6 +668,7 @@ static void test_images(void **state)
 	REQUEST(list);
 	REQUEST(left);
 	REQUEST(used, .query = "reference=ghcr.io/org/web-image:1");
+	REQUEST(initrd, .query = "reference=ghcr.io/org/initrd:1");
 	REQUEST(short_form, .query = "reference=db:latest");
 	REQUEST(unused, .query = "reference=docker.io/library/other:2");
 	REQUEST(missing);
@@ -686,6 +688,8 @@ static void test_images(void **state)
 
 	send_to(&used, "DELETE", "/images");
 	assert_err(&used, -EBUSY, "image 'ghcr.io/org/web-image:1' is in use by vm web-1");
+	send_to(&initrd, "DELETE", "/images");
+	assert_err(&initrd, -EBUSY, "image 'ghcr.io/org/initrd:1' is in use by vm web-2");
 	/* The same image under another name of it. */
 	send_to(&short_form, "DELETE", "/images");
 	assert_err(&short_form, -EBUSY, "image 'db:latest' is in use by vm web-3");
@@ -695,7 +699,7 @@ static void test_images(void **state)
 	run_until_answered(&unused);
 	assert_int_equal(json_int(unused.json, "freed", 0), 77);
 
-	struct request *all[] = { &list, &left, &used, &short_form, &unused, &missing };
+	struct request *all[] = { &list, &left, &used, &initrd, &short_form, &unused, &missing };
 
 	for (size_t i = 0; i < ARRAY_LEN(all); i++)
 		rq_finish(all[i]);
