@@ -114,7 +114,7 @@ fuzz: deps
 
 fuzz-programs: $(FUZZ)
 # What is fuzzed needs no more of the tree than this.
-FUZZ_OBJ = $(patsubst %.c,$(B)/obj/%.o,$(filter-out $(MAINS),$(wildcard lib/*.c oci/*.c)))
+FUZZ_OBJ = $(patsubst %.c,$(B)/obj/%.o,$(filter-out $(MAINS),$(wildcard lib/*.c oci/*.c) hv/ch-wire.c))
 $(FUZZ): $(B)/fuzz/%: $(B)/obj/tests/fuzz/%.o $(FUZZ_OBJ)
 	@mkdir -p $(@D)
 	@echo "  LD $@"
