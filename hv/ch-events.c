@@ -217,8 +217,8 @@ void ch_tell_end(struct ch *c, const json_t *event)
 		return;
 	}
 	c->hv.status = HV_STATUS_SHUTDOWN;
-	ev.by_us = c->intents.quit || c->intents.signal || c->migrated;
-	ev.reason = c->migrated ? "migrated" : c->intents.quit ? "host-quit" : "host-signal";
+	ev.by_us = c->intents.quit || c->intents.signal;
+	ev.reason = c->intents.quit ? "host-quit" : "host-signal";
 	if (!ev.by_us)
 		ev.by = ch_take_by(c, CH_EFFECT_QUIT, who);
 	if (ev.by != NULL) {
@@ -293,7 +293,7 @@ void ch_event(void *arg, json_t *event)
 		}
 	}
 	if (str_starts(name, "migration-"))
-		ch_job_event(c, name);
+		ch_migration_event(c, name);
 	/* That it starts and boots is what a start is for. */
 	if (c->phase != CH_UP)
 		return;

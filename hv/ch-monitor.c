@@ -46,7 +46,7 @@ static void api_late(void *arg, const char *path)
 {
 	struct ch *c = arg;
 
-	if (c->phase != CH_UP || c->hv.unresponsive)
+	if (c->phase != CH_UP || c->hv.unresponsive || c->frozen)
 		return;
 	c->hv.unresponsive = true;
 	/* The late answer itself tells when it is over; the retry is for a socket that was closed. */

@@ -216,7 +216,17 @@ void ch_resume(struct hv *hv, hv_done_fn *done, void *arg)
 	struct ch_op op = {
 		.done = done, .arg = arg, .good = resumed, .expect = &c->intents.resume
 	};
+	struct err err;
 
+	if (ch_migrate_resume(c, done, arg))
+		return;
+	/* One that has come here went when an earlier daemon did, and so did its memory. */
+	if (c->incoming && hv->status == HV_STATUS_INCOMING && c->phase == CH_UP) {
+		process_signal(c->process, SIGKILL);
+		err_set(&err, -ESRCH, "the guest is not in it any more");
+		ch_op_later(c, &err, &op);
+		return;
+	}
 	if (is_so(c, HV_STATUS_RUNNING, c->intents.pause)) {
 		ch_op_later(c, NULL, &op);
 		return;
@@ -250,7 +260,10 @@ void ch_quit(struct hv *hv, hv_done_fn *done, void *arg)
 		.done = done, .arg = arg, .intent = &c->intents.quit, .lost_is_done = true
 	};
 
-	put(c, "/vmm.shutdown", &op);
+	if (ch_migrate_quit(c))
+		ch_op_later(c, NULL, &op);
+	else
+		put(c, "/vmm.shutdown", &op);
 }
 
 int ch_kill(struct hv *hv, int sig)
@@ -261,7 +274,8 @@ int ch_kill(struct hv *hv, int sig)
 		return -ESRCH;
 	if (sig == SIGTERM || sig == SIGINT)
 		c->intents.signal = true;
-	return process_signal(c->process, sig);
+	/* One that stands still obeys no other. */
+	return process_signal(c->process, c->frozen && sig == SIGTERM ? SIGKILL : sig);
 }
 
 /* {"method": "PUT", "path": "/vm.resize", "body": {...}} */
@@ -290,7 +304,7 @@ void ch_ping(struct hv *hv, uint64_t timeout_ms, hv_reply_fn *reply, void *arg)
 	struct ch *c = ch_of(hv);
 
 	/* It is at work, and says nothing to anybody before that is done. */
-	if (c->api != NULL && ch_api_busy(c->api))
+	if (c->frozen || (c->api != NULL && ch_api_busy(c->api)))
 		ch_op_later(c, NULL, &op);
 	else
 		ch_op_send(c, &r, &op);

@@ -43,11 +43,14 @@ void ch_part_closed(void *arg)
 	forget_spec(c);
 	ch_stream_finish(&c->stream);
 	json_decref(c->config);
+	json_decref(c->own);
 	free(c->run_dir);
 	free(c->api_path);
 	free(c->serial_path);
 	free(c->events_path);
 	free(c->marker_path);
+	free(c->stream_path);
+	free(c->frozen_path);
 	free(c->log_path);
 	free(c->restore_dir);
 	free(c);
@@ -121,8 +124,10 @@ static void ready_timeout(void *arg)
 		return;
 	}
 	/* It lives, and that is all that adoption asks for. */
+	if (c->frozen)
+		c->hv.status = HV_STATUS_PAUSED;
 	finish_start(c, CH_UP, NULL);
-	if (c->phase != CH_UP)
+	if (c->phase != CH_UP || c->frozen)
 		return;
 	c->hv.unresponsive = true;
 	ch_emit(c, HV_EVENT_UNRESPONSIVE, false, NULL, NULL);
@@ -208,6 +213,8 @@ static void process_exited(void *arg, const struct child_status *status)
 		ch_end_job(c, &gone);
 	}
 	if (c->phase != CH_CLOSING)
+		ch_end_migration(c, &gone);
+	if (c->phase != CH_CLOSING)
 		ch_end_removals(c, &gone);
 	if (c->phase != CH_CLOSING)
 		ch_fail_ops(c);
@@ -235,11 +242,13 @@ static int set_paths(struct ch *c, const struct hv_spec *spec, struct err *err)
 	c->serial_path = path_join(spec->run_dir, "serial.sock");
 	c->events_path = path_join(spec->run_dir, "ch.events");
 	c->marker_path = path_join(spec->run_dir, "ch.boot");
+	c->stream_path = path_join(spec->run_dir, "ch.stream");
+	c->frozen_path = path_join(spec->run_dir, "ch.frozen");
 	c->log_path = copy(spec->log_path, &bad);
 	c->restore_dir = spec->restore_dir != NULL ? path_join(spec->run_dir, "ch.restore") : NULL;
 	bad = bad || (spec->restore_dir != NULL && c->restore_dir == NULL);
 	if (bad || c->api_path == NULL || c->serial_path == NULL || c->events_path == NULL ||
-		c->marker_path == NULL)
+		c->marker_path == NULL || c->stream_path == NULL || c->frozen_path == NULL)
 		return err_nomem(err);
 	c->reboot_is_exit = spec->reboot_is_exit;
 	c->panic_is_pause = spec->panic_is_pause;
@@ -324,8 +333,10 @@ static int start_now(struct ch *c, const struct hv_spec *spec, struct err *err)
 {
 	int r = set_paths(c, spec, err);
 
-	if (r == 0 && !spec->incoming)
-		r = ch_vm_config(spec, &c->config, err);
+	if (r == 0)
+		r = ch_vm_config(spec, spec->incoming ? &c->own : &c->config, err);
+	if (r == 0)
+		unlink(c->frozen_path);
 	if (r == 0 && spec->restore_dir != NULL)
 		r = ch_restore_folder(spec->restore_dir, c->restore_dir, c->config, err);
 	if (r == 0)
@@ -386,6 +397,15 @@ static bool is_stopped(pid_t pid)
 	return state == 'T' || state == 't';
 }
 
+/* What has been made to stand still does so until it is known whose the guest is. */
+static bool was_frozen(struct ch *c)
+{
+	c->frozen = access(c->frozen_path, F_OK) == 0;
+	if (c->frozen)
+		process_signal(c->process, SIGSTOP);
+	return c->frozen;
+}
+
 static void ch_adopt(struct hv *hv, const struct hv_spec *spec, const struct hv_process *id,
 	struct child_status *status, hv_done_fn *done, void *arg)
 {
@@ -429,7 +449,7 @@ static void ch_adopt(struct hv *hv, const struct hv_spec *spec, const struct hv_
 	 * There is nothing to wait for of a process that somebody has stopped, and the others shall
 	 * not wait for it.
 	 */
-	deadline_set(&c->ready, r == 0 && !is_stopped(id->pid) ? ADOPT_MS : 0);
+	deadline_set(&c->ready, r == 0 && !was_frozen(c) && !is_stopped(id->pid) ? ADOPT_MS : 0);
 }
 
 /* What must not be told from within a call. */
@@ -455,6 +475,7 @@ static void ch_destroy(struct hv *hv, void (*closed)(void *arg), void *arg)
 	c->closed = closed;
 	c->closed_arg = arg;
 	ch_end_job(c, NULL);
+	ch_end_migration(c, NULL);
 	ch_end_removals(c, NULL);
 	ch_forget_ops(c);
 	let_go(c);

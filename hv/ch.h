@@ -4,7 +4,8 @@
  * errors mean), ch-stream.c (the event monitor's bytes), ch.c (start, adoption, end of a run),
  * ch-boot.c (from the first answer to the guest), ch-monitor.c (events, console, slow and lost
  * connections), ch-events.c (what events mean), ch-ops.c (pause, reset and their like), ch-device.c
- * (hotplug, resizing), ch-job.c (snapshots, migration), ch-text.c (requests of others). Private to hv/.
+ * (hotplug, resizing), ch-job.c (snapshots), ch-migrate.c with ch-freeze.c, ch-relay.c and ch-wire.c (migration),
+ * ch-text.c (requests of others). Private to hv/.
  *
  * Citations "vmm/..." are of cloud-hypervisor's own source, v53.
  */
@@ -166,6 +167,7 @@ enum ch_effect {
 };
 
 struct ch_job;
+struct ch_migration;
 
 struct ch {
 	struct hv hv; /* first */
@@ -175,12 +177,14 @@ struct ch {
 	struct serial *console;
 	struct ch_probe *probe;
 	char *run_dir, *api_path, *serial_path, *events_path, *marker_path, *log_path;
+	char *stream_path;    /* of a migration's socket */
+	char *frozen_path;    /* is there while the process was stopped by us */
 	long long log_offset; /* where this run's own lines begin */
 	struct ch_intents intents;
 	char by[CH_EFFECTS][48]; /* "" for nobody */
 	bool reboot_is_exit, panic_is_pause, start_paused, incoming;
 	bool ended;     /* the guest's end was told */
-	bool migrated;  /* it has gone to another host */
+	bool frozen;    /* the process: its guest is given to another host */
 	unsigned major; /* of the version; 0: not known yet */
 	bool held;      /* paused by us for a panic */
 
@@ -189,6 +193,7 @@ struct ch {
 	int listener, events_out, log_fd;
 	char *binary, *jail, *cgroup, *env, *restore_dir;
 	json_t *config; /* vm.create's body; NULL: not to be made from an adopted machine's spec */
+	json_t *own;    /* the same of one whose guest comes from another host */
 
 	uv_poll_t events;
 	int events_fd; /* -1: closed */
@@ -212,6 +217,7 @@ struct ch {
 	struct list ops;      /* under way */
 	struct list removals; /* devices that the guest is to let go of */
 	struct ch_job *job;
+	struct ch_migration *migration;
 
 	unsigned handles; /* whose close callback has not come */
 	void (*closed)(void *arg);
@@ -337,15 +343,34 @@ void ch_end_removals(struct ch *c, const struct err *err);
 void ch_dump(
 	struct hv *hv, const char *path, hv_progress_fn *progress, hv_done_fn *done, void *arg);
 void ch_save(struct hv *hv, const char *dir, hv_progress_fn *progress, hv_done_fn *done, void *arg);
+void ch_job_cancel(struct hv *hv);
+/* The process is gone, or with NULL all is to be forgotten. */
+void ch_end_job(struct ch *c, const struct err *err);
+
+/* ch-migrate.c */
+
 void ch_migrate_out(struct hv *hv, const struct hv_migration *to, hv_progress_fn *progress,
 	hv_done_fn *done, void *arg);
 void ch_migrate_in(struct hv *hv, const struct hv_migration *from, hv_done_fn *done, void *arg);
-void ch_job_cancel(struct hv *hv);
-/* An event of a migration: "migration-finished". */
-void ch_job_event(struct ch *c, const char *name);
+/* These three are true when there is a migration whose business it is. */
+bool ch_migrate_cancel(struct ch *c);
+bool ch_migrate_resume(struct ch *c, hv_done_fn *done, void *arg);
+bool ch_migrate_quit(struct ch *c);
+/* An event of one: "migration-failed". */
+void ch_migration_event(struct ch *c, const char *name);
+/* The guest is on its way from here, or has gone, or is about to go on here. */
 bool ch_migrates(const struct ch *c);
-/* The process is gone, or with NULL all is to be forgotten. */
-void ch_end_job(struct ch *c, const struct err *err);
+bool ch_migrating(const struct ch *c); /* or comes here */
+/* As ch_end_job(). */
+void ch_end_migration(struct ch *c, const struct err *err);
+
+/* ch-freeze.c */
+
+/* Sends SIGSTOP; ch_all_stopped() tells when it is so. */
+int ch_freeze(struct ch *c, struct err *err);
+void ch_thaw(struct ch *c);
+/* Whether every thread of the process is stopped by a signal. */
+bool ch_all_stopped(pid_t pid);
 
 /* ch-text.c */
 

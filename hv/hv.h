@@ -486,7 +486,8 @@ void hv_copy_disks(struct hv *hv, const struct hv_disk_copy *copies, size_t n,
 	hv_progress_fn *progress, hv_done_fn *begun, hv_done_fn *done, void *arg);
 /*
  * Sends the running guest away. done(NULL): it has arrived and stands still here for good; the
- * caller ends this process. done(err): it runs here as before. What a lost connection in the last
+ * caller ends this process, or has hv_resume() let the guest go on here when the other side has
+ * dropped it. cloud-hypervisor's process stands still, too, and answers nothing. done(err): it runs here as before. What a lost connection in the last
  * moment left open, or the end of this process, is -EUNATCH: then the caller asks the other side
  * before it goes on. -EBUSY: the guest does not run. A cancel that comes too late is done(NULL).
  */
@@ -501,9 +502,8 @@ void hv_serve_disks(
 	struct hv *hv, int fd, const char *const *ids, size_t n, hv_done_fn *done, void *arg);
 /*
  * For spec->incoming: done when the guest is here, standing still. Its disks are left alone until
- * hv_resume(), so that the sender can still take it back. After an error the process is of no more
- * use, and may have ended by itself. cloud-hypervisor lets a guest that ran go on by itself: there it
- * runs already, the sender's has ended, and hv_resume() does nothing.
+ * hv_resume(), so that the sender can still take it back; cloud-hypervisor has them open by then. After
+ * an error the process is of no more use, and may have ended by itself.
  */
 void hv_migrate_in(struct hv *hv, const struct hv_migration *from, hv_done_fn *done, void *arg);
 /* Ends the save, copy or migration under way: its done gets -ECANCELED. A dump goes on to its end. */

@@ -30,6 +30,11 @@
  *   fragments BYTES [MS]   send answers in pieces, with pauses
  *   linger MS              stay that long after the end, with closed sockets
  *   migration MS           how long the guest's way takes
+ *   memory BYTES           of the guest; 256 KiB otherwise
+ *   protocol N             the version of its migration protocol
+ *   garble COMMAND         send a header of that request that makes no sense
+ *   refuse COMMAND         answer that request with an error
+ *   witness FILE           lock FILE while the guest runs; make FILE.both when another one has it
  *   version TEXT           instead of v53.0
  *   features TEXT          one more feature; with any there is vm.coredump
  *   no-acpi                the guest ignores the power button
@@ -39,7 +44,9 @@
  *   once FILE              the rest counts only if FILE does not exist yet; makes it
  *
  * STEP is `start` (before anything), `connect` (a client came), +MS (that long after the start), or
- * the name of an endpoint, vm.boot: before its effect and answer, or with a + behind, after them.
+ * the name of an endpoint, vm.boot: before its effect and answer, or with a + behind, after them; or a
+ * request of a migration (COMMAND), sent or received: wire.start, wire.config, wire.memory, wire.state,
+ * wire.complete.
  * What is given for a STEP happens once. PUT x-fake {"script": ...} adds directives; STEP `now` is at
  * once.
  *
@@ -180,7 +187,7 @@ static int sooner(int a, int b)
 static void serve_once(void)
 {
 	struct pollfd p[CLIENTS_MAX + 4];
-	int timeout = sooner(script_fire_timed(), state_migration_timeout());
+	int timeout = sooner(script_fire_timed(), migrate_timeout());
 
 	if (got_signal && !script_has("no-term"))
 		machine_quit(0);
@@ -188,13 +195,13 @@ static void serve_once(void)
 	p[0] = (struct pollfd){ .fd = vm.api_listen, .events = POLLIN };
 	p[1] = (struct pollfd){ .fd = vm.owned ? vm.serial_listen : -1, .events = POLLIN };
 	p[2] = (struct pollfd){ .fd = vm.serial, .events = POLLIN };
-	p[3] = (struct pollfd){ .fd = state_migration_fd(), .events = POLLIN };
+	p[3] = (struct pollfd){ .fd = migrate_fd(), .events = migrate_events() };
 	for (size_t i = 0; i < CLIENTS_MAX; i++)
 		p[4 + i] = (struct pollfd){ .fd = http_client_fd(i), .events = POLLIN };
 	if (poll(p, N(p), timeout) < 0)
 		return;
-	if (p[3].revents != 0 || state_migration_timeout() == 0)
-		state_migration_ready();
+	if (p[3].revents != 0 || migrate_timeout() == 0)
+		migrate_ready();
 	if (p[2].revents != 0 && vm.serial == p[2].fd)
 		machine_serial_read();
 	if (p[1].revents != 0 && vm.serial_listen == p[1].fd)
@@ -204,6 +211,7 @@ static void serve_once(void)
 			http_read(i);
 	if (p[0].revents != 0)
 		http_accept();
+	migrate_witness();
 }
 
 int main(int argc, char **argv)

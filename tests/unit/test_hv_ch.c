@@ -404,73 +404,6 @@ static void unplug_and_die(void **state)
 	free(path);
 }
 
-/* ---- migration ---- */
-
-static struct hv_migration way = { .fd = -1 };
-
-static void go(struct hv *hv, hv_done_fn *done, void *arg)
-{
-	hv_migrate_out(hv, &way, NULL, done, arg);
-}
-
-static void come(struct hv *hv, hv_done_fn *done, void *arg)
-{
-	hv_migrate_in(hv, &way, done, arg);
-}
-
-static void migrate(void **state)
-{
-	struct hv_rig a, b;
-	char *uri;
-
-	up(&a, "");
-	init(&b, "");
-	b.spec.incoming = true;
-	rig_loop_finish(b.loop);
-	b.loop = a.loop;
-	hv_rig_up(&b);
-	assert_int_equal(hv_status(b.hv), HV_STATUS_INCOMING);
-	uri = str_printf("unix:%s/way", b.dir);
-	way.uri = uri;
-	hv_rig_op_start(&b, come);
-	rig_run_for(a.loop, 200);
-	if (hv_rig_op(&a, go) < 0)
-		fail_msg("%s", a.err.msg);
-	if (!b.op_done)
-		rig_run_until(a.loop, &b.op_done);
-	assert_int_equal(b.err.code, 0);
-	assert_int_equal(hv_status(b.hv), HV_STATUS_RUNNING);
-	assert_int_equal(hv_rig_op(&b, hv_resume), 0);
-	hv_rig_until_exit(&a);
-	assert_false(hv_rig_has(&a, "guest-shutdown"));
-	free(uri);
-	hv_rig_destroy(&b);
-	kill(b.process.pid, SIGKILL);
-	waitpid(b.process.pid, NULL, 0);
-	rig_tmp_finish(b.dir);
-	buf_finish(&b.diary);
-	buf_finish(&b.console);
-	free(b.log_path);
-	free(b.reply);
-	hv_rig_finish(&a);
-}
-
-/* Nobody is there: it runs here as before. */
-static void migrate_nowhere(void **state)
-{
-	struct hv_rig r;
-
-	up(&r, "");
-	way.uri = "unix:/nonexistent/way";
-	assert_int_not_equal(hv_rig_op(&r, go), 0);
-	hv_rig_op(&r, hv_pause);
-	assert_int_equal(hv_rig_op(&r, hv_resume), 0);
-	assert_int_equal(hv_status(r.hv), HV_STATUS_RUNNING);
-	way.uri = NULL;
-	assert_int_equal(hv_rig_op(&r, go), -ENOTSUP);
-	hv_rig_finish(&r);
-}
-
 /* ---- requests of others ---- */
 
 struct said {
@@ -573,8 +506,6 @@ int main(void)
 		cmocka_unit_test(missed),
 		cmocka_unit_test(devices),
 		cmocka_unit_test(unplug_and_die),
-		cmocka_unit_test(migrate),
-		cmocka_unit_test(migrate_nowhere),
 		cmocka_unit_test(texts),
 		cmocka_unit_test(capabilities),
 	};

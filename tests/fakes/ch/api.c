@@ -454,12 +454,12 @@ static void vm_restore(struct request *r)
 
 static void vm_receive_migration(struct request *r)
 {
-	state_receive(r->json);
+	migrate_receive(r->json);
 }
 
 static void vm_send_migration(struct request *r)
 {
-	state_send(r->json);
+	migrate_send(r->json);
 }
 
 static void vm_coredump(struct request *r)

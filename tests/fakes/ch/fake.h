@@ -142,13 +142,22 @@ size_t machine_count_id(const char *id);
 json_t *machine_add_device(const char *kind, json_t *config);
 bool machine_is_id(const char *id);
 
-/* state.c: snapshots and migration */
+/* state.c: snapshots */
 void state_snapshot(const json_t *args);
 void state_restore(struct request *r);
-void state_receive(const json_t *args);
-void state_send(const json_t *args);
-int state_migration_fd(void); /* to be polled for reading, -1: none */
-int state_migration_timeout(void);
-void state_migration_ready(void);
+json_t *state_devices(void);
+/* The VM of another process goes on here, standing still; false: that was answered. */
+bool state_take_up(json_t *config, const json_t *state, unsigned long counter, const char *what);
+void os_error(char *out, size_t cap);
+
+/* migrate.c: migration, in the real program's protocol */
+void migrate_receive(const json_t *args);
+void migrate_send(const json_t *args);
+int migrate_fd(void); /* to be polled for migrate_events(), -1: none */
+short migrate_events(void);
+int migrate_timeout(void);
+void migrate_ready(void);
+/* With `witness`: whether a second guest of that file runs. To be called when the state changed. */
+void migrate_witness(void);
 
 #endif

@@ -49,7 +49,8 @@ long script_number(const struct directive *d, long def)
 static bool takes_step(const char *verb)
 {
 	static const char *const plain[] = { "say", "fragments", "linger", "no-acpi", "no-term",
-		"no-events", "once", "version", "features", "migration", "no-unplug", "no-nested" };
+		"no-events", "once", "version", "features", "migration", "no-unplug", "no-nested",
+		"memory", "protocol", "witness" };
 
 	for (size_t i = 0; i < N(plain); i++)
 		if (strcmp(verb, plain[i]) == 0)

@@ -1,4 +1,4 @@
-/* Snapshots, and migration to another fake. */
+/* Snapshots. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -13,10 +13,8 @@
 
 #define SNAPSHOT "The VM could not be snapshotted"
 #define RESTORE  "The VM could not be restored"
-#define RECEIVE  "Error receiving migration"
-#define SEND     "Error dispatching the migration worker"
 
-static void os_error(char *out, size_t cap)
+void os_error(char *out, size_t cap)
 {
 	snprintf(out, cap, "%s (os error %d)", strerror(errno), errno);
 }
@@ -53,7 +51,7 @@ static bool write_memory(const char *dir)
 	return write_file(dir, "memory-ranges", memory, sizeof(memory));
 }
 
-static json_t *device_state(void)
+json_t *state_devices(void)
 {
 	return json_pack("{s:s,s:O,s:i}", "id", "fake", "device_tree", vm.tree, "next_slot",
 		(int)vm.next_slot);
@@ -76,7 +74,7 @@ void state_snapshot(const json_t *args)
 	}
 	event("vm", "snapshotted", NULL);
 	config = json_dumps(vm.config, JSON_COMPACT);
-	v = device_state();
+	v = state_devices();
 	state = json_dumps(v, JSON_COMPACT);
 	json_decref(v);
 	ok = dir != NULL && write_file(dir, "config.json", config, strlen(config)) &&
@@ -124,7 +122,7 @@ static bool read_memory(const char *dir)
 }
 
 /* The VM of another process goes on here, standing still. */
-static bool take_up(json_t *config, const json_t *state, unsigned long counter, const char *what)
+bool state_take_up(json_t *config, const json_t *state, unsigned long counter, const char *what)
 {
 	char why[256];
 
@@ -200,7 +198,7 @@ void state_restore(struct request *r)
 		answer_error(RESTORE, "Cannot restore VM",
 			"Failed to receive migratable component snapshot",
 			"Error opening VM state snapshot file", NULL);
-	} else if (open_devices(config) && take_up(config, state, vm.counter, RESTORE)) {
+	} else if (open_devices(config) && state_take_up(config, state, vm.counter, RESTORE)) {
 		if (json_is_true(json_object_get(r->json, "resume"))) {
 			event("vm", "resuming", NULL);
 			vm.state = VM_RUNNING;
@@ -210,241 +208,4 @@ void state_restore(struct request *r)
 	}
 	json_decref(config);
 	json_decref(state);
-}
-
-/*
- * Migration. Between two fakes it is one JSON line with all of the VM and one line "ok" back; the
- * real protocol (vm-migration/src/protocol.rs) is nobody's business but theirs.
- */
-
-static struct {
-	int fd;
-	enum vm_state before;
-	uint64_t due;
-} out = { .fd = -1 };
-
-static int unix_socket(const char *path, bool listening)
-{
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
-	if ((listening ? bind(fd, (struct sockaddr *)&addr, sizeof(addr))
-		       : connect(fd, (struct sockaddr *)&addr, sizeof(addr))) < 0 ||
-		(listening && listen(fd, 1) < 0)) {
-		int e = errno;
-
-		close(fd);
-		errno = e;
-		return -1;
-	}
-	return fd;
-}
-
-static const char *unix_path(const char *url)
-{
-	return strncmp(url, "unix:", 5) == 0 && url[5] != '\0' ? url + 5 : NULL;
-}
-
-/* A line of any length, without its end; malloc'd, NULL at EOF. */
-static char *read_line(int fd)
-{
-	size_t len = 0, cap = 0;
-	char *line = NULL;
-
-	for (;;) {
-		ssize_t n;
-
-		if (cap - len < 2)
-			line = realloc(line, cap = cap * 2 + 4096);
-		n = read(fd, line + len, 1);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0) {
-			free(line);
-			return NULL;
-		}
-		if (line[len] == '\n') {
-			line[len] = '\0';
-			return line;
-		}
-		len++;
-	}
-}
-
-static void receive_from(int fd)
-{
-	char *line = read_line(fd);
-	json_t *v = line != NULL ? json_loads(line, 0, NULL) : NULL;
-	bool ok = v != NULL &&
-		  take_up(json_object_get(v, "config"), json_object_get(v, "state"),
-			  (unsigned long)json_integer_value(json_object_get(v, "counter")),
-			  RECEIVE);
-
-	if (line == NULL) {
-		answer_error(RECEIVE, "Socket error", "failed to fill whole buffer", NULL);
-		return;
-	}
-	free(line);
-	if (ok && json_is_true(json_object_get(v, "running"))) {
-		event("vm", "resuming", NULL);
-		vm.state = VM_RUNNING;
-		event("vm", "resumed", NULL);
-	}
-	json_decref(v);
-	if (ok && write(fd, "ok\n", 3) == 3) {
-		event("vm", "migration-receive-finished", NULL);
-		answer_empty(204);
-		return;
-	}
-	event("vm", "migration-receive-failed", NULL);
-	answer_error(RECEIVE, "Failed to complete migration for migratable component",
-		"Migration was aborted", NULL);
-}
-
-void state_receive(const json_t *args)
-{
-	const char *path = unix_path(json_string_value(json_object_get(args, "receiver_url")));
-	char why[256];
-	int listener, fd;
-
-	if (vm.owned || vm.migrating) {
-		answer_error(RECEIVE, "Failed to receive migratable component snapshot",
-			vm.migrating ? "There is already an ongoing migration"
-				     : "Can't receive a migration when a VM is already created",
-			NULL);
-		return;
-	}
-	if (path == NULL) {
-		answer_error(RECEIVE, "Failed to receive migratable component snapshot",
-			"Invalid receive migration configuration",
-			fake_major() < 54 ? "Error validating receive migration parameters: "
-					    "receiver_url must use tcp:<host>:<port> or "
-					    "unix:<path>."
-					  : "Expected receiver_url to either use `tcp` or `unix` "
-					    "prefix",
-			NULL);
-		return;
-	}
-	listener = unix_socket(path, true);
-	if (listener < 0) {
-		os_error(why, sizeof(why));
-		answer_error(RECEIVE, "Failed to receive migratable component snapshot",
-			"Error binding to UNIX socket", why, NULL);
-		return;
-	}
-	event("vm", "migration-receive-ready", NULL);
-	fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-	/* Its path is left where it is. */
-	close(listener);
-	event("vm", "migration-receive-started", NULL);
-	receive_from(fd);
-	close(fd);
-}
-
-static void migration_over(bool ok)
-{
-	close(out.fd);
-	out.fd = -1;
-	vm.migrating = false;
-	json_decref(vm.frozen);
-	vm.frozen = NULL;
-	event("vm", ok ? "migration-finished" : "migration-failed", NULL);
-	if (ok) {
-		/* check_migration(): the process goes with its VM, without an event of that. */
-		machine_stop();
-		machine_quit(0);
-	}
-	vm.state = out.before;
-}
-
-void state_send(const json_t *args)
-{
-	const char *path = unix_path(json_string_value(json_object_get(args, "destination_url")));
-	const char *cause = vm.migrating ? "There is already an ongoing migration"
-			    : !vm.owned  ? "VM is not running"
-					 : NULL;
-
-	if (cause != NULL) {
-		answer_error(SEND, "Failed to send migratable component snapshot", cause, NULL);
-		return;
-	}
-	if (path == NULL) {
-		answer_error(SEND, "Failed to send migratable component snapshot",
-			"Invalid send migration configuration",
-			"Error validating send migration parameters: destination_url must use "
-			"tcp:<host>:<port> or unix:<path>.",
-			NULL);
-		return;
-	}
-	vm.frozen = machine_info();
-	vm.migrating = true;
-	out.before = vm.state;
-	/* From v53 on it is a thread's work, and only events tell of it. */
-	answer_empty(204);
-	event("vm", "migration-started", NULL);
-	out.fd = unix_socket(path, false);
-	if (out.fd < 0) {
-		migration_over(false);
-		return;
-	}
-	out.due = now_ms() + (uint64_t)script_number(script_find("migration", NULL), 0);
-}
-
-int state_migration_fd(void)
-{
-	return out.due == 0 ? out.fd : -1;
-}
-
-int state_migration_timeout(void)
-{
-	uint64_t now = now_ms();
-
-	if (out.fd < 0 || out.due == 0)
-		return -1;
-	return out.due > now ? (int)(out.due - now) : 0;
-}
-
-static void hand_over(void)
-{
-	json_t *v = json_pack("{s:O,s:o,s:I,s:b}", "config", vm.config, "state", device_state(),
-		"counter", (json_int_t)vm.counter, "running", out.before == VM_RUNNING);
-	char *text = json_dumps(v, JSON_COMPACT);
-	size_t len = strlen(text), done = 0;
-
-	json_decref(v);
-	event("vm", "migration-memory-iteration", "id", "0", NULL);
-	if (out.before == VM_RUNNING) {
-		event("vm", "pausing", NULL);
-		vm.state = VM_PAUSED;
-		event("vm", "paused", NULL);
-	}
-	event("vm", "snapshotting", NULL);
-	event("vm", "snapshotted", NULL);
-	text[len++] = '\n';
-	out.due = 0;
-	while (done < len) {
-		ssize_t n = send(out.fd, text + done, len - done, MSG_NOSIGNAL);
-
-		if (n <= 0)
-			break;
-		done += (size_t)n;
-	}
-	free(text);
-}
-
-void state_migration_ready(void)
-{
-	char *line;
-
-	if (out.fd < 0)
-		return;
-	if (out.due != 0) {
-		if (now_ms() >= out.due)
-			hand_over();
-		return;
-	}
-	line = read_line(out.fd);
-	migration_over(line != NULL);
-	free(line);
 }
