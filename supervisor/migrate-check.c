@@ -45,11 +45,6 @@ static int check_config(const struct machine *m, bool copies, struct err *err)
 {
 	const struct vm_config *cfg = m->run_cfg;
 
-	if (!str_eq(cfg->hypervisor, "qemu"))
-		return err_set(err, -ENOTSUP,
-			"vm %s: %s lets a guest run as soon as it has arrived, so that it could not "
-			"be said for sure on which host it runs",
-			m->name, cfg->hypervisor);
 	if (cfg->shares.n > 0)
 		return err_set(err, -ENOTSUP, "vm %s: it shares folders of this host", m->name);
 	if (cfg->tpm)
@@ -78,7 +73,8 @@ int migrate_check_source(const struct machine *m, bool copies, struct err *err)
 			err, -EBUSY, "vm %s: its last operation is coming to its end", m->name);
 	if (m->cfg == NULL || m->run_cfg == NULL || m->state != MACHINE_RUNNING)
 		return machine_wrong_state(m, "migrate", err);
-	if (hv_can(m->hv, HV_CAP_MIGRATE, err) < 0)
+	if (hv_can(m->hv, HV_CAP_MIGRATE, err) < 0 ||
+		(copies && hv_can(m->hv, HV_CAP_COPY_DISKS, err) < 0))
 		return err_wrap(err, "vm %s", m->name);
 	return job_check_run(m, err) < 0 ? err->code : check_config(m, copies, err);
 }

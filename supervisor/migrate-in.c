@@ -190,6 +190,9 @@ static bool is_busy(const struct migrate_in *in)
 		return true;
 	if (in->state == TARGET_TAKEN)
 		return !in->ran;
+	/* Whether it is there is known when its process has been adopted. */
+	if (in->state == TARGET_ARRIVED)
+		return m->adopted != NULL;
 	return in->state == TARGET_DROPPED &&
 	       (machine_active(m) || m->left.pid != 0 || m->adopted != NULL);
 }

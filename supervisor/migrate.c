@@ -227,7 +227,11 @@ void machine_migrate_adopted(struct machine *m)
 {
 	if (m->out != NULL)
 		migrate_out_drive(m->out);
-	if (m->in != NULL)
+	/* It had arrived in a hypervisor that let go of it when the daemon before us died. */
+	if (m->in != NULL && m->in->state == TARGET_ARRIVED && m->hv != NULL &&
+		hv_status(m->hv) == HV_STATUS_INCOMING)
+		migrate_in_event(m->in, TARGET_LOST);
+	else if (m->in != NULL)
 		migrate_in_drive(m->in);
 }
 
