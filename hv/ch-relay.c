@@ -586,7 +586,16 @@ void ch_relay_destroy(struct ch_relay *r, void (*closed)(void *arg), void *arg)
 			closed(arg);
 		return;
 	}
-	r->closing = r->over = true;
+	r->over = true;
+	/*
+	 * Its API may have said that it failed before the stream was looked at, which says why: the
+	 * sender is to have that, and not a connection that breaks off.
+	 */
+	if (r->to.is_init && r->from.is_init) {
+		take_answers(r);
+		flush_answers(r);
+	}
+	r->closing = true;
 	r->closed = closed;
 	r->closed_arg = arg;
 	unlink(r->path);
