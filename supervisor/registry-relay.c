@@ -84,10 +84,9 @@ static int make_argv(struct registry_relay *rr, struct strv *argv, struct err *e
 	strv_add(argv, rr->upstream);
 	strv_add(argv, "--spool");
 	strv_add(argv, rr->spool);
-	if (program == NULL || argv->bad)
-		return err_nomem(err);
 	free(program);
-	return 0;
+	/* Its sandbox allows what is there when it begins. */
+	return program == NULL || argv->bad ? err_nomem(err) : mkdir_p(rr->spool, 0750, err);
 }
 
 int registry_relay_create(struct registry_relay **out, struct drover *d,

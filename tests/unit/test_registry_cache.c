@@ -267,14 +267,17 @@ static void create_relay(void)
 	struct registry_relay_spec spec = { .registry = "ghcr",
 		.owner = "registry/ghcr",
 		.upstream = "https://ghcr.io",
-		.spool = "/spool",
 		.lost = relay_lost };
-	char *logs = path_join(w.r.dir, "state/log");
+	char *logs = path_join(w.r.dir, "state/log"), *spool = path_join(w.r.dir, "spool");
 
 	assert_int_equal(mkdir_p(logs, 0700, NULL), 0);
 	free(logs);
-	free(drover_rig_script(&w.r, "libexec/drover-image", "echo \"$*\"; exec sleep 600"));
+	/* Its folder is there when it begins, and not when the cache makes it. */
+	free(drover_rig_script(&w.r, "libexec/drover-image",
+		"[ ! -d \"$7\" ] || echo \"$1 $2 $3 $4 $5 $6 folder\"; exec sleep 600"));
+	spec.spool = spool;
 	assert_int_equal(registry_relay_create(&w.relay, &w.r.d, &spec, NULL), 0);
+	free(spool);
 }
 
 static void stop_relay(void)
@@ -338,7 +341,7 @@ static void test_relay(void **state)
 	assert_int_not_equal(port, 0);
 	assert_true(connects(port));
 	drover_rig_until(
-		&w.r, has_said, "relay --listen-fd 3 --upstream https://ghcr.io --spool /spool\n");
+		&w.r, has_said, "relay --listen-fd 3 --upstream https://ghcr.io --spool folder\n");
 	pid = relay_pid();
 	assert_int_equal(registry_relay_start(w.relay, 0, NULL), 0);
 	assert_int_equal(relay_pid(), pid);
