@@ -278,7 +278,8 @@ static int compare_claims(const void *a, const void *b)
 
 static void check_claims(struct load *l, struct claims *c)
 {
-	qsort(c->v, c->n, sizeof(*c->v), compare_claims);
+	if (c->n > 1)
+		qsort(c->v, c->n, sizeof(*c->v), compare_claims);
 	for (size_t i = 1; i < c->n; i++) {
 		const struct claim *x = &c->v[i - 1], *y = &c->v[i];
 		struct config_pos at;
