@@ -175,6 +175,11 @@ int ahead_finish(struct image *im, struct err *err)
 		give_up(a);
 		return 0;
 	}
+	/* A disk that somebody else has made is to be looked at, and may have to be made raw. */
+	if (r == 0 && result.kind == DISK_RAW) {
+		give_up(a);
+		return 0;
+	}
 	if (r == 0 && fsync(a->fd) < 0)
 		r = err_errno(err, -errno, "sync %s", quote(store_work_path(a->work)));
 	if (r == 0) {

@@ -256,7 +256,8 @@ static int obtain(struct image *im, enum store_kind kind, const char *how, char 
 	if (r == 0)
 		r = make_key(im, how, key, err);
 	if (r == 0 && !store_has(im->store, kind, key, UINT64_MAX)) {
-		if (feos_disk(&im->manifest) == NULL)
+		if (feos_disk(&im->manifest) == NULL &&
+			source_format(&im->manifest) == FORMAT_BY_NAME)
 			ahead_expect(im, key);
 		r = image_fetch(im, err);
 		/* Its credentials are nothing for the process that unpacks. */

@@ -221,6 +221,18 @@ disk_of "oci:$W/layout2"
 like "$message" 'its disk begins as a qcow2 does, but its name does not say so' 'if its name says so'
 disk_of "oci:$W/layout2#format=qcow2"
 is "$rc $(sha256sum <"$(field disk)")" "0 $sum" 'or its reference'
+# From a registry it is unpacked while it is fetched, and no less made raw.
+registry disks 5602
+push "$W/layout" http://127.0.0.1:5602/org/disk:1
+push "$W/layout2" http://127.0.0.1:5602/org/disk:2
+disk_there() { run rootfs --store "$W/there" --ref "127.0.0.1:5602/org/disk:$1"; }
+disk_there 1
+is "$rc $(sha256sum <"$(field disk)")" "0 $sum" 'also from a registry'
+disk_there 2
+like "$message" 'its disk begins as a qcow2 does, but its name does not say so' 'from there, too, by its name'
+disk_there '2#format=qcow2'
+is "$rc $(sha256sum <"$(field disk)")" "0 $sum" 'or its reference'
+unregistry disks
 ok 'nothing else is left' empty_tmp "$store"
 
 # Killed at any time, what is there is whole, and the next one completes it.
