@@ -171,6 +171,31 @@ static const int socket_calls[] = {
 	SYS_accept4,
 };
 
+/* Landlock says nothing of a file's mode and owner, nor, before its ABI 6, of signals. */
+static const int alone_refused[] = {
+	SYS_fchmod,
+	SYS_fchmodat,
+	SYS_fchown,
+	SYS_fchownat,
+	SYS_setxattr,
+	SYS_lsetxattr,
+	SYS_fsetxattr,
+	SYS_removexattr,
+	SYS_lremovexattr,
+	SYS_fremovexattr,
+	SYS_kill,
+	SYS_tkill,
+	SYS_pidfd_send_signal,
+	SYS_rt_sigqueueinfo,
+	SYS_rt_tgsigqueueinfo,
+	452, /* fchmodat2, which the headers may not have yet */
+#if defined(__x86_64__)
+	SYS_chmod,
+	SYS_chown,
+	SYS_lchown,
+#endif
+};
+
 #define FILTER_MAX 256
 
 struct program {
@@ -245,8 +270,11 @@ int sandbox_filter(const struct sandbox_spec *spec, struct err *err)
 		calls(&p, kernel_calls, ARRAY_LEN(kernel_calls), SECCOMP_RET_ERRNO | EPERM);
 		if (!network)
 			calls(&p, socket_calls, ARRAY_LEN(socket_calls), SECCOMP_RET_ERRNO | EPERM);
-		if (spec->alone)
+		if (spec->alone) {
+			calls(&p, alone_refused, ARRAY_LEN(alone_refused),
+				SECCOMP_RET_ERRNO | EPERM);
 			threads_only(&p);
+		}
 		end(&p, SECCOMP_RET_ALLOW);
 	}
 	if (p.n > FILTER_MAX)

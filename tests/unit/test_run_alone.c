@@ -80,6 +80,20 @@ static void writes_no_more_than_it_may(void **state)
 	assert_in_range(st.st_size, 0, 100);
 }
 
+/* Of what it may write, too, the mode is not its to say; and nobody is its to end. */
+static void changes_nobody(void **state)
+{
+	struct fixture *f = *state;
+	struct stat st;
+
+	assert_int_equal(shell(f, "exec chmod 04777 \"$0\"", true, NULL), -EIO);
+	assert_int_equal(shell(f, "exec chown 1 \"$0\"", true, NULL), -EIO);
+	assert_int_equal(stat(f->mine, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0644);
+	assert_int_equal(shell(f, "kill -9 $$", false, NULL), -EIO);
+	assert_non_null(strstr(f->err.msg, "Operation not permitted"));
+}
+
 /* A sanitizer's runtime would not get through this filter either; but this is another program. */
 static void makes_no_processes(void **state)
 {
@@ -99,8 +113,10 @@ static void its_end_is_told(void **state)
 
 	assert_int_equal(shell(f, "echo first >&2; echo why >&2; exit 3", false, NULL), -EIO);
 	assert_string_equal(f->err.msg, "sh failed: 'why'");
-	assert_int_equal(shell(f, "kill -9 $$", false, NULL), -EIO);
-	assert_non_null(strstr(f->err.msg, "sh was ended by signal 9"));
+	assert_int_equal(
+		shell(f, "ulimit -c 0; exec perl -e 'unpack q(p), pack q(L!), 1'", false, NULL),
+		-EIO);
+	assert_non_null(strstr(f->err.msg, "sh was ended by signal 11"));
 	assert_int_equal(run_alone(&spec, NULL, &f->err), -ENOENT);
 	assert_string_equal(f->err.msg, "the program no-such-program-here is not installed");
 	spec.argv = sleep;
@@ -133,6 +149,7 @@ int main(void)
 		TEST(reads_what_it_is_given),
 		TEST(writes_no_more_than_it_may),
 		TEST(makes_no_processes),
+		TEST(changes_nobody),
 		TEST(its_end_is_told),
 		TEST(its_words_are_handed_on),
 	};
