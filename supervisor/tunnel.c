@@ -38,6 +38,7 @@ struct tunnel {
 	size_t noffered;
 	uv_poll_t door;
 	int door_fd;
+	bool is_shut; /* nobody else is let in */
 	char *path;
 };
 
@@ -223,18 +224,20 @@ static void door_closed(uv_handle_t *handle)
 {
 	struct tunnel *t = container_of((uv_poll_t *)handle, struct tunnel, door);
 
+	close(t->door_fd);
 	free(t->path);
 	free(t);
 }
 
 static void shut_door(struct tunnel *t)
 {
-	if (t->door_fd < 0)
+	if (t->door_fd < 0 || t->is_shut)
 		return;
+	/* The handle has the descriptor until it is closed: libuv takes the number out of epoll then. */
 	uv_poll_stop(&t->door);
-	close(t->door_fd);
-	t->door_fd = -1;
+	shutdown(t->door_fd, SHUT_RDWR);
 	unlink(t->path);
+	t->is_shut = true;
 }
 
 static void knocked(uv_poll_t *poll, int status, int events)
