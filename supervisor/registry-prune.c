@@ -64,7 +64,12 @@ static void looked(void *arg, const json_t *result, const struct err *err)
 		again(r);
 		return;
 	}
-	/* Pulls wait meanwhile. */
+	/* One that is under way would break off; those that come wait meanwhile. */
+	if (!list_empty(&r->d->image_jobs)) {
+		r->pruning = PRUNE_NOT;
+		deadline_set(&r->prune_timer, BUSY_MS);
+		return;
+	}
 	if (r->probe != NULL)
 		http_cancel(r->probe);
 	deadline_cancel(&r->timer);
@@ -119,7 +124,8 @@ void registry_prune_due(void *arg)
 
 void registry_prune_up(struct registry *r)
 {
-	if (r->pruning == PRUNE_NOT)
+	/* After a prune that failed it is to be left alone for a while. */
+	if (r->pruning == PRUNE_NOT && !deadline_armed(&r->prune_timer))
 		deadline_set(&r->prune_timer, FIRST_MS);
 }
 
