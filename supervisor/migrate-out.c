@@ -712,6 +712,10 @@ static int may_forget(struct migrate_out *o, bool keep_it, struct err *err)
 			ours ? "stays here, and was never let run at " : "was taken by ", o->url);
 	if (ours && !o->kept)
 		return err_set(err, -EBUSY, "vm %s: it is being let go on here", m->name);
+	/* Without the record the next daemon would take what stands still here for its own. */
+	if (!ours && (machine_active(m) || m->left.pid != 0))
+		return err_set(
+			err, -EBUSY, "vm %s: its hypervisor here has not ended yet", m->name);
 	if (!o->was_silent)
 		return err_set(
 			err, -EBUSY, "vm %s: %s answers: this ends by itself", m->name, o->url);
