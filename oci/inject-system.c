@@ -105,8 +105,12 @@ static bool names_host(const char *others, const char *name)
 	size_t len;
 
 	for (const char *p = others; *p != '\0'; p = next_line(p)) {
-		for (unsigned n = 1; field(p, n, &len) != NULL && len > 0; n++) {
-			if (field_is(p, n, name))
+		const char *s = field(p, 0, &len);
+
+		/* One after the other: a line may be as long as the file. */
+		while (len > 0) {
+			s = field(s + len, 0, &len);
+			if (len == strlen(name) && memcmp(s, name, len) == 0)
 				return true;
 		}
 	}
