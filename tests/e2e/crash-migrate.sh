@@ -146,7 +146,10 @@ cat >"$W/forget-b" <<'END'
 kill -9 "$(cat "$W/b.pid")"
 "$W/kill-hv"
 # What was killed may still be in a call that makes a file.
-until rm -rf "$W/b/vm" "$W/b/conf.d"; do sleep 0.05; done
+for _ in $(seq 600); do
+	rm -rf "$W/b/vm" "$W/b/conf.d" && break
+	sleep 0.05
+done
 touch "$W/forgotten"
 END
 chmod +x "$W/forget-b"
@@ -211,7 +214,6 @@ round_lost_source() {
 		launch ''
 		wait_for "$patience" in_doubt && resolves give ||
 			{ fail 'lost source: it is back and in doubt' "$(vm m .migration)"; return; }
-		wait_for "$patience" resolves give
 		one_runs 'lost source: a person says so'
 	fi
 }

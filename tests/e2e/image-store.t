@@ -100,6 +100,7 @@ is "$rc" 0 'with more room the same works'
 rm -r "$W/full/s"
 # And while fetching: half of the layer comes, then nothing for a while, in which others fill the disk.
 "$B/fakes/bad-registry" "$W/bad.log" 5600 >"$W/bad.out" &
+bad=$!
 await "$patience" test -s "$W/bad.out"
 mount -o remount,size=20m "$W/full"
 for v in pull rootfs; do
@@ -107,7 +108,10 @@ for v in pull rootfs; do
 	pid=$!
 	half() { [ -n "$(find "$W/full/s/tmp" -name 'sha256*.part' -size 3072)" ]; }
 	ok "$v: half of the layer has come" wait_for "$patience" half
+	# It stands still while the others do it, however long they take.
+	kill -STOP $pid
 	head -c 30M /dev/zero >"$W/full/other" 2>/dev/null
+	kill -CONT $pid
 	wait $pid
 	is "$? $(field code)" '1 no-space' "$v: a layer for which there is no more room is told of"
 	ok "$v: nothing of it is left" empty_tmp "$W/full/s"
@@ -117,9 +121,11 @@ for v in pull rootfs; do
 	run verify --store "$W/full/s"
 	is "$rc" 0 "$v: and is whole"
 	rm -r "$W/full/s"
-	kill %?bad-registry
+	kill $bad
+	wait $bad
 	: >"$W/bad.out"
 	"$B/fakes/bad-registry" "$W/bad.log" 5600 >"$W/bad.out" &
+	bad=$!
 	await "$patience" test -s "$W/bad.out"
 done
 umount "$W/full"
