@@ -37,8 +37,8 @@ void dnsmasq6_args(const struct dnsmasq6_spec *s, struct strv *v)
 	strv_add(v, "--enable-ra");
 	strv_addf(v, "--ra-param=%s,%s%" PRIu64 ",%" PRIu64, s->link, mtu, s->interval,
 		s->router_lifetime);
-	strv_addf(v, "--dhcp-range=%s,%s%s,%u,%" PRIu64, net, mode(s), s->on_link ? "" : ",off-link",
-		s->net.len, s->lifetime);
+	strv_addf(v, "--dhcp-range=%s,%s%s,%u,%" PRIu64, net, mode(s),
+		s->on_link ? "" : ",off-link", s->net.len, s->lifetime);
 	add_list(v, "dns-server", s->dns, "[", "]");
 	if (s->search != NULL && s->search[0] != NULL)
 		add_list(v, "domain-search", s->search, "", "");

@@ -87,7 +87,8 @@ static void put_json(struct buf *out, const json_t *e)
 	else if (json_is_integer(e))
 		buf_printf(out, "%lld", (long long)json_integer_value(e));
 	else if (prefix != NULL)
-		buf_printf(out, "%s/%d", json_str(prefix, "addr") != NULL ? json_str(prefix, "addr") : "",
+		buf_printf(out, "%s/%d",
+			json_str(prefix, "addr") != NULL ? json_str(prefix, "addr") : "",
 			(int)json_int(prefix, "len", 0));
 	json_array_foreach (parts, i, part) {
 		if (i > 0)

@@ -11,10 +11,12 @@ static void check_lists(struct load *l, const struct network_config *n)
 	for (size_t i = 0; i < n->v6.dns.n && !network6_without_dns(n); i++)
 		if (!ip6_parse(n->v6.dns.v[i], &addr))
 			check_key_error(l, &n->s, "dns6",
-				"%s is not an IPv6 address (one in each line)", quote(n->v6.dns.v[i]));
+				"%s is not an IPv6 address (one in each line)",
+				quote(n->v6.dns.v[i]));
 	for (size_t i = 0; i < n->v6.search.n; i++)
 		if (!config_is_hostname(n->v6.search.v[i]))
-			check_key_error(l, &n->s, "search", "%s is not a domain's name (one in each line)",
+			check_key_error(l, &n->s, "search",
+				"%s is not a domain's name (one in each line)",
 				quote(n->v6.search.v[i]));
 }
 
@@ -31,10 +33,11 @@ static void check_of_use(struct load *l, const struct network_config *n)
 			check_key_error(l, &n->s, all[i], "it needs a cidr6");
 	for (size_t i = 0; n->v6.cidr != NULL && i < ARRAY_LEN(bridged); i++)
 		if (n->kind == NETWORK_P2P && config_is_chosen(&n->s, bridged[i]))
-			check_key_error(l, &n->s, bridged[i],
-				"kind = p2p has no bridge and no use for it");
+			check_key_error(
+				l, &n->s, bridged[i], "kind = p2p has no bridge and no use for it");
 	if (n->v6.cidr != NULL && n->kind != NETWORK_P2P && config_is_chosen(&n->s, "length6"))
-		check_key_error(l, &n->s, "length6", "only kind = p2p has a prefix for each machine");
+		check_key_error(
+			l, &n->s, "length6", "only kind = p2p has a prefix for each machine");
 	if (n->v6.cidr != NULL && n->kind != NETWORK_P2P && n->kind != NETWORK_NAT &&
 		config_is_chosen(&n->s, "nat6"))
 		check_key_error(l, &n->s, "nat6", "only kind = p2p and kind = nat have it");

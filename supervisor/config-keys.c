@@ -220,7 +220,7 @@ const struct config_key config_keys[] = {
 	{ SECTION_NETWORK, "lifetime6", KEY_TIME, N(v6.lifetime), .def = "1h", .min = 120 * SEC,
 		.max = 3650 * DAY, .reload = RELOAD_LIVE,
 		.help = "How long an IPv6 address or the prefix is valid from when it was told." },
-	{ SECTION_NETWORK, "refresh6", KEY_TIME, N(v6.refresh), .def = "0", .max = 365 * DAY,
+	{ SECTION_NETWORK, "refresh6", KEY_TIME, N(v6.refresh), .def = "0s", .max = 365 * DAY,
 		.reload = RELOAD_LIVE,
 		.help = "After which time machines ask for DNS servers and the like again (DHCPv6 "
 			"information refresh), at least 10m; 0: nothing is said, which is a day." },

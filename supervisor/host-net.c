@@ -112,9 +112,8 @@ int host_net_forward(struct drover *d, struct err *err)
 
 int host_net_forward6(struct drover *d, struct err *err)
 {
-	int r = d->host_forwards6
-			? 0
-			: host_net_change(d, "net.ipv6.conf.all.forwarding", "1", err);
+	int r = d->host_forwards6 ? 0
+				  : host_net_change(d, "net.ipv6.conf.all.forwarding", "1", err);
 
 	d->host_forwards6 = d->host_forwards6 || r == 0;
 	return r;

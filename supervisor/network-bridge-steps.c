@@ -261,8 +261,7 @@ static int dnsmasq_argv(struct bridge_net *b, struct strv *argv, struct err *err
 		return err_set(
 			err, -ENOENT, "dnsmasq is not installed (Debian package dnsmasq-base)");
 	if (b->v.v6.net.len != 0) {
-		spec.v6 = network6_tell(
-			&told, n, b->bridge, &b->v.v6.net, &b->v.v6.gateway, err);
+		spec.v6 = network6_tell(&told, n, b->bridge, &b->v.v6.net, &b->v.v6.gateway, err);
 		r = spec.v6 == NULL ? err->code : 0;
 	}
 	for (size_t i = 0; dns && i < n->dns.n; i++)

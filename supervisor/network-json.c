@@ -72,8 +72,8 @@ static json_t *nics_json(struct drover *d, const char *network)
 			json_put_str(j, "mac", nic->mac);
 			put_address(
 				j, "address", network_guest_address(nic, &address) ? address : 0);
-			json_put_str(j, "address6",
-				network6_guest_address(nic, text6) ? text6 : NULL);
+			json_put_str(
+				j, "address6", network6_guest_address(nic, text6) ? text6 : NULL);
 			json_put_bool(j, "running", machine_active(m));
 			json_array_append_new(array, j);
 		}

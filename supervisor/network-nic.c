@@ -140,6 +140,7 @@ static int reserve(struct attach *a, struct nic *nic, struct err *err)
 		return err_set(err, -ENOENT, "its bridge is not there");
 	if (bridge_values(b)->v4.net.len == 0)
 		return 0;
+	network6_forget_lease(b, nic);
 	return bridge_reserve(b, a->m->owner, nic, a->m->name, err);
 }
 

@@ -72,8 +72,8 @@ static int parse_range(const char *text, struct network4 *v, struct err *err)
 	return 0;
 }
 
-int network4_values(const struct network_config *n, struct network4 *out, const char **key,
-	struct err *err)
+int network4_values(
+	const struct network_config *n, struct network4 *out, const char **key, struct err *err)
 {
 	struct network4 v = { 0 };
 	int r;
@@ -149,7 +149,8 @@ static int nic_option(char *word, struct nic_spec *s, struct err *err)
 	if (str_starts(word, "address6="))
 		return ip6_parse(word + 9, &s->address6) && !ip6_is_zero(&s->address6)
 			       ? 0
-			       : err_set(err, -EINVAL, "%s is not an IPv6 address", quote(word + 9));
+			       : err_set(err, -EINVAL, "%s is not an IPv6 address",
+					 quote(word + 9));
 	if (str_starts(word, "mac="))
 		return parse_mac(word + 4, s->mac, err);
 	return err_set(err, -EINVAL, "%s is not address=ADDRESS, address6=ADDRESS or mac=MAC",

@@ -20,8 +20,8 @@ struct network_values {
 };
 
 /* *key gets the key that is wrong. */
-int network4_values(const struct network_config *n, struct network4 *out, const char **key,
-	struct err *err);
+int network4_values(
+	const struct network_config *n, struct network4 *out, const char **key, struct err *err);
 int network_values(const struct network_config *n, struct network_values *out, const char **key,
 	struct err *err);
 bool network4_has(const struct network4 *v4, uint32_t address); /* a machine may have it */
@@ -29,9 +29,9 @@ bool network4_has(const struct network4 *v4, uint32_t address); /* a machine may
 /* One value of `network` of a [vm]. */
 struct nic_spec {
 	char network[NAME_LEN_MAX + 1];
-	uint32_t address; /* 0: any */
+	uint32_t address;         /* 0: any */
 	struct in6_addr address6; /* ::: any */
-	char mac[18];     /* "": one made from the names */
+	char mac[18];             /* "": one made from the names */
 };
 int nic_spec_parse(const char *text, struct nic_spec *out, struct err *err);
 bool vm_is_on_network(const struct vm_config *vm, const char *network);

@@ -92,11 +92,12 @@ int network6_choose(struct attach *a, struct nic *nic, struct err *err)
 		return r;
 	/* What it was given before it keeps. */
 	if (!is_free(v6, &nic->address6, used, n))
-		nic->address6 = first_free6(v6, strtoull(nic->tap + 3, NULL, 16) & 0xffffffff, used, n);
+		nic->address6 = first_free6(
+			v6, strtoull(nic->tap + 3, NULL, 16) & 0xffffffff, used, n);
 	free(used);
 	if (ip6_is_zero(&nic->address6))
-		return err_set(err, -EADDRNOTAVAIL,
-			"all addresses of its range6 are given to machines");
+		return err_set(
+			err, -EADDRNOTAVAIL, "all addresses of its range6 are given to machines");
 	return 0;
 }
 

@@ -16,11 +16,11 @@ static int parse_net(const struct network_config *n, struct network6 *v, struct 
 		return r;
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
 		if (ip6_overlap(&v->net, &bad[i]))
-			return err_set(err, -EINVAL, "%s is of no use for a network's own addresses",
-				n->v6.cidr);
+			return err_set(err, -EINVAL,
+				"%s is of no use for a network's own addresses", n->v6.cidr);
 	if (n->kind != NETWORK_P2P && v->net.len > 126)
-		return err_set(err, -EINVAL, "%s has no room for a gateway and a machine",
-			n->v6.cidr);
+		return err_set(
+			err, -EINVAL, "%s has no room for a gateway and a machine", n->v6.cidr);
 	return 0;
 }
 
@@ -78,8 +78,8 @@ static bool chosen(int choice, bool otherwise)
 static int parse_flags(
 	const struct network_config *n, struct network6 *v, const char **key, struct err *err)
 {
-	v->dhcp = chosen(n->v6.dhcp,
-		n->kind == NETWORK_P2P || n->v6.range != NULL || v->net.len != 64);
+	v->dhcp = chosen(
+		n->v6.dhcp, n->kind == NETWORK_P2P || n->v6.range != NULL || v->net.len != 64);
 	v->autonomous = chosen(n->v6.autonomous, !v->dhcp);
 	v->other = chosen(n->v6.other, v->dhcp);
 	*key = "ra_managed";
@@ -96,14 +96,16 @@ static int parse_flags(
 		return err_set(err, -EINVAL,
 			"machines make up addresses from a /64 only (RFC 4862); say ra_autonomous = no");
 	if (!v->autonomous && !v->dhcp)
-		return err_set(err, -EINVAL, "without it and without dhcp6 no machine gets an address");
+		return err_set(
+			err, -EINVAL, "without it and without dhcp6 no machine gets an address");
 	*key = "range6";
 	if (n->v6.range != NULL && !v->dhcp)
 		return err_set(err, -EINVAL, "it is of no use with dhcp6 = no");
 	*key = "ra_lifetime";
 	if (n->v6.router_lifetime != 0 && n->v6.router_lifetime < n->v6.interval)
-		return err_set(err, -EINVAL, "it would end before the next advertisement: it must not "
-					     "be less than ra_interval");
+		return err_set(err, -EINVAL,
+			"it would end before the next advertisement: it must not "
+			"be less than ra_interval");
 	*key = "refresh6";
 	/* RFC 8415, 21.23: IRT_MINIMUM. */
 	if (n->v6.refresh != 0 && n->v6.refresh < 600 * 1000)
@@ -128,8 +130,8 @@ static int check_p2p(const struct network_config *n, const struct network6 *v, s
 	return 0;
 }
 
-int network6_values(const struct network_config *n, struct network6 *out, const char **key,
-	struct err *err)
+int network6_values(
+	const struct network_config *n, struct network6 *out, const char **key, struct err *err)
 {
 	struct network6 v = { 0 };
 	int r;

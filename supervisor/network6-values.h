@@ -18,8 +18,8 @@ struct network6 {
 };
 
 /* *key gets the key that is wrong. */
-int network6_values(const struct network_config *n, struct network6 *out, const char **key,
-	struct err *err);
+int network6_values(
+	const struct network_config *n, struct network6 *out, const char **key, struct err *err);
 bool network6_has(const struct network6 *v6, const struct in6_addr *address); /* a machine may */
 
 /*

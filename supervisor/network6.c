@@ -70,8 +70,7 @@ int network6_set_address(struct bridge_net *b, struct err *err)
 		return 0;
 	r = link6_add_address(b->d->nl, b->bridge, &local, 64, err);
 	if (r == 0)
-		r = link6_add_address(
-			b->d->nl, b->bridge, &b->v.v6.gateway, b->v.v6.net.len, err);
+		r = link6_add_address(b->d->nl, b->bridge, &b->v.v6.gateway, b->v.v6.net.len, err);
 	return r;
 }
 
@@ -143,8 +142,8 @@ const struct dnsmasq6_spec *network6_tell(struct network6_told *told,
 		.on_link = n->v6.on_link,
 		.lifetime = n->v6.lifetime / MS_IN_S,
 		.interval = n->v6.interval / MS_IN_S,
-		.router_lifetime =
-			n->kind == NETWORK_ISOLATED ? 0 : n->v6.router_lifetime / MS_IN_S,
+		.router_lifetime = n->kind == NETWORK_ISOLATED ? 0
+							       : n->v6.router_lifetime / MS_IN_S,
 		.refresh = n->v6.refresh / MS_IN_S,
 		.mtu = (unsigned)n->mtu,
 		.dns = (const char *const *)told->dns.v,

@@ -41,6 +41,11 @@ int network6_choose(struct attach *a, struct nic *nic, struct err *err);
 const struct in6_addr *network6_address(const struct nic *nic);
 bool network6_guest_address(const struct nic *nic, char out[IP6_TEXT]);
 void network6_guest_elements(const struct bridge_net *b, const struct nic *nic, json_t *elements);
+/*
+ * A machine that begins anew may call itself by another DUID, and an address that is leased to one is
+ * not given to another: so what its former self held is given back.
+ */
+void network6_forget_lease(struct bridge_net *b, const struct nic *nic);
 void network6_nic_save(const struct nic *nic, json_t *j);
 void network6_nic_load(struct nic *nic, const json_t *j);
 
