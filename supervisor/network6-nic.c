@@ -174,15 +174,21 @@ void network6_p2p_choose(const struct network_config *n, struct nic *nic)
 int network6_p2p_link(struct machine *m, const struct nic *nic, struct err *err)
 {
 	struct in6_addr local = link6_local(), host = network6_p2p_host(&nic->net6);
+	bool again;
 	int r;
 
 	if (nic->net6.len == 0)
 		return 0;
+	/* As network6_set_address(). */
+	again = nic->dnsmasq != NULL && service_up(nic->dnsmasq) &&
+		!link6_has_address(nic->ifindex, &host, nic->net6.len);
 	r = link6_ready(nic->tap, err);
 	if (r == 0)
 		r = link6_add_address(m->d->nl, nic->tap, &local, 64, err);
 	if (r == 0)
 		r = link6_add_address(m->d->nl, nic->tap, &host, nic->net6.len, err);
+	if (r == 0 && again)
+		service_restart(nic->dnsmasq);
 	return r;
 }
 

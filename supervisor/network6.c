@@ -68,6 +68,11 @@ int network6_set_address(struct bridge_net *b, struct err *err)
 
 	if (b->v.v6.net.len == 0)
 		return 0;
+	/* While its link has no address of its network dnsmasq stops advertising, for good (radv.c,
+	 * periodic_ra()). */
+	if (b->dnsmasq != NULL && service_up(b->dnsmasq) &&
+		!link6_has_address(b->index, &b->v.v6.gateway, b->v.v6.net.len))
+		b->changed = true;
 	r = link6_add_address(b->d->nl, b->bridge, &local, 64, err);
 	if (r == 0)
 		r = link6_add_address(b->d->nl, b->bridge, &b->v.v6.gateway, b->v.v6.net.len, err);
