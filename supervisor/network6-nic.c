@@ -77,11 +77,14 @@ static struct in6_addr first_free6(
 int network6_choose(struct attach *a, struct nic *nic, struct err *err)
 {
 	struct bridge_net *b = bridge_find(a->m->d, nic->network);
-	const struct network6 *v6 = &bridge_values(b)->v6;
+	const struct network6 *v6;
 	struct in6_addr *used = NULL;
 	size_t n = 0;
 	int r;
 
+	if (b == NULL)
+		return err_set(err, -ENOENT, "its bridge is not there");
+	v6 = &bridge_values(b)->v6;
 	nic->net6 = (struct ip6_prefix){ .len = 0 };
 	if (v6->net.len == 0 || !v6->dhcp || !ip6_is_zero(&nic->fixed6)) {
 		nic->address6 = v6->net.len != 0 ? nic->fixed6 : (struct in6_addr){ 0 };
@@ -117,9 +120,12 @@ bool network6_guest_address(const struct nic *nic, char out[IP6_TEXT])
 /* What it may send as, and say that it is. */
 void network6_guest_elements(const struct bridge_net *b, const struct nic *nic, json_t *elements)
 {
-	const struct network6 *v6 = &bridge_values(b)->v6;
+	const struct network6 *v6;
 	char text[IP6_TEXT + 4];
 
+	if (b == NULL)
+		return;
+	v6 = &bridge_values(b)->v6;
 	if (v6->net.len == 0) {
 		firewall_put(elements, "any_address6", "%s", nic->tap);
 	} else if (v6->autonomous) {

@@ -7,6 +7,7 @@
 #include "lib/json.h"
 #include "netcfg/firewall-set.h"
 #include "netcfg/link6.h"
+#include "netcfg/sysctl.h"
 #include "supervisor/host-net.h"
 #include "supervisor/network-bridge-private.h"
 #include "supervisor/network-private.h"
@@ -19,13 +20,15 @@
 
 int network6_forward(struct drover *d, struct err *err)
 {
-	char links[UPLINKS_MAX][16], key[64];
+	char links[UPLINKS_MAX][16], key[64], now[16];
 	size_t n = host6_uplinks(links, UPLINKS_MAX);
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < n; i++) {
 		snprintf(key, sizeof(key), "net/ipv6/conf/%s/accept_ra", links[i]);
-		r = host_net_change(d, key, "2", err);
+		/* Not where another program than the kernel takes them. */
+		if (sysctl_get(key, now, sizeof(now), NULL) == 0 && strcmp(now, "1") == 0)
+			r = host_net_change(d, key, "2", err);
 	}
 	return r == 0 ? host_net_forward6(d, err) : r;
 }

@@ -13,6 +13,10 @@ ip addr add 2001:db8:f::1/64 dev out0 nodad && ip link set out0 up
 ip -n world addr add 2001:db8:f::2/64 dev in0 nodad && ip -n world link set in0 up
 ip -n world link set lo up
 ip -n world route add 2001:db8:2::/64 via 2001:db8:f::1
+# Its router tells the host its way.
+ip netns exec world dnsmasq -C /dev/null -k -p 0 --pid-file= -i in0 --bind-dynamic --leasefile-ro \
+	--enable-ra --ra-param=in0,10,1800 --dhcp-range=2001:db8:f::,static,off-link,64 >"$W/world.log" 2>&1 &
+uplink() { ip -6 route show default | grep -q 'dev out0.*proto ra'; }
 networks() { # networks [LINE OF lab...]
 	config <<-END
 	on_exit = stop
@@ -89,6 +93,7 @@ esac
 END
 chmod +x "$W/dhclient"
 networks
+await 60 uplink
 baseline
 start_droverd
 for m in one two three; do await 60 console_has $m NANO-READY; done
@@ -146,6 +151,8 @@ ok 'the host answers where it is said' ping6 three 2001:db8:2::1
 ok 'and else not' not in_ one ping -6 -c 1 -W 1 2001:db8:1::1
 ok 'another network is not reached' not in_ three ping -6 -c 1 -W 1 2001:db8:1::9
 is "$(cat /proc/sys/net/ipv6/conf/all/forwarding)" 1 'the host forwards'
+ok 'and still takes its own way from its router' uplink
+is "$(cat /proc/sys/net/ipv6/conf/out0/accept_ra)" 2 'which has to be said'
 
 # ---- a machine that calls itself otherwise; what is taken away ----
 unlease6 one
@@ -162,9 +169,12 @@ ok 'with its leases' says "^lab +2001:db8:1::9 " drover net leases lab
 unlease6 two
 ok 'and gives the same' lease6 two
 ok 'address' contains "$W/two.env" "^new_ip6_address=$two\$"
+old=$(dnsmasq)
 ip addr del 2001:db8:1::1/64 dev lab0
 mended() { ip addr show dev lab0 | grep -q 2001:db8:1::1/64; }
 ok 'an address that is taken away is back' wait_for 60 mended
+# One that has seen its link without the address advertises no more.
+ok 'and another dnsmasq, which advertises it' wait_for 60 back "$old"
 
 # ---- a droverd later ----
 old=$(dnsmasq)
@@ -182,5 +192,6 @@ unlease6 one && unlease6 two
 for n in one two three four; do ip netns del $n; done
 ok 'droverd leaves, and its machines' stop_droverd
 is "$(cat /proc/sys/net/ipv6/conf/all/forwarding)" 0 'forwarding is as it was'
+is "$(cat /proc/sys/net/ipv6/conf/out0/accept_ra)" 1 'and what is taken from routers'
 audit_clean 'all'
 done_testing
