@@ -78,7 +78,11 @@ static void show_nics(const json_t *n, struct buf *out)
 	json_array_foreach (json_arr(n, "nics"), i, nic) {
 		table_cell(&t, json_str(nic, "vm"));
 		table_cellf(&t, "nic%lld", (long long)json_int(nic, "nic", 0));
-		table_cell(&t, json_str(nic, "address"));
+		if (json_str(nic, "address") != NULL && json_str(nic, "address6") != NULL)
+			table_cellf(
+				&t, "%s,%s", json_str(nic, "address"), json_str(nic, "address6"));
+		else
+			table_cell(&t, json_str(nic, "address"));
 		table_cell(&t, json_str(nic, "mac"));
 		table_cell(&t, json_str(nic, "tap"));
 		table_cell(&t, json_flag(nic, "running", false) ? "yes" : "no");
@@ -88,8 +92,8 @@ static void show_nics(const json_t *n, struct buf *out)
 
 int verb_net_show(struct ctl *c)
 {
-	static const char *const keys[] = { "name", "kind", "state", "problem", "cidr", "gateway",
-		"domain", "bridge" };
+	static const char *const keys[] = { "name", "kind", "state", "problem", "cidr", "cidr6",
+		"gateway", "domain", "bridge" };
 	struct table t = { .columns = 2 };
 	struct buf text = { 0 };
 	const json_t *n;

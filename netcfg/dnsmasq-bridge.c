@@ -86,6 +86,8 @@ int dnsmasq_bridge_args(const struct dnsmasq_bridge_spec *s, struct strv *out, s
 	strv_add(&v, "--dhcp-lease-max=16777216");
 	add_options(&v, s);
 	add_dns(&v, s);
+	if (s->v6 != NULL)
+		dnsmasq6_args(s->v6, &v);
 	if (v.bad) {
 		strv_finish(&v);
 		return err_nomem(err);
@@ -105,27 +107,42 @@ static bool is_keyword(const char *s)
 	       (digits > 0 && s[digits + 1] == '\0' && strchr("smhdw", s[digits]) != NULL);
 }
 
-void dnsmasq_reservation(struct buf *out, const char *mac, uint32_t address, const char *name)
+void dnsmasq_reservation(struct buf *out, const char *mac, uint32_t address,
+	const struct in6_addr *address6, const char *name)
 {
-	char text[16];
+	char text[IP6_TEXT];
 
 	ip4_format(address, text);
 	buf_printf(out, "%s,%s", mac, text);
+	if (address6 != NULL) {
+		ip6_format(address6, text);
+		buf_printf(out, ",[%s]", text);
+	}
 	if (is_label(name) && !is_keyword(name))
 		buf_printf(out, ",%s", name);
 	buf_adds(out, "\n");
 }
 
-void dnsmasq_names(struct buf *out, uint32_t address, const char *name, const char *domain)
+static void one_name(struct buf *out, const char *address, const char *name, const char *domain)
 {
-	char text[16];
-
-	ip4_format(address, text);
 	/* The first is what the address is called, asked the other way round. */
 	if (domain != NULL)
-		buf_printf(out, "%s %s.%s %s\n", text, name, domain, name);
+		buf_printf(out, "%s %s.%s %s\n", address, name, domain, name);
 	else
-		buf_printf(out, "%s %s\n", text, name);
+		buf_printf(out, "%s %s\n", address, name);
+}
+
+void dnsmasq_names(struct buf *out, uint32_t address, const struct in6_addr *address6,
+	const char *name, const char *domain)
+{
+	char text[IP6_TEXT];
+
+	ip4_format(address, text);
+	one_name(out, text, name, domain);
+	if (address6 != NULL) {
+		ip6_format(address6, text);
+		one_name(out, text, name, domain);
+	}
 }
 
 /* "1732212345 52:ab:.. 10.0.0.2 web-1 *"; the part of DHCPv6 begins with "duid". */

@@ -10,6 +10,7 @@
 
 #include "lib/str.h"
 #include "netcfg/alloc.h"
+#include "netcfg/dnsmasq6.h"
 
 struct dnsmasq_bridge_spec {
 	const char *binary, *bridge;
@@ -22,13 +23,19 @@ struct dnsmasq_bridge_spec {
 	const char *domain;         /* may be NULL */
 	unsigned mtu;               /* 0: nothing is said */
 	const char *dhcp_dir, *names_dir, *lease_file;
+	const struct dnsmasq6_spec *v6; /* may be NULL */
 };
 /* argv for exec; argv[0] is the binary. */
 int dnsmasq_bridge_args(const struct dnsmasq_bridge_spec *spec, struct strv *out, struct err *err);
 
-/* The lines of one nic's files in dhcp_dir and names_dir; nothing for a name that is none in DNS. */
-void dnsmasq_reservation(struct buf *out, const char *mac, uint32_t address, const char *name);
-void dnsmasq_names(struct buf *out, uint32_t address, const char *name, const char *domain);
+/*
+ * The lines of one nic's files in dhcp_dir and names_dir; nothing for a name that is none in DNS.
+ * address6: may be NULL.
+ */
+void dnsmasq_reservation(struct buf *out, const char *mac, uint32_t address,
+	const struct in6_addr *address6, const char *name);
+void dnsmasq_names(struct buf *out, uint32_t address, const struct in6_addr *address6,
+	const char *name, const char *domain);
 
 /* One line of a lease file; false: it is none of IPv4. */
 struct dnsmasq_lease {

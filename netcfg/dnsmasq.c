@@ -64,7 +64,7 @@ static void add_dns(struct strv *v, const char *const *dns)
 
 int dnsmasq_p2p_args(const struct dnsmasq_p2p_spec *spec, struct strv *out, struct err *err)
 {
-	char router[16], client[16];
+	char router[16], client[16], client6[IP6_TEXT];
 	struct strv v = { 0 };
 	int r = check(spec, err);
 
@@ -94,6 +94,11 @@ int dnsmasq_p2p_args(const struct dnsmasq_p2p_spec *spec, struct strv *out, stru
 	/* As an option, not in dhcp-host: there "ignore", "infinite" and "1h" are no names. */
 	if (spec->host_name != NULL && is_label(spec->host_name))
 		strv_addf(&v, "--dhcp-option=12,%s", spec->host_name);
+	if (spec->v6 != NULL) {
+		dnsmasq6_args(spec->v6, &v);
+		ip6_format(&spec->address6, client6);
+		strv_addf(&v, "--dhcp-host=%s,[%s]", spec->mac, client6);
+	}
 	if (v.bad) {
 		strv_finish(&v);
 		return err_nomem(err);

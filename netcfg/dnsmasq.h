@@ -9,6 +9,7 @@
 #include <sys/types.h>
 #include "lib/str.h"
 #include "netcfg/alloc.h"
+#include "netcfg/dnsmasq6.h"
 
 struct dnsmasq_p2p_spec {
 	const char *binary;
@@ -18,6 +19,9 @@ struct dnsmasq_p2p_spec {
 	struct ip4_prefix net;  /* the /30: router network + 1, client network + 2 */
 	const char *const *dns; /* DNS servers offered, NULL-terminated; empty: none */
 	const char *pid_file;   /* NULL: none */
+	/* IPv6 beside it, and the machine's address there; may be NULL. */
+	const struct dnsmasq6_spec *v6;
+	struct in6_addr address6;
 };
 
 /*

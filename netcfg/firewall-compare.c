@@ -11,7 +11,7 @@
 #define TIMEOUT_MS 10000
 #define LIST_MAX   (16 * 1024 * 1024)
 
-#define SETS_MAX 32
+#define SETS_MAX 64
 
 struct comparison {
 	struct buf *difference;
@@ -79,12 +79,17 @@ static bool same_rule(struct comparison *c, const json_t *o)
 static void put_json(struct buf *out, const json_t *e)
 {
 	const json_t *part, *parts = json_object_get(e, "concat");
+	const json_t *prefix = json_object_get(e, "prefix");
 	size_t i;
 
 	if (json_is_string(e))
 		buf_adds(out, json_string_value(e));
 	else if (json_is_integer(e))
 		buf_printf(out, "%lld", (long long)json_integer_value(e));
+	else if (prefix != NULL)
+		buf_printf(out, "%s/%d",
+			json_str(prefix, "addr") != NULL ? json_str(prefix, "addr") : "",
+			(int)json_int(prefix, "len", 0));
 	json_array_foreach (parts, i, part) {
 		if (i > 0)
 			buf_adds(out, " . ");

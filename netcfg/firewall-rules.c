@@ -50,6 +50,15 @@ static const struct firewall_rule inet_rules[] = {
 		"\"protocol\":\"icmp\",\"field\":\"type\"}},\"right\":\"echo-request\"}"
 		"},{\"accept\":null}]" },
 	{ "to_host",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"icmpv"
+		"6\",\"field\":\"type\"}},\"right\":{\"set\":[\"nd-router-solicit\",\"n"
+		"d-neighbor-solicit\",\"nd-neighbor-advert\"]}}},{\"accept\":null}]" },
+	{ "to_host",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"meta\":{\"key\":\"iifname\"}},\""
+		"right\":\"@pings\"}},{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{"
+		"\"protocol\":\"icmpv6\",\"field\":\"type\"}},\"right\":\"echo-request\""
+		"}},{\"accept\":null}]" },
+	{ "to_host",
 		"[{\"drop\":null}]" },
 	{ "prerouting",
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"fib\":{\"result\":\"type\",\"fl"
@@ -93,9 +102,18 @@ static const struct firewall_rule inet_rules[] = {
 		"!=\",\"left\":{\"meta\":{\"key\":\"oifname\"}},\"right\":\"@taps\"}},{"
 		"\"masquerade\":null}]" },
 	{ "postrouting",
-		"[{\"match\":{\"op\":\"==\",\"left\":{\"meta\":{\"key\":\"iifname\"}},\""
-		"right\":\"@nat_links\"}},{\"match\":{\"op\":\"!=\",\"left\":{\"meta\":"
-		"{\"key\":\"oifname\"}},\"right\":\"@links\"}},{\"masquerade\":null}]" },
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"meta\":{\"key\":\"nfproto\"}},\""
+		"right\":\"ipv4\"}},{\"match\":{\"op\":\"==\",\"left\":{\"meta\":{\"key"
+		"\":\"iifname\"}},\"right\":\"@nat_links\"}},{\"match\":{\"op\":\"!=\","
+		"\"left\":{\"meta\":{\"key\":\"oifname\"}},\"right\":\"@links\"}},{\"ma"
+		"squerade\":null}]" },
+	{ "postrouting",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"meta\":{\"key\":\"nfproto\"}},\""
+		"right\":\"ipv6\"}},{\"match\":{\"op\":\"==\",\"left\":{\"meta\":{\"key"
+		"\":\"iifname\"}},\"right\":\"@nat6_links\"}},{\"match\":{\"op\":\"!=\""
+		",\"left\":{\"meta\":{\"key\":\"oifname\"}},\"right\":\"@links\"}},{\"m"
+		"atch\":{\"op\":\"!=\",\"left\":{\"meta\":{\"key\":\"oifname\"}},\"righ"
+		"t\":\"@taps\"}},{\"masquerade\":null}]" },
 	{ "postrouting",
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"concat\":[{\"meta\":{\"key\":\""
 		"iifname\"}},{\"meta\":{\"key\":\"oifname\"}}]},\"right\":\"@same_link\""
@@ -168,7 +186,53 @@ static const struct firewall_rule bridge_rules[] = {
 		"ght\":547}},{\"drop\":null}]" },
 	{ "guest",
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"ether"
-		"\",\"field\":\"type\"}},\"right\":\"ip6\"}},{\"accept\":null}]" },
+		"\",\"field\":\"type\"}},\"right\":\"ip6\"}},{\"match\":{\"op\":\"==\","
+		"\"left\":{\"meta\":{\"key\":\"iifname\"}},\"right\":\"@any_address6\"}"
+		"},{\"accept\":null}]" },
+	{ "guest",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"ip6\""
+		",\"field\":\"saddr\"}},\"right\":\"fe80::1\"}},{\"drop\":null}]" },
+	{ "guest",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"ip6\""
+		",\"field\":\"saddr\"}},\"right\":\"@routers6\"}},{\"drop\":null}]" },
+	{ "guest",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"icmpv"
+		"6\",\"field\":\"type\"}},\"right\":\"nd-neighbor-advert\"}},{\"match\""
+		":{\"op\":\"==\",\"left\":{\"payload\":{\"base\":\"th\",\"offset\":64,\""
+		"len\":128}},\"right\":\"0xfe800000000000000000000000000001\"}},{\"drop"
+		"\":null}]" },
+	{ "guest",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"icmpv"
+		"6\",\"field\":\"type\"}},\"right\":\"nd-neighbor-advert\"}},{\"match\""
+		":{\"op\":\"==\",\"left\":{\"payload\":{\"base\":\"th\",\"offset\":64,\""
+		"len\":128}},\"right\":\"@router_targets6\"}},{\"drop\":null}]" },
+	{ "guest",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"icmpv"
+		"6\",\"field\":\"type\"}},\"right\":\"nd-neighbor-advert\"}},{\"match\""
+		":{\"op\":\"!=\",\"left\":{\"&\":[{\"payload\":{\"base\":\"th\",\"offse"
+		"t\":64,\"len\":16}},65472]},\"right\":65152}},{\"match\":{\"op\":\"==\""
+		",\"left\":{\"meta\":{\"key\":\"iifname\"}},\"right\":\"@exact6\"}},{\""
+		"match\":{\"op\":\"!=\",\"left\":{\"concat\":[{\"meta\":{\"key\":\"iifn"
+		"ame\"}},{\"payload\":{\"base\":\"th\",\"offset\":64,\"len\":128}}]},\""
+		"right\":\"@targets6\"}},{\"drop\":null}]" },
+	{ "guest",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"ip6\""
+		",\"field\":\"saddr\"}},\"right\":\"::\"}},{\"match\":{\"op\":\"==\",\""
+		"left\":{\"payload\":{\"protocol\":\"icmpv6\",\"field\":\"type\"}},\"ri"
+		"ght\":{\"set\":[\"nd-router-solicit\",\"nd-neighbor-solicit\",\"mld2-l"
+		"istener-report\"]}}},{\"accept\":null}]" },
+	{ "guest",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"ip6\""
+		",\"field\":\"saddr\"}},\"right\":{\"prefix\":{\"addr\":\"fe80::\",\"le"
+		"n\":10}}}},{\"accept\":null}]" },
+	{ "guest",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"concat\":[{\"meta\":{\"key\":\""
+		"iifname\"}},{\"payload\":{\"protocol\":\"ip6\",\"field\":\"saddr\"}}]}"
+		",\"right\":\"@guests6\"}},{\"accept\":null}]" },
+	{ "guest",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"concat\":[{\"meta\":{\"key\":\""
+		"iifname\"}},{\"payload\":{\"protocol\":\"ip6\",\"field\":\"saddr\"}}]}"
+		",\"right\":\"@prefixes6\"}},{\"accept\":null}]" },
 	{ "guest",
 		"[{\"drop\":null}]" },
 	{ "prerouting",

@@ -12,6 +12,7 @@ const struct firewall_set firewall_sets[] = {
 	{ "way_out", "ifname", FIREWALL_INET, 1, false },
 	{ "way_in", "ifname", FIREWALL_INET, 1, false },
 	{ "nat_links", "ifname", FIREWALL_INET, 1, false },
+	{ "nat6_links", "ifname", FIREWALL_INET, 1, false },
 	{ "open", "ifname . inet_proto . inet_service", FIREWALL_INET, 1, false },
 	{ "pings", "ifname", FIREWALL_INET, 1, false },
 	{ "forwards", "inet_proto . inet_service", FIREWALL_INET, 0, true },
@@ -19,16 +20,21 @@ const struct firewall_set firewall_sets[] = {
 	{ "macs", "ifname . ether_addr", FIREWALL_BRIDGE, 1, false },
 	{ "guests", "ifname . ether_addr . ipv4_addr", FIREWALL_BRIDGE, 1, false },
 	{ "any_address", "ifname", FIREWALL_BRIDGE, 1, false },
+	{ "any_address6", "ifname", FIREWALL_BRIDGE, 1, false },
+	{ "guests6", "ifname . ipv6_addr", FIREWALL_BRIDGE, 1, false },
+	{ "prefixes6", "ifname . ipv6_addr", FIREWALL_BRIDGE, 1, false },
+	{ "exact6", "ifname", FIREWALL_BRIDGE, 1, false },
+	{ "targets6", "ifname . integer", FIREWALL_BRIDGE, 1, false },
+	{ "routers6", "ipv6_addr", FIREWALL_BRIDGE, 0, false },
+	{ "router_targets6", "integer", FIREWALL_BRIDGE, 0, false },
 };
 /* clang-format on */
 const size_t firewall_nsets = ARRAY_LEN(firewall_sets);
 
 /* ---- elements ---- */
 
-static void put(json_t *j, const char *set, const char *fmt, ...) PRINTF(3, 4);
-
 /* Without memory the element is missing, and the next comparison says so. */
-static void put(json_t *j, const char *set, const char *fmt, ...)
+void firewall_put(json_t *j, const char *set, const char *fmt, ...)
 {
 	json_t *array = json_object_get(j, set);
 	struct buf text = { 0 };
@@ -51,25 +57,25 @@ json_t *firewall_link_elements(const struct firewall_link *l)
 	const json_t *e;
 	size_t i;
 
-	put(j, "links", "%s", l->name);
+	firewall_put(j, "links", "%s", l->name);
 	if (l->peers)
-		put(j, "same_link", "%s . %s", l->name, l->name);
+		firewall_put(j, "same_link", "%s . %s", l->name, l->name);
 	if (l->out)
-		put(j, "way_out", "%s", l->name);
+		firewall_put(j, "way_out", "%s", l->name);
 	if (l->in)
-		put(j, "way_in", "%s", l->name);
+		firewall_put(j, "way_in", "%s", l->name);
 	if (l->nat)
-		put(j, "nat_links", "%s", l->name);
+		firewall_put(j, "nat_links", "%s", l->name);
 	if (l->dhcp)
-		put(j, "open", "%s . udp . 67", l->name);
+		firewall_put(j, "open", "%s . udp . 67", l->name);
 	if (l->dns) {
-		put(j, "open", "%s . tcp . 53", l->name);
-		put(j, "open", "%s . udp . 53", l->name);
+		firewall_put(j, "open", "%s . tcp . 53", l->name);
+		firewall_put(j, "open", "%s . udp . 53", l->name);
 	}
 	json_array_foreach (l->open, i, e)
-		put(j, "open", "%s . %s", l->name, json_string_value(e));
+		firewall_put(j, "open", "%s . %s", l->name, json_string_value(e));
 	if (l->ping)
-		put(j, "pings", "%s", l->name);
+		firewall_put(j, "pings", "%s", l->name);
 	return j;
 }
 
@@ -78,13 +84,13 @@ json_t *firewall_guest_elements(const struct firewall_guest *g)
 	json_t *j = json_object();
 	char address[16];
 
-	put(j, "guest_taps", "%s", g->tap);
-	put(j, "macs", "%s . %s", g->tap, g->mac);
+	firewall_put(j, "guest_taps", "%s", g->tap);
+	firewall_put(j, "macs", "%s . %s", g->tap, g->mac);
 	if (g->address != 0) {
 		ip4_format(g->address, address);
-		put(j, "guests", "%s . %s . %s", g->tap, g->mac, address);
+		firewall_put(j, "guests", "%s . %s . %s", g->tap, g->mac, address);
 	} else {
-		put(j, "any_address", "%s", g->tap);
+		firewall_put(j, "any_address", "%s", g->tap);
 	}
 	if (g->forwards != NULL && json_array_size(g->forwards) > 0)
 		json_object_set_new(j, "forwards", json_deep_copy(g->forwards));

@@ -40,6 +40,9 @@ struct firewall_guest {
 };
 json_t *firewall_guest_elements(const struct firewall_guest *guest);
 
+/* One more element of a set, for others that make such objects. */
+void firewall_put(json_t *elements, const char *set, const char *fmt, ...) PRINTF(3, 4);
+
 /* As firewall_tap_add_text(): adding what is there and deleting what is not are no errors. */
 void firewall_elements_add_text(struct buf *out, const json_t *elements);
 void firewall_elements_delete_text(struct buf *out, const json_t *elements);

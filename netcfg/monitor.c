@@ -36,7 +36,7 @@ static int open_socket(int *out, struct err *err)
 {
 	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
 	struct sockaddr_nl addr = { .nl_family = AF_NETLINK,
-		.nl_groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR };
+		.nl_groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR };
 	int size = SOCKET_BUFFER;
 
 	if (fd < 0)
@@ -88,15 +88,17 @@ static void address_event(struct net_monitor *m, struct nlmsghdr *hdr)
 	char name[IFNAMSIZ];
 
 	if (nlmsg_parse(hdr, sizeof(*info), attrs, IFA_MAX, NULL) < 0 ||
-		info->ifa_family != AF_INET)
+		(info->ifa_family != AF_INET && info->ifa_family != AF_INET6))
 		return;
 	addr = attrs[IFA_LOCAL] != NULL ? attrs[IFA_LOCAL] : attrs[IFA_ADDRESS];
-	if (addr == NULL || nla_len(addr) != 4)
+	if (addr == NULL || nla_len(addr) != (info->ifa_family == AF_INET ? 4 : 16))
 		return;
 	e.kind = hdr->nlmsg_type == RTM_DELADDR ? NET_ADDRESS_GONE : NET_ADDRESS_NEW;
 	e.index = (int)info->ifa_index;
-	e.address.addr = ntohl(nla_get_u32(addr));
-	e.address.len = info->ifa_prefixlen;
+	if (info->ifa_family == AF_INET) {
+		e.address.addr = ntohl(nla_get_u32(addr));
+		e.address.len = info->ifa_prefixlen;
+	}
 	/* A link that is gone by now has left its name in the label. */
 	if (if_indextoname(info->ifa_index, name) != NULL)
 		e.ifname = name;

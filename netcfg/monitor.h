@@ -1,5 +1,5 @@
 /*
- * netcfg/monitor.h - what happens to the host's links and IPv4 addresses, as it happens: an
+ * netcfg/monitor.h - what happens to the host's links and addresses, as it happens: an
  * rtnetlink socket in the loop, no polling. Loop thread.
  *
  * An event tells what was when the kernel sent it; what matters is read again before acting.
@@ -28,7 +28,7 @@ struct net_event {
 	bool up;      /* administratively */
 	bool carrier; /* of a TAP: a hypervisor has it open */
 	int master;   /* index of the bridge that it is a port of; 0: none */
-	/* Of addresses: address and length, as "172.16.0.1/30". */
+	/* Of addresses: address and length, as "172.16.0.1/30"; len 0: one of IPv6. */
 	struct ip4_prefix address;
 };
 

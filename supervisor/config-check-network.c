@@ -9,8 +9,7 @@
 
 /* ---- one network ---- */
 
-/* A default is no choice, though somebody has written it down. */
-static bool is_chosen(const struct config_section *s, const char *name)
+bool config_is_chosen(const struct config_section *s, const char *name)
 {
 	const struct config_key *k = config_key_find(s->kind, name);
 	struct buf text = { 0 };
@@ -44,11 +43,11 @@ static void check_kind(struct load *l, const struct network_config *n)
 	static const char *const ported[] = { "port", "uplink" };
 
 	for (size_t i = 0; n->kind == NETWORK_P2P && i < ARRAY_LEN(bridged); i++)
-		if (is_chosen(&n->s, bridged[i]))
+		if (config_is_chosen(&n->s, bridged[i]))
 			check_key_error(
 				l, &n->s, bridged[i], "kind = p2p has no bridge and no use for it");
 	for (size_t i = 0; n->kind != NETWORK_BRIDGE && i < ARRAY_LEN(ported); i++)
-		if (is_chosen(&n->s, ported[i]))
+		if (config_is_chosen(&n->s, ported[i]))
 			check_key_error(
 				l, &n->s, ported[i], "only a network of kind = bridge has ports");
 	if (n->kind == NETWORK_NAT && !n->nat)
@@ -103,18 +102,18 @@ static void check_links(struct load *l, const struct network_config *n)
 
 static void check_values(struct load *l, const struct network_config *n)
 {
-	struct network_values v;
+	struct network4 v;
 	struct port_spec port;
 	const char *key;
 	struct err err;
 
-	if (network_values(n, &v, &key, &err) < 0)
+	if (network4_values(n, &v, &key, &err) < 0)
 		check_key_error(l, &n->s, key, "%s", err.msg);
 	if (n->cidr == NULL) {
 		static const char *const needs[] = { "gateway", "range", "domain", "open" };
 
 		for (size_t i = 0; i < ARRAY_LEN(needs); i++)
-			if (is_chosen(&n->s, needs[i]))
+			if (config_is_chosen(&n->s, needs[i]))
 				check_key_error(l, &n->s, needs[i], "it needs a cidr");
 	}
 	if (n->domain != NULL && !config_is_hostname(n->domain))
@@ -140,6 +139,7 @@ void check_network(struct load *l, const struct network_config *n, bool misnamed
 		   prefix.len > 30) {
 		check_key_error(l, &n->s, "cidr", "%s has no room for a /30", quote(n->cidr));
 	}
+	check_network6(l, n);
 }
 
 /* ---- networks among one another ---- */
@@ -297,7 +297,7 @@ static void check_claims(struct load *l, struct claims *c)
 static void check_address(struct load *l, const struct vm_config *vm, const struct nic_spec *s,
 	const struct network_config *n, struct claims *claims)
 {
-	struct network_values v;
+	struct network4 v;
 	char text[16];
 	const char *key;
 	struct claim *c;
@@ -309,11 +309,24 @@ static void check_address(struct load *l, const struct vm_config *vm, const stru
 			n->s.name);
 		return;
 	}
-	if (n->cidr != NULL && network_values(n, &v, &key, NULL) == 0 &&
-		!network4_has(&v.v4, s->address))
+	if (n->cidr != NULL && network4_values(n, &v, &key, NULL) == 0 &&
+		!network4_has(&v, s->address))
 		check_key_error(l, &vm->s, "network",
 			"address=%s cannot be a machine's on %s, whose cidr is %s", text, n->s.name,
 			n->cidr);
+	c = claim(claims, vm, "network");
+	if (c != NULL)
+		snprintf(c->what, sizeof(c->what), "address %s", text);
+}
+
+static void check_address6(struct load *l, const struct vm_config *vm, const struct nic_spec *s,
+	const struct network_config *n, struct claims *claims)
+{
+	char text[IP6_TEXT];
+	struct claim *c;
+
+	ip6_format(&s->address6, text);
+	check_nic_address6(l, vm, s, n);
 	c = claim(claims, vm, "network");
 	if (c != NULL)
 		snprintf(c->what, sizeof(c->what), "address %s", text);
@@ -349,14 +362,14 @@ static void check_forwards(struct load *l, const struct vm_config *vm, struct cl
 static void check_room(
 	struct load *l, const struct vm_config *vm, const struct network_config *n, uint64_t *count)
 {
-	struct network_values v;
+	struct network4 v;
 	const char *key;
 	uint64_t room;
 
-	if (n->kind == NETWORK_P2P || n->cidr == NULL || network_values(n, &v, &key, NULL) < 0)
+	if (n->kind == NETWORK_P2P || n->cidr == NULL || network4_values(n, &v, &key, NULL) < 0)
 		return;
-	room = (uint64_t)v.v4.last - v.v4.first + 1;
-	room -= v.v4.gateway >= v.v4.first && v.v4.gateway <= v.v4.last;
+	room = (uint64_t)v.last - v.first + 1;
+	room -= v.gateway >= v.first && v.gateway <= v.last;
 	if (++*count == room + 1)
 		check_key_error(l, &vm->s, "network",
 			"%s has %llu addresses, and this nic is one too many", n->s.name,
@@ -385,6 +398,8 @@ static void check_nic(struct load *l, const struct vm_config *vm, const char *te
 	/* A fixed address may lie outside of the range. */
 	else if (counts != NULL)
 		check_room(l, vm, n, &counts[at]);
+	if (!ip6_is_zero(&s.address6))
+		check_address6(l, vm, &s, n, claims);
 	c = s.mac[0] != '\0' ? claim(claims, vm, "network") : NULL;
 	if (c != NULL)
 		snprintf(c->what, sizeof(c->what), "MAC %s", s.mac);
@@ -411,6 +426,7 @@ static void check_nics(struct load *l)
 void check_networks(struct load *l)
 {
 	check_overlaps(l);
+	check_networks6(l);
 	check_bridges(l);
 	check_nics(l);
 }

@@ -30,6 +30,8 @@ static const char *const log_level_words[] = { "error", "warn", "info", "debug",
 static const char *const log_format_words[] = { "text", "json", NULL };
 static const char *const network_kind_words[] = { "p2p", "nat", "isolated", "routed", "bridge",
 	NULL };
+/* enum choice */
+static const char *const choice_words[] = { "auto", "yes", "no", NULL };
 static const char *const rp_filter_words[] = { "ours", "all", NULL };
 static const char *const machine_words[] = { "q35", "pc", "microvm", "virt", NULL };
 static const char *const arch_words[] = { "x86_64", "aarch64", NULL };
@@ -176,6 +178,62 @@ const struct config_key config_keys[] = {
 			"host itself asks, and on isolated nobody); none: there is no DNS." },
 	{ SECTION_NETWORK, "nat", KEY_BOOL, N(nat), .def = "yes", .reload = RELOAD_LIVE,
 		.help = "Whether guests reach the world under the host's address." },
+	{ SECTION_NETWORK, "cidr6", KEY_STRING, N(v6.cidr), .reload = RELOAD_RECREATE,
+		.help = "IPv6 network beside cidr, such as fd00:77::/64; on p2p the range of which each "
+			"machine has a prefix. The host tells it by router advertisements." },
+	{ SECTION_NETWORK, "gateway6", KEY_STRING, N(v6.gateway), .reload = RELOAD_RECREATE,
+		.help = "The host's IPv6 address on the bridge; if not set, the first of cidr6. "
+			"Machines go out by fe80::1." },
+	{ SECTION_NETWORK, "range6", KEY_STRING, N(v6.range), .reload = RELOAD_RECREATE,
+		.help = "FIRST-LAST: addresses that machines are given by DHCPv6; if not set, all of "
+			"cidr6 behind the gateway. Each machine has its own, kept for it." },
+	{ SECTION_NETWORK, "length6", KEY_INT, N(v6.length), .def = "64", .min = 64, .max = 127,
+		.reload = RELOAD_RECREATE,
+		.help = "Length of each machine's prefix of cidr6 on p2p: 64, or 127 for two "
+			"addresses." },
+	{ SECTION_NETWORK, "dhcp6", KEY_ENUM, N(v6.dhcp), .def = "auto", .words = choice_words,
+		.reload = RELOAD_RECREATE,
+		.help = "Whether addresses of cidr6 are given by DHCPv6; auto: on p2p, with range6, and "
+			"where cidr6 is no /64. Otherwise machines make them up from the prefix." },
+	{ SECTION_NETWORK, "ra_managed", KEY_ENUM, N(v6.managed), .def = "auto",
+		.words = choice_words, .reload = RELOAD_LIVE,
+		.help = "Flag M of router advertisements: addresses come by DHCPv6; auto: if they "
+			"do." },
+	{ SECTION_NETWORK, "ra_other", KEY_ENUM, N(v6.other), .def = "auto", .words = choice_words,
+		.reload = RELOAD_LIVE,
+		.help = "Flag O of router advertisements: all but addresses comes by DHCPv6; auto: "
+			"with dhcp6." },
+	{ SECTION_NETWORK, "ra_autonomous", KEY_ENUM, N(v6.autonomous), .def = "auto",
+		.words = choice_words, .reload = RELOAD_RECREATE,
+		.help = "Flag A of the prefix: machines make addresses up from it (SLAAC); auto: "
+			"without dhcp6." },
+	{ SECTION_NETWORK, "ra_onlink", KEY_BOOL, N(v6.on_link), .def = "yes",
+		.reload = RELOAD_LIVE,
+		.help = "Flag L of the prefix: its addresses are reached without the host." },
+	{ SECTION_NETWORK, "ra_interval", KEY_TIME, N(v6.interval), .def = "10m", .min = 4 * SEC,
+		.max = 1800 * SEC, .reload = RELOAD_LIVE,
+		.help = "Longest time between two router advertisements." },
+	{ SECTION_NETWORK, "ra_lifetime", KEY_TIME, N(v6.router_lifetime), .def = "30m",
+		.max = 9000 * SEC, .reload = RELOAD_LIVE,
+		.help = "How long a router advertisement makes the host the way out; 0: not at all, as "
+			"always on isolated." },
+	{ SECTION_NETWORK, "lifetime6", KEY_TIME, N(v6.lifetime), .def = "1h", .min = 120 * SEC,
+		.max = 3650 * DAY, .reload = RELOAD_LIVE,
+		.help = "How long an IPv6 address or the prefix is valid from when it was told." },
+	{ SECTION_NETWORK, "refresh6", KEY_TIME, N(v6.refresh), .def = "0s", .max = 365 * DAY,
+		.reload = RELOAD_LIVE,
+		.help = "After which time machines ask for DNS servers and the like again (DHCPv6 "
+			"information refresh), at least 10m; 0: nothing is said, which is a day." },
+	{ SECTION_NETWORK, "dns6", KEY_LIST, N(v6.dns), .reload = RELOAD_LIVE,
+		.help = "IPv6 address of a DNS server that machines are told, by router advertisement "
+			"and DHCPv6; may be repeated. If not set, the host where it serves names; "
+			"none: none." },
+	{ SECTION_NETWORK, "search", KEY_LIST, N(v6.search), .reload = RELOAD_LIVE,
+		.help = "Domain that machines are told to search, by router advertisement and DHCPv6; "
+			"may be repeated. If not set, domain." },
+	{ SECTION_NETWORK, "nat6", KEY_BOOL, N(v6.nat), .def = "yes", .reload = RELOAD_LIVE,
+		.help = "Whether machines of p2p and nat reach the IPv6 world under the host's "
+			"address; with no they keep their own, and the world must know the way." },
 	{ SECTION_NETWORK, "rp_filter", KEY_ENUM, N(rp_filter), .def = "ours",
 		.words = rp_filter_words, .reload = RELOAD_LIVE,
 		.help = "Turn reverse path filtering off on our interfaces only, or also in "

@@ -139,6 +139,13 @@ bool config_is_hostname(const char *s);
 
 /* config-check-network.c */
 void check_network(struct load *l, const struct network_config *n, bool misnamed);
+/* A default is no choice, though somebody has written it down. */
+bool config_is_chosen(const struct config_section *s, const char *name);
+void check_network6(struct load *l, const struct network_config *n); /* config-check-network6.c */
+void check_networks6(struct load *l);
+struct nic_spec;
+void check_nic_address6(struct load *l, const struct vm_config *vm, const struct nic_spec *s,
+	const struct network_config *n);
 void check_networks(struct load *l); /* what they and the machines' nics are to one another */
 
 /* config-check-hardware.c; also gives a machine the type that is its architecture's. */

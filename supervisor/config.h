@@ -137,6 +137,24 @@ enum rp_filter {
 	RP_FILTER_ALL
 };
 
+enum choice {
+	CHOICE_AUTO,
+	CHOICE_YES,
+	CHOICE_NO
+};
+
+/* As written: supervisor/network6-values.h reads it. Times in ms. */
+struct network6_config {
+	char *cidr, *gateway, *range;
+	int dhcp;                       /* enum choice, as those of router advertisements: */
+	int managed, other, autonomous; /* the flags M and O, and A of the prefix */
+	bool on_link;                   /* its flag L */
+	uint64_t interval, router_lifetime, lifetime, refresh;
+	struct strv dns, search;
+	bool nat;
+	uint64_t length; /* p2p: of each machine's prefix */
+};
+
 struct network_config {
 	struct config_section s;
 	int kind; /* enum network_kind */
@@ -152,6 +170,7 @@ struct network_config {
 	struct strv dns;
 	bool nat;
 	int rp_filter; /* enum rp_filter */
+	struct network6_config v6;
 };
 
 struct key_config {

@@ -63,6 +63,7 @@ struct drover {
 	bool no_cgroup_said;     /* the log has it that limits are not enforced */
 	bool host_ready;         /* the nft tables are there, and what they need of the host */
 	bool host_forwards;      /* forwarding is on */
+	bool host_forwards6;     /* that of IPv6 */
 	struct list bridges;     /* networks with a bridge (network-bridge.h) */
 	bool bridges_due;        /* they are made from now on */
 

@@ -18,7 +18,7 @@
 
 /* ---- acquiring ---- */
 
-static int change(struct drover *d, const char *key, const char *want, struct err *err)
+int host_net_change(struct drover *d, const char *key, const char *want, struct err *err)
 {
 	struct object *o = ledger_find(d->ledger, HOST_OWNER, OBJECT_SYSCTL, key);
 	char old[64], now[64];
@@ -52,15 +52,28 @@ static void table_there(void *arg, const struct err *err)
 
 static const struct {
 	const char *key, *want;
-	bool all_only; /* of rp_filter = all */
+	enum {
+		OF_RP_FILTER_ALL,
+		OF_IPV4,
+		OF_IPV6
+	} of;
 } settings[] = {
-	{ "net.ipv4.conf.all.rp_filter", "0", true },
-	{ "net.ipv4.ip_forward", "1", false },
+	{ "net.ipv4.conf.all.rp_filter", "0", OF_RP_FILTER_ALL },
+	{ "net.ipv4.ip_forward", "1", OF_IPV4 },
+	{ "net.ipv6.conf.all.forwarding", "1", OF_IPV6 },
 };
 
 static bool is_needed(const struct drover *d, size_t i, bool rp_filter_all)
 {
-	return settings[i].all_only ? rp_filter_all : d->host_forwards;
+	switch (settings[i].of) {
+	case OF_RP_FILTER_ALL:
+		return rp_filter_all;
+	case OF_IPV4:
+		return d->host_forwards;
+	case OF_IPV6:
+		return d->host_forwards6;
+	}
+	return false;
 }
 
 bool host_net_setting_differs(const struct drover *d, bool rp_filter_all, struct buf *text)
@@ -84,16 +97,25 @@ int host_net_set_again(struct drover *d, bool rp_filter_all, struct err *err)
 
 	for (size_t i = 0; r == 0 && i < ARRAY_LEN(settings); i++) {
 		if (is_needed(d, i, rp_filter_all))
-			r = change(d, settings[i].key, settings[i].want, err);
+			r = host_net_change(d, settings[i].key, settings[i].want, err);
 	}
 	return r;
 }
 
 int host_net_forward(struct drover *d, struct err *err)
 {
-	int r = d->host_forwards ? 0 : change(d, "net.ipv4.ip_forward", "1", err);
+	int r = d->host_forwards ? 0 : host_net_change(d, "net.ipv4.ip_forward", "1", err);
 
 	d->host_forwards = d->host_forwards || r == 0;
+	return r;
+}
+
+int host_net_forward6(struct drover *d, struct err *err)
+{
+	int r = d->host_forwards6 ? 0
+				  : host_net_change(d, "net.ipv6.conf.all.forwarding", "1", err);
+
+	d->host_forwards6 = d->host_forwards6 || r == 0;
 	return r;
 }
 
@@ -133,7 +155,7 @@ int host_net_acquire(struct drover *d, bool rp_filter_all, struct err *err)
 	int r = 0;
 
 	if (rp_filter_all)
-		r = change(d, "net.ipv4.conf.all.rp_filter", "0", err);
+		r = host_net_change(d, "net.ipv4.conf.all.rp_filter", "0", err);
 	if (r == 0)
 		r = host_net_forward(d, err);
 	if (r < 0 || d->host_ready)
@@ -527,7 +549,7 @@ void network_host_check(struct drover *d, void (*done)(void *arg), void *arg)
 		done(arg);
 		return;
 	}
-	d->host_ready = d->host_forwards = false;
+	d->host_ready = d->host_forwards = d->host_forwards6 = false;
 	if (release_begin(d, HOST_OWNER, NULL, done, arg) < 0)
 		done(arg);
 }

@@ -20,6 +20,9 @@ int host_net_acquire(struct drover *d, bool rp_filter_all, struct err *err);
 
 /* Forwarding alone. */
 int host_net_forward(struct drover *d, struct err *err);
+int host_net_forward6(struct drover *d, struct err *err);
+/* One of the host's settings; what was found is put back when the last network has gone. */
+int host_net_change(struct drover *d, const char *key, const char *want, struct err *err);
 /*
  * Writes down that there are both tables, of which the next host_net_rebuild() makes what is
  * missing.

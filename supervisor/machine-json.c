@@ -8,6 +8,7 @@
 #include "supervisor/health.h"
 #include "supervisor/machine-shown.h"
 #include "supervisor/migrate.h"
+#include "supervisor/network6.h"
 
 #define WHY_LINES 20
 
@@ -84,7 +85,7 @@ static json_t *nics_json(const struct machine *m)
 	for (unsigned i = 0; i < m->nnics; i++) {
 		const struct nic *nic = &m->nics[i];
 		json_t *j = json_object(), *addresses = json_array();
-		char text[16];
+		char text[16], text6[IP6_TEXT];
 
 		if (nic->network == NULL) {
 			json_decref(j);
@@ -98,6 +99,8 @@ static json_t *nics_json(const struct machine *m)
 		json_put_str(j, "tap", nic->tap);
 		if (machine_address(m, i, text))
 			json_array_append_new(addresses, json_string(text));
+		if (network6_guest_address(nic, text6))
+			json_array_append_new(addresses, json_string(text6));
 		json_object_set_new(j, "addresses", addresses);
 		json_put_bool(j, "added", nic->stage != NIC_CONFIGURED);
 		json_array_append_new(array, j);

@@ -11,6 +11,7 @@
 #include "lib/log.h"
 #include "supervisor/machine-space.h"
 #include "supervisor/migrate.h"
+#include "supervisor/network6.h"
 #include "supervisor/pulse.h"
 
 #define STORY_MAX 200
@@ -42,6 +43,7 @@ static json_t *nics_json(const struct machine *m)
 			ip4_format(nic->address, net);
 			json_put_str(j, "address", net);
 		}
+		network6_nic_save(nic, j);
 	}
 	return array;
 }
@@ -182,6 +184,7 @@ static void load_nics(struct machine *m, const json_t *j)
 		nic->address = 0;
 		if (json_str(e, "address") != NULL)
 			ip4_parse(json_str(e, "address"), &nic->address);
+		network6_nic_load(nic, e);
 		m->nnics = (unsigned)i + 1;
 	}
 }

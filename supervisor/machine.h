@@ -10,6 +10,7 @@
 #include <jansson.h>
 #include "hv/hv.h"
 #include "lib/deadline.h"
+#include "netcfg/ip6.h"
 #include "supervisor/cgroup.h"
 #include "supervisor/console.h"
 #include "supervisor/drover.h"
@@ -103,6 +104,9 @@ struct nic {
 	uint32_t fixed;        /* the configuration chose this address; 0: none */
 	uint32_t address;      /* on a bridge: the one that is kept for it; 0: none */
 	bool leased;           /* the guest has asked for it */
+	struct in6_addr fixed6;
+	struct in6_addr address6; /* the one that is kept for it; zero: none */
+	struct ip6_prefix net6;   /* p2p: its prefix; len 0: none */
 	struct service *dnsmasq;
 	int tap_fd;  /* between its making and the spawn; else -1 */
 	int ifindex; /* of the TAP that the run uses; 0: not known */

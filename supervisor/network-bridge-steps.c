@@ -16,6 +16,7 @@
 #include "supervisor/host-net.h"
 #include "supervisor/network-bridge-private.h"
 #include "supervisor/network-private.h"
+#include "supervisor/network6.h"
 
 /* ---- what could be in the way ---- */
 
@@ -70,7 +71,7 @@ static int check(struct bridge_net *b, struct err *err)
 		return err_set(err, -EADDRINUSE,
 			"UDP port 67 is taken by %s: machines could get no address; stop it or keep it from binding all links",
 			who);
-	return 0;
+	return network6_check(b, err);
 }
 
 static int ready_host(struct bridge_net *b, struct err *err)
@@ -78,6 +79,8 @@ static int ready_host(struct bridge_net *b, struct err *err)
 	bool forwards = b->cfg->kind == NETWORK_NAT || b->cfg->kind == NETWORK_ROUTED;
 	int r = forwards ? host_net_forward(b->d, err) : 0;
 
+	if (r == 0 && b->v.v6.net.len != 0 && b->cfg->kind != NETWORK_ISOLATED)
+		r = network6_forward(b->d, err);
 	return r == 0 ? host_net_bridges(b->d, err) : r;
 }
 
@@ -130,12 +133,15 @@ static int make_bridge(struct bridge_net *b, struct err *err)
 	/* The link's own settings, which go with it. Without IPv6 on the host there are none to set.
 	 * No guest tells the host its way. */
 	if (r == 0 && !b->foreign) {
-		set_own(b, "ipv6", "disable_ipv6", "1", &ignored);
+		if (b->v.v6.net.len == 0)
+			set_own(b, "ipv6", "disable_ipv6", "1", &ignored);
 		set_own(b, "ipv6", "accept_ra", "0", &ignored);
 		r = set_own(b, "ipv4", "accept_redirects", "0", err);
 	}
 	if (r == 0 && !b->foreign && b->cfg->mtu != 0)
 		r = link_set_mtu(b->d->nl, b->bridge, (unsigned)b->cfg->mtu, err);
+	if (r == 0)
+		r = network6_ready(b, err);
 	if (r == 0)
 		r = link_index(b->d->nl, b->bridge, &b->index, err);
 	return r;
@@ -223,8 +229,7 @@ static int write_names(struct bridge_net *b, struct err *err)
 			if (path != NULL && str_eq(nic->network, b->name) &&
 				ledger_find(b->d->ledger, m->owner, OBJECT_RESERVATION, path) !=
 					NULL)
-				r = bridge_reserve(b, m->owner, nic->tap, nic->mac, nic->address,
-					m->name, err);
+				r = bridge_reserve(b, m->owner, nic, m->name, err);
 			free(path);
 		}
 	}
@@ -249,16 +254,23 @@ static int dnsmasq_argv(struct bridge_net *b, struct strv *argv, struct err *err
 		.dhcp_dir = b->dhcp_dir,
 		.names_dir = b->names_dir,
 		.lease_file = b->lease_file };
-	int r;
+	struct network6_told told = { 0 };
+	int r = 0;
 
 	if (program == NULL)
 		return err_set(
 			err, -ENOENT, "dnsmasq is not installed (Debian package dnsmasq-base)");
+	if (b->v.v6.net.len != 0) {
+		spec.v6 = network6_tell(&told, n, b->bridge, &b->v.v6.net, &b->v.v6.gateway, err);
+		r = spec.v6 == NULL ? err->code : 0;
+	}
 	for (size_t i = 0; dns && i < n->dns.n; i++)
 		strv_add(&servers, n->dns.v[i]);
 	spec.servers = (const char *const *)servers.v;
-	r = servers.bad ? err_nomem(err) : dnsmasq_bridge_args(&spec, argv, err);
+	if (r == 0)
+		r = servers.bad ? err_nomem(err) : dnsmasq_bridge_args(&spec, argv, err);
 	strv_finish(&servers);
+	network6_told_finish(&told);
 	free(program);
 	return r;
 }
@@ -385,6 +397,7 @@ static int open_firewall(struct bridge_net *b, struct err *err)
 	/* Without an address of ours on it, or by what its owner wants of it, it is the host's affair. */
 	data = b->v.v4.net.len != 0 ? firewall_link_elements(&link) : json_object();
 	json_decref(open);
+	network6_link_elements(b, data);
 	r = ledger_add(b->d->ledger, b->owner, OBJECT_NFT_ELEMENTS, b->bridge, data, err);
 	if (r < 0)
 		return r;
@@ -402,6 +415,7 @@ const struct bridge_step bridge_steps[] = {
 	{ "record", record },
 	{ "bridge", make_bridge },
 	{ "ports", add_ports },
+	{ "address6", network6_set_address },
 	{ "address", set_address },
 	{ "folders", make_folders },
 	{ "names", write_names },

@@ -15,6 +15,7 @@
 #include "supervisor/faults.h"
 #include "supervisor/network-bridge-private.h"
 #include "supervisor/network.h"
+#include "supervisor/network6.h"
 #include "supervisor/plan.h"
 
 #define RETRY_MIN_MS 500
@@ -478,6 +479,8 @@ bool bridge_differs(const struct bridge_net *b, const struct survey *s, struct b
 	ip4_prefix_format(address, gateway);
 	if (address.len != 0 && !survey_has_address(s, b->index, address))
 		buf_printf(text, "address %s of bridge %s is missing", gateway, b->bridge);
+	else if (network6_differs(b, text))
+		;
 	else if (!info.up && !b->foreign)
 		buf_printf(text, "bridge %s is down", b->bridge);
 	else if (b->dnsmasq != NULL && !service_up(b->dnsmasq) && !service_waits(b->dnsmasq))
@@ -519,18 +522,19 @@ static int put_file(struct bridge_net *b, const char *owner, const char *dir, co
 	return r;
 }
 
-int bridge_reserve(struct bridge_net *b, const char *owner, const char *tap, const char *mac,
-	uint32_t address, const char *name, struct err *err)
+int bridge_reserve(struct bridge_net *b, const char *owner, const struct nic *nic, const char *name,
+	struct err *err)
 {
+	const struct in6_addr *address6 = network6_address(nic);
 	struct buf text = { 0 };
 	int r;
 
-	dnsmasq_names(&text, address, name, b->cfg->domain);
-	r = put_file(b, owner, b->names_dir, tap, &text, err);
+	dnsmasq_names(&text, nic->address, address6, name, b->cfg->domain);
+	r = put_file(b, owner, b->names_dir, nic->tap, &text, err);
 	buf_clear(&text);
-	dnsmasq_reservation(&text, mac, address, name);
+	dnsmasq_reservation(&text, nic->mac, nic->address, address6, name);
 	if (r == 0)
-		r = put_file(b, owner, b->dhcp_dir, tap, &text, err);
+		r = put_file(b, owner, b->dhcp_dir, nic->tap, &text, err);
 	buf_finish(&text);
 	return r;
 }

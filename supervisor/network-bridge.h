@@ -63,8 +63,8 @@ void bridge_mend(struct bridge_net *b, struct bridge_wait *wait);
 
 /* ---- nics: files by which its dnsmasq knows them ---- */
 /* In its folders; the files' names are the TAP's. Written down under owner before. */
-int bridge_reserve(struct bridge_net *b, const char *owner, const char *tap, const char *mac,
-	uint32_t address, const char *name, struct err *err);
+int bridge_reserve(struct bridge_net *b, const char *owner, const struct nic *nic, const char *name,
+	struct err *err);
 /* Removes such a file, and has the dnsmasq forget it. */
 int bridge_forget(struct drover *d, const char *path, const char *network, struct err *err);
 /* The link is what it was before it became a port, if no other bridge has it; data: the ledger's. */
@@ -74,11 +74,13 @@ int bridge_release_port(struct drover *d, const char *port, const json_t *data, 
 struct lease {
 	struct list entry;
 	uint64_t expires; /* unix seconds; 0: never */
-	uint32_t address;
+	uint32_t address; /* 0: it is of address6 */
+	struct in6_addr address6;
 	char mac[18];
 	char *vm; /* whose nic has this MAC; NULL: nobody's */
 	bool seen;
 };
+void lease_address(const struct lease *l, char out[IP6_TEXT]);
 const struct list *bridge_leases(const struct bridge_net *b);
 
 #endif

@@ -5,6 +5,7 @@
 #include "netcfg/survey.h"
 #include "supervisor/network-bridge-private.h"
 #include "supervisor/network.h"
+#include "supervisor/network6.h"
 
 static const char *kind_name(const struct network_config *n)
 {
@@ -58,6 +59,7 @@ static json_t *nics_json(struct drover *d, const char *network)
 	list_for_each_entry (m, &d->machines, entry) {
 		for (unsigned i = 0; i < m->nnics; i++) {
 			const struct nic *nic = &m->nics[i];
+			char text6[IP6_TEXT];
 			uint32_t address = 0;
 			json_t *j;
 
@@ -70,6 +72,8 @@ static json_t *nics_json(struct drover *d, const char *network)
 			json_put_str(j, "mac", nic->mac);
 			put_address(
 				j, "address", network_guest_address(nic, &address) ? address : 0);
+			json_put_str(
+				j, "address6", network6_guest_address(nic, text6) ? text6 : NULL);
 			json_put_bool(j, "running", machine_active(m));
 			json_array_append_new(array, j);
 		}
@@ -86,8 +90,10 @@ static json_t *leases_json(const struct bridge_net *b)
 		return array;
 	list_for_each_entry (l, &b->leases, entry) {
 		json_t *j = json_object();
+		char text[IP6_TEXT];
 
-		put_address(j, "address", l->address);
+		lease_address(l, text);
+		json_put_str(j, "address", text);
 		json_put_str(j, "mac", l->mac);
 		json_put_str(j, "vm", l->vm);
 		json_put_int(j, "expires", (int64_t)l->expires);
@@ -104,6 +110,7 @@ static json_t *one_json(struct drover *d, const struct network_config *n)
 	json_put_str(j, "name", n->s.name);
 	json_put_str(j, "kind", kind_name(n));
 	json_put_str(j, "cidr", n->cidr);
+	json_put_str(j, "cidr6", n->v6.cidr);
 	json_put_str(j, "domain", n->domain);
 	put_bridge(j, b);
 	json_object_set_new(j, "nics", nics_json(d, n->s.name));

@@ -17,6 +17,14 @@ const struct list *bridge_leases(const struct bridge_net *b)
 	return &b->leases;
 }
 
+void lease_address(const struct lease *l, char out[IP6_TEXT])
+{
+	if (l->address != 0)
+		ip4_format(l->address, out);
+	else
+		ip6_format(&l->address6, out);
+}
+
 static void lease_free(struct lease *l)
 {
 	list_remove(&l->entry);
@@ -43,9 +51,9 @@ static struct nic *nic_of(struct bridge_net *b, const char *mac, struct machine 
 static void tell(struct bridge_net *b, const struct lease *l, const char *action)
 {
 	json_t *more = json_object();
-	char text[16];
+	char text[IP6_TEXT];
 
-	ip4_format(l->address, text);
+	lease_address(l, text);
 	json_put_str(more, "action", action);
 	json_put_str(more, "address", text);
 	json_put_str(more, "mac", l->mac);
@@ -59,7 +67,7 @@ static struct lease *find(struct bridge_net *b, const char *mac)
 	struct lease *l;
 
 	list_for_each_entry (l, &b->leases, entry) {
-		if (strcmp(l->mac, mac) == 0)
+		if (l->address != 0 && strcmp(l->mac, mac) == 0)
 			return l;
 	}
 	return NULL;
@@ -93,10 +101,55 @@ static void see(struct bridge_net *b, const struct dnsmasq_lease *d)
 	tell(b, l, action);
 }
 
+/* By DHCPv6 an address is leased to a DUID: whose it is, is whom it is reserved for. */
+static struct nic *nic_of6(
+	struct bridge_net *b, const struct in6_addr *address, struct machine **out)
+{
+	struct machine *m;
+
+	list_for_each_entry (m, &b->d->machines, entry) {
+		for (unsigned i = 0; i < m->nnics; i++) {
+			if (str_eq(m->nics[i].network, b->name) &&
+				ip6_equal(&m->nics[i].address6, address)) {
+				*out = m;
+				return &m->nics[i];
+			}
+		}
+	}
+	return NULL;
+}
+
+static void see6(struct bridge_net *b, const struct dnsmasq6_lease *d)
+{
+	struct machine *m = NULL;
+	struct lease *l;
+	struct nic *nic;
+
+	list_for_each_entry (l, &b->leases, entry) {
+		if (l->address == 0 && ip6_equal(&l->address6, &d->address)) {
+			l->expires = d->expires;
+			l->seen = true;
+			return;
+		}
+	}
+	l = calloc(1, sizeof(*l));
+	if (l == NULL)
+		return;
+	*l = (struct lease){ .expires = d->expires, .address6 = d->address, .seen = true };
+	list_append(&b->leases, &l->entry);
+	nic = nic_of6(b, &d->address, &m);
+	if (nic != NULL) {
+		memcpy(l->mac, nic->mac, sizeof(l->mac));
+		l->vm = strdup(m->name);
+	}
+	tell(b, l, "new");
+}
+
 static void read_leases(void *arg)
 {
 	struct bridge_net *b = arg;
 	struct dnsmasq_lease one;
+	struct dnsmasq6_lease six;
 	struct buf text = { 0 };
 	struct lease *l, *tmp;
 	struct machine *m;
@@ -113,10 +166,12 @@ static void read_leases(void *arg)
 		line = strtok_r(NULL, "\n", &save))
 		if (dnsmasq_lease_parse(line, &one))
 			see(b, &one);
+		else if (dnsmasq6_lease_parse(line, &six))
+			see6(b, &six);
 	list_for_each_entry_safe (l, tmp, &b->leases, entry) {
 		if (l->seen)
 			continue;
-		nic = nic_of(b, l->mac, &m);
+		nic = l->address != 0 ? nic_of(b, l->mac, &m) : NULL;
 		if (nic != NULL)
 			nic->leased = false;
 		tell(b, l, "gone");

@@ -11,6 +11,7 @@
 #include "supervisor/faults.h"
 #include "supervisor/network-bridge.h"
 #include "supervisor/network-private.h"
+#include "supervisor/network6.h"
 
 /* ---- the address ---- */
 
@@ -139,7 +140,8 @@ static int reserve(struct attach *a, struct nic *nic, struct err *err)
 		return err_set(err, -ENOENT, "its bridge is not there");
 	if (bridge_values(b)->v4.net.len == 0)
 		return 0;
-	return bridge_reserve(b, a->m->owner, nic->tap, nic->mac, nic->address, a->m->name, err);
+	network6_forget_lease(b, nic);
+	return bridge_reserve(b, a->m->owner, nic, a->m->name, err);
 }
 
 static json_t *forwards(const struct machine *m, const struct nic *nic)
@@ -171,6 +173,7 @@ static int open_firewall(struct attach *a, struct nic *nic, struct err *err)
 	guest.forwards = f;
 	data = firewall_guest_elements(&guest);
 	json_decref(f);
+	network6_guest_elements(bridge_find(m->d, nic->network), nic, data);
 	firewall_elements_add_text(&text, data);
 	r = ledger_add(m->d->ledger, m->owner, OBJECT_NFT_ELEMENTS, nic->tap, data, err);
 	if (r == 0 && (text.bad || attach_firewall(a, text.data) < 0))
@@ -186,6 +189,7 @@ static int enslave(struct attach *a, struct nic *nic, struct err *err)
 
 static const struct attach_step steps[] = {
 	{ "address", choose_address },
+	{ "address6", network6_choose },
 	{ "save", attach_save },
 	{ "record-tap", attach_record_tap },
 	{ "tap", attach_make_tap },

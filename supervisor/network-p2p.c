@@ -7,10 +7,12 @@
 #include "lib/file.h"
 #include "lib/json.h"
 #include "netcfg/dnsmasq.h"
+#include "netcfg/firewall-set.h"
 #include "netcfg/sysctl.h"
 #include "supervisor/faults.h"
 #include "supervisor/host-net.h"
 #include "supervisor/network-private.h"
+#include "supervisor/network6.h"
 #include "supervisor/service.h"
 
 /* ---- the subnet ---- */
@@ -82,6 +84,15 @@ static int choose_subnet(struct attach *a, struct nic *nic, struct err *err)
 	return r;
 }
 
+static int choose_subnets(struct attach *a, struct nic *nic, struct err *err)
+{
+	int r = choose_subnet(a, nic, err);
+
+	if (r == 0)
+		network6_p2p_choose(network_of_nic(a->m, nic), nic);
+	return r;
+}
+
 /* ---- the link ---- */
 
 static struct ip4_prefix host_address(const struct nic *nic)
@@ -102,6 +113,8 @@ static int set_link(struct machine *m, const struct nic *nic, struct err *err)
 	r = sysctl_change(key, "0", old, sizeof(old), &changed, err);
 	if (r == 0)
 		r = link_add_address(d->nl, nic->tap, host_address(nic), err);
+	if (r == 0)
+		r = network6_p2p_link(m, nic, err);
 	if (r == 0)
 		r = link_up(d->nl, nic->tap, err);
 	return r;
@@ -125,12 +138,21 @@ static int dnsmasq_argv(struct machine *m, struct nic *nic, struct strv *argv, s
 		.host_name = m->name,
 		.net = nic->net,
 		.dns = net != NULL && net->dns.n > 0 ? (const char *const *)net->dns.v : none };
-	int r;
+	struct in6_addr host = network6_p2p_host(&nic->net6);
+	struct network6_told told = { 0 };
+	int r = 0;
 
 	if (program == NULL)
 		return err_set(
 			err, -ENOENT, "dnsmasq is not installed (Debian package dnsmasq-base)");
-	r = dnsmasq_p2p_args(&spec, argv, err);
+	if (net != NULL && net->v6.cidr != NULL && nic->net6.len != 0) {
+		spec.v6 = network6_tell(&told, net, nic->tap, &nic->net6, &host, err);
+		spec.address6 = nic->address6;
+		r = spec.v6 == NULL ? err->code : 0;
+	}
+	if (r == 0)
+		r = dnsmasq_p2p_args(&spec, argv, err);
+	network6_told_finish(&told);
 	free(program);
 	return r;
 }
@@ -176,7 +198,7 @@ static int open_firewall(struct attach *a, struct nic *nic, struct err *err)
 {
 	bool nat = network_of_nic(a->m, nic)->nat;
 	struct machine *m = a->m;
-	json_t *data = json_object();
+	json_t *data = json_object(), *more;
 	struct buf text = { 0 };
 	char net[19];
 	int r;
@@ -186,6 +208,13 @@ static int open_firewall(struct attach *a, struct nic *nic, struct err *err)
 	json_put_bool(data, "nat", nat);
 	r = ledger_add(m->d->ledger, m->owner, OBJECT_NFT_TAP, nic->tap, data, err);
 	firewall_tap_add_text(&text, nic->tap, nic->net, nat);
+	more = network6_p2p_elements(network_of_nic(m, nic), nic);
+	if (r == 0 && more != NULL) {
+		firewall_elements_add_text(&text, more);
+		r = ledger_add(m->d->ledger, m->owner, OBJECT_NFT_ELEMENTS, nic->tap,
+			json_incref(more), err);
+	}
+	json_decref(more);
 	if (r == 0 && (text.bad || attach_firewall(a, text.data) < 0))
 		r = err_nomem(err);
 	buf_finish(&text);
@@ -195,12 +224,13 @@ static int open_firewall(struct attach *a, struct nic *nic, struct err *err)
 static int ready_host(struct attach *a, struct nic *nic, struct err *err)
 {
 	const struct network_config *net = network_of_nic(a->m, nic);
+	int r = host_net_acquire(a->m->d, net->rp_filter == RP_FILTER_ALL, err);
 
-	return host_net_acquire(a->m->d, net->rp_filter == RP_FILTER_ALL, err);
+	return r == 0 && nic->net6.len != 0 ? network6_forward(a->m->d, err) : r;
 }
 
 static const struct attach_step steps[] = {
-	{ "subnet", choose_subnet },
+	{ "subnet", choose_subnets },
 	{ "save", attach_save },
 	{ "host", ready_host },
 	{ "record-tap", attach_record_tap },
@@ -280,7 +310,7 @@ static bool differs(const struct machine *m, const struct nic *nic, const struct
 	char text[19];
 
 	if (survey_has_address(s, tap->index, address))
-		return false;
+		return network6_p2p_differs(nic, tap->index, out);
 	ip4_prefix_format(address, text);
 	buf_printf(out, "its address %s is missing", text);
 	return true;

@@ -72,10 +72,10 @@ static int parse_range(const char *text, struct network4 *v, struct err *err)
 	return 0;
 }
 
-int network_values(const struct network_config *n, struct network_values *out, const char **key,
-	struct err *err)
+int network4_values(
+	const struct network_config *n, struct network4 *out, const char **key, struct err *err)
 {
-	struct network_values v = { 0 };
+	struct network4 v = { 0 };
 	int r;
 
 	*key = "cidr";
@@ -83,20 +83,33 @@ int network_values(const struct network_config *n, struct network_values *out, c
 		*out = v;
 		return 0;
 	}
-	r = ip4_prefix_parse(n->cidr, false, &v.v4.net, err);
+	r = ip4_prefix_parse(n->cidr, false, &v.net, err);
 	if (r < 0)
 		return r;
-	if (v.v4.net.len > 30)
+	if (v.net.len > 30)
 		return err_set(
 			err, -EINVAL, "%s has no room for a gateway and a machine", quote(n->cidr));
-	if (v.v4.net.len < 8)
+	if (v.net.len < 8)
 		return err_set(err, -EINVAL, "%s is too large: at most a /8", quote(n->cidr));
 	*key = "gateway";
-	r = parse_gateway(n->gateway, &v.v4, err);
+	r = parse_gateway(n->gateway, &v, err);
 	if (r == 0) {
 		*key = "range";
-		r = parse_range(n->range, &v.v4, err);
+		r = parse_range(n->range, &v, err);
 	}
+	if (r == 0)
+		*out = v;
+	return r;
+}
+
+int network_values(const struct network_config *n, struct network_values *out, const char **key,
+	struct err *err)
+{
+	struct network_values v = { 0 };
+	int r = network4_values(n, &v.v4, key, err);
+
+	if (r == 0)
+		r = network6_values(n, &v.v6, key, err);
 	if (r == 0)
 		*out = v;
 	return r;
@@ -133,9 +146,15 @@ static int nic_option(char *word, struct nic_spec *s, struct err *err)
 {
 	if (str_starts(word, "address="))
 		return parse_address(word + 8, &s->address, err);
+	if (str_starts(word, "address6="))
+		return ip6_parse(word + 9, &s->address6) && !ip6_is_zero(&s->address6)
+			       ? 0
+			       : err_set(err, -EINVAL, "%s is not an IPv6 address",
+					 quote(word + 9));
 	if (str_starts(word, "mac="))
 		return parse_mac(word + 4, s->mac, err);
-	return err_set(err, -EINVAL, "%s is not address=ADDRESS or mac=MAC", quote(word));
+	return err_set(err, -EINVAL, "%s is not address=ADDRESS, address6=ADDRESS or mac=MAC",
+		quote(word));
 }
 
 int nic_spec_parse(const char *text, struct nic_spec *out, struct err *err)

@@ -7,6 +7,7 @@
 
 #include "netcfg/alloc.h"
 #include "supervisor/config.h"
+#include "supervisor/network6-values.h"
 
 /* The IPv4 part of a network with a bridge. */
 struct network4 {
@@ -15,9 +16,12 @@ struct network4 {
 };
 struct network_values {
 	struct network4 v4;
+	struct network6 v6;
 };
 
 /* *key gets the key that is wrong. */
+int network4_values(
+	const struct network_config *n, struct network4 *out, const char **key, struct err *err);
 int network_values(const struct network_config *n, struct network_values *out, const char **key,
 	struct err *err);
 bool network4_has(const struct network4 *v4, uint32_t address); /* a machine may have it */
@@ -25,8 +29,9 @@ bool network4_has(const struct network4 *v4, uint32_t address); /* a machine may
 /* One value of `network` of a [vm]. */
 struct nic_spec {
 	char network[NAME_LEN_MAX + 1];
-	uint32_t address; /* 0: any */
-	char mac[18];     /* "": one made from the names */
+	uint32_t address;         /* 0: any */
+	struct in6_addr address6; /* ::: any */
+	char mac[18];             /* "": one made from the names */
 };
 int nic_spec_parse(const char *text, struct nic_spec *out, struct err *err);
 bool vm_is_on_network(const struct vm_config *vm, const char *network);

@@ -271,6 +271,7 @@ void network_adopt(struct machine *m)
 			continue;
 		m->d->host_ready = true;
 		m->d->host_forwards = m->d->host_forwards || nic->net.len != 0;
+		m->d->host_forwards6 = m->d->host_forwards6 || nic->net6.len != 0;
 		if (network_adopt_nic(m, nic, &err) < 0)
 			log_msg(LOG_LVL_ERROR, m->name, "%s (the reconciler tries it again)",
 				err.msg);

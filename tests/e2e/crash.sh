@@ -415,8 +415,10 @@ crash_matrix() { # crash_matrix TABLE...
 			esac
 			network='' leave=''
 			case $table/$point in
+			attach/*) network='cidr6 = fd00:56::/48' ;;
 			network/* | port/* | release/bridge | release/nft-elements | release/reservation | release/port)
-				network=$'kind = bridge\nport = dummy0' leave='on_exit = stop'
+				network=$'kind = bridge\nport = dummy0\ncidr6 = fd00:55::/64\ndhcp6 = yes'
+				leave='on_exit = stop'
 				;;
 			esac
 			reset_world

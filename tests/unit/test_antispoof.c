@@ -12,6 +12,7 @@
 #include "lib/file.h"
 #include "netcfg/bridge.h"
 #include "netcfg/firewall-set.h"
+#include "netcfg/ip6.h"
 #include "tests/unit/netns.h"
 
 #define MAC_A "52:00:00:00:00:0a"
@@ -104,17 +105,26 @@ static void udp4(struct frame *f, const unsigned char from[6], uint32_t ip, uint
 	put(f, "data", 4);
 }
 
+static const char *from6 = "fe80::1";
+
+static void put6(struct frame *f, const char *address)
+{
+	struct in6_addr a;
+
+	assert_true(ip6_parse(address, &a));
+	put(f, &a, 16);
+}
+
 static void ip6(struct frame *f, unsigned next, unsigned length)
 {
-	static const unsigned char from[16] = { 0xfe, 0x80, [15] = 1 },
-				   to[16] = { 0xff, 2, [15] = 1 };
+	static const unsigned char to[16] = { 0xff, 2, [15] = 1 };
 
 	ether(f, mac_all, mac_a, 0x86dd);
 	put32(f, 0x60000000);
 	put16(f, length);
 	put8(f, next);
 	put8(f, 255);
-	put(f, from, 16);
+	put6(f, from6);
 	put(f, to, 16);
 }
 
@@ -125,6 +135,19 @@ static void icmp6(struct frame *f, unsigned type)
 	put8(f, 0);
 	for (int i = 0; i < 14; i++)
 		put8(f, 0);
+}
+
+/* "target is at my MAC" (RFC 4861, 4.4) */
+static void neighbour(struct frame *f, const char *target)
+{
+	ip6(f, 58, 32);
+	put8(f, 136);
+	put8(f, 0);
+	put16(f, 0);
+	put32(f, 0x20000000);
+	put6(f, target);
+	put16(f, 0x0201);
+	put(f, mac_a, 6);
 }
 
 static void udp6(struct frame *f, unsigned sport, unsigned dport)
@@ -156,7 +179,41 @@ static int port(const char *name)
 	return fd;
 }
 
-static void load_rules(bool any)
+#define NET6  "2001:db8::/64"
+#define IP6_A "2001:db8::a"
+#define IP6_B "2001:db8::b"
+
+enum v6 {
+	V6_ANY,   /* of no network of ours */
+	V6_EXACT, /* one that was given to it */
+	V6_MADE   /* one that it has made up */
+};
+
+static void rules6(enum v6 v6, json_t *a)
+{
+	struct in6_addr address, router;
+	char text[40];
+
+	ip6_parse(IP6_A, &address);
+	ip6_parse("2001:db8::1", &router);
+	if (v6 == V6_ANY) {
+		firewall_put(a, "any_address6", "tapa");
+		return;
+	}
+	ip6_format_hex(&router, text);
+	firewall_put(a, "routers6", "2001:db8::1");
+	firewall_put(a, "router_targets6", "%s", text);
+	if (v6 == V6_MADE) {
+		firewall_put(a, "prefixes6", "tapa . " NET6);
+		return;
+	}
+	ip6_format_hex(&address, text);
+	firewall_put(a, "exact6", "tapa");
+	firewall_put(a, "guests6", "tapa . " IP6_A);
+	firewall_put(a, "targets6", "tapa . %s", text);
+}
+
+static void load_rules(bool any, enum v6 v6)
 {
 	struct firewall_guest a = { .tap = "tapa", .mac = MAC_A, .address = any ? 0 : IP_A };
 	struct firewall_guest b = { .tap = "tapb", .mac = MAC_B, .address = IP_B };
@@ -167,6 +224,7 @@ static void load_rules(bool any)
 	firewall_table_text(&text);
 	firewall_bridge_text(&text);
 	j = firewall_guest_elements(&a);
+	rules6(v6, j);
 	firewall_elements_add_text(&text, j);
 	json_decref(j);
 	j = firewall_guest_elements(&b);
@@ -250,7 +308,7 @@ static void a_guest_is_what_it_was_made_to_be(void **state)
 	struct frame f;
 
 	begin();
-	load_rules(false);
+	load_rules(false, V6_ANY);
 	udp4(&f, mac_a, IP_A, IP_B, 1000, 2000);
 	passes(&f);
 	udp4(&f, mac_x, IP_A, IP_B, 1000, 2000); /* another MAC */
@@ -285,7 +343,8 @@ static void ipv6_and_the_rest(void **state)
 	struct frame f;
 
 	begin();
-	load_rules(false);
+	load_rules(false, V6_ANY);
+	from6 = "fe80::1";
 	icmp6(&f, 135); /* neighbour solicitation */
 	passes(&f);
 	icmp6(&f, 133); /* router solicitation */
@@ -311,12 +370,81 @@ static void ipv6_and_the_rest(void **state)
 	end();
 }
 
+/* What holds wherever there is IPv6 of ours; own: an address that it may have. */
+static void no_router_and_nobody_else(const char *own)
+{
+	struct frame f;
+
+	from6 = own;
+	udp6(&f, 1000, 2000);
+	passes(&f);
+	neighbour(&f, own);
+	passes(&f);
+	neighbour(&f, "fe80::5000:ff:fe00:a");
+	passes(&f);
+	neighbour(&f, "fe80::1"); /* the router */
+	stops(&f);
+	neighbour(&f, "2001:db8::1");
+	stops(&f);
+	icmp6(&f, 134);
+	stops(&f);
+	udp6(&f, 547, 546);
+	stops(&f);
+	from6 = "fe80::5000:ff:fe00:a";
+	icmp6(&f, 133);
+	passes(&f);
+	udp6(&f, 546, 547);
+	passes(&f);
+	from6 = "::"; /* nobody yet */
+	icmp6(&f, 135);
+	passes(&f);
+	icmp6(&f, 133);
+	passes(&f);
+	udp6(&f, 1000, 2000);
+	stops(&f);
+	neighbour(&f, own);
+	stops(&f);
+	from6 = "fe80::1";
+	icmp6(&f, 135);
+	stops(&f);
+	from6 = "2001:db8::1";
+	icmp6(&f, 135);
+	stops(&f);
+	from6 = "2001:db8:0:1::a"; /* another network's */
+	udp6(&f, 1000, 2000);
+	stops(&f);
+}
+
+static void ipv6_that_was_given(void **state)
+{
+	struct frame f;
+
+	begin();
+	load_rules(false, V6_EXACT);
+	no_router_and_nobody_else(IP6_A);
+	from6 = IP6_B;
+	udp6(&f, 1000, 2000);
+	stops(&f);
+	from6 = IP6_A;
+	neighbour(&f, IP6_B);
+	stops(&f);
+	end();
+}
+
+static void ipv6_that_is_made_up(void **state)
+{
+	begin();
+	load_rules(false, V6_MADE);
+	no_router_and_nobody_else("2001:db8::1234:5678");
+	end();
+}
+
 static void any_address_but_no_other_mac(void **state)
 {
 	struct frame f;
 
 	begin();
-	load_rules(true);
+	load_rules(true, V6_ANY);
 	udp4(&f, mac_a, 0xc0a80001, IP_B, 1000, 2000);
 	passes(&f);
 	arp(&f, mac_a, mac_a, 0xc0a80001);
@@ -336,7 +464,7 @@ static void isolated_ports_do_not_reach_one_another(void **state)
 	struct err err;
 
 	begin();
-	load_rules(false);
+	load_rules(false, V6_ANY);
 	assert_int_equal(bridge_isolate(w.nl, "tapa", true, &err), 0);
 	udp4(&f, mac_a, IP_A, IP_B, 1000, 2000);
 	passes(&f);
@@ -378,6 +506,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_guest_is_what_it_was_made_to_be),
 		cmocka_unit_test(ipv6_and_the_rest),
+		cmocka_unit_test(ipv6_that_was_given),
+		cmocka_unit_test(ipv6_that_is_made_up),
 		cmocka_unit_test(any_address_but_no_other_mac),
 		cmocka_unit_test(isolated_ports_do_not_reach_one_another),
 		cmocka_unit_test(ports_and_sizes),

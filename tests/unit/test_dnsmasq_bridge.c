@@ -70,7 +70,7 @@ static const char *reservation(const char *name)
 	static struct buf b;
 
 	buf_clear(&b);
-	dnsmasq_reservation(&b, "52:54:00:00:00:02", 0x0a4d0002, name);
+	dnsmasq_reservation(&b, "52:54:00:00:00:02", 0x0a4d0002, NULL, name);
 	return buf_str(&b);
 }
 
@@ -84,8 +84,8 @@ static void files_are_exact(void **state)
 	assert_string_equal(reservation("1x"), "52:54:00:00:00:02,10.77.0.2,1x\n");
 	for (size_t i = 0; i < ARRAY_LEN(not_names); i++)
 		assert_string_equal(reservation(not_names[i]), "52:54:00:00:00:02,10.77.0.2\n");
-	dnsmasq_names(&b, 0x0a4d0002, "a.b", NULL);
-	dnsmasq_names(&b, 0x0a4d0002, "web-1", "lab.test");
+	dnsmasq_names(&b, 0x0a4d0002, NULL, "a.b", NULL);
+	dnsmasq_names(&b, 0x0a4d0002, NULL, "web-1", "lab.test");
 	assert_string_equal(buf_str(&b), "10.77.0.2 a.b\n10.77.0.2 web-1.lab.test web-1\n");
 	buf_finish(&b);
 }
