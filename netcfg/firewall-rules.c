@@ -51,6 +51,24 @@ static const struct firewall_rule inet_rules[] = {
 		"},{\"accept\":null}]" },
 	{ "to_host",
 		"[{\"drop\":null}]" },
+	{ "from_tap",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"concat\":[{\"meta\":{\"key\":\""
+		"iifname\"}},{\"payload\":{\"protocol\":\"ip\",\"field\":\"saddr\"}}]},"
+		"\"right\":\"@tap_guests\"}},{\"accept\":null}]" },
+	{ "from_tap",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"ip\","
+		"\"field\":\"saddr\"}},\"right\":\"0.0.0.0\"}},{\"match\":{\"op\":\"==\""
+		",\"left\":{\"payload\":{\"protocol\":\"udp\",\"field\":\"sport\"}},\"r"
+		"ight\":68}},{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protoco"
+		"l\":\"udp\",\"field\":\"dport\"}},\"right\":67}},{\"accept\":null}]" },
+	{ "from_tap",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"meta\":{\"key\":\"nfproto\"}},\""
+		"right\":\"ipv6\"}},{\"accept\":null}]" },
+	{ "from_tap",
+		"[{\"drop\":null}]" },
+	{ "spoofed",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"meta\":{\"key\":\"iifname\"}},\""
+		"right\":\"@taps\"}},{\"jump\":{\"target\":\"from_tap\"}}]" },
 	{ "prerouting",
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"fib\":{\"result\":\"type\",\"fl"
 		"ags\":[\"daddr\"]}},\"right\":\"local\"}},{\"dnat\":{\"family\":\"ip\""
@@ -83,6 +101,12 @@ static const struct firewall_rule inet_rules[] = {
 		"right\":\"@links\"}},{\"jump\":{\"target\":\"to_link\"}}]" },
 	{ "forward",
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"meta\":{\"key\":\"iifname\"}},\""
+		"right\":\"@taps\"}},{\"match\":{\"op\":\"==\",\"left\":{\"meta\":{\"ke"
+		"y\":\"oifname\"}},\"right\":\"@taps\"}},{\"match\":{\"op\":\"!=\",\"le"
+		"ft\":{\"concat\":[{\"meta\":{\"key\":\"iifname\"}},{\"meta\":{\"key\":"
+		"\"oifgroup\"}}]},\"right\":\"@tap_peers\"}},{\"drop\":null}]" },
+	{ "forward",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"meta\":{\"key\":\"iifname\"}},\""
 		"right\":\"@taps\"}},{\"accept\":null}]" },
 	{ "forward",
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"meta\":{\"key\":\"oifname\"}},\""
@@ -107,6 +131,8 @@ static const struct firewall_chain inet_chains[] = {
 	{ "from_link", NULL, NULL, 0 },
 	{ "to_link", NULL, NULL, 0 },
 	{ "to_host", NULL, NULL, 0 },
+	{ "from_tap", NULL, NULL, 0 },
+	{ "spoofed", "filter", "prerouting", -300 },
 	{ "prerouting", "nat", "prerouting", -100 },
 	{ "output", "nat", "output", -100 },
 	{ "input", "filter", "input", 0 },

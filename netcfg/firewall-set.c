@@ -7,6 +7,8 @@
 const struct firewall_set firewall_sets[] = {
 	{ "taps", "ifname", FIREWALL_INET, 1, false },
 	{ "nat_guests", "ipv4_addr", FIREWALL_INET, 0, false },
+	{ "tap_guests", "ifname . ipv4_addr", FIREWALL_INET, 1, false },
+	{ "tap_peers", "ifname . devgroup", FIREWALL_INET, 1, false },
 	{ "links", "ifname", FIREWALL_INET, 1, false },
 	{ "same_link", "ifname . ifname", FIREWALL_INET, 2, false },
 	{ "way_out", "ifname", FIREWALL_INET, 1, false },
@@ -88,6 +90,18 @@ json_t *firewall_guest_elements(const struct firewall_guest *g)
 	}
 	if (g->forwards != NULL && json_array_size(g->forwards) > 0)
 		json_object_set_new(j, "forwards", json_deep_copy(g->forwards));
+	return j;
+}
+
+json_t *firewall_p2p_elements(const char *tap, uint32_t guest, unsigned peers)
+{
+	json_t *j = json_object();
+	char address[16];
+
+	ip4_format(guest, address);
+	put(j, "tap_guests", "%s . %s", tap, address);
+	if (peers != 0)
+		put(j, "tap_peers", "%s . %u", tap, peers);
 	return j;
 }
 

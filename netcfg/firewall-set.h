@@ -40,6 +40,9 @@ struct firewall_guest {
 };
 json_t *firewall_guest_elements(const struct firewall_guest *guest);
 
+/* A nic of kind p2p: its address alone, and the group of the links that it reaches (0: none). */
+json_t *firewall_p2p_elements(const char *tap, uint32_t guest, unsigned peers);
+
 /* As firewall_tap_add_text(): adding what is there and deleting what is not are no errors. */
 void firewall_elements_add_text(struct buf *out, const json_t *elements);
 void firewall_elements_delete_text(struct buf *out, const json_t *elements);

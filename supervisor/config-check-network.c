@@ -40,7 +40,7 @@ static void check_dns(struct load *l, const struct network_config *n)
 static void check_kind(struct load *l, const struct network_config *n)
 {
 	static const char *const bridged[] = { "gateway", "range", "domain", "bridge", "mtu",
-		"peers", "open" };
+		"open" };
 	static const char *const ported[] = { "port", "uplink" };
 
 	for (size_t i = 0; n->kind == NETWORK_P2P && i < ARRAY_LEN(bridged); i++)

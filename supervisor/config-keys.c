@@ -165,7 +165,7 @@ const struct config_key config_keys[] = {
 		.reload = RELOAD_RECREATE,
 		.help = "Largest packet, in bytes from 576 on, of bridge and TAPs, and what guests are told; 0 is 1500." },
 	{ SECTION_NETWORK, "peers", KEY_BOOL, N(peers), .def = "yes", .reload = RELOAD_RECREATE,
-		.help = "Whether the machines of the network reach one another." },
+		.help = "Whether the machines of the network reach one another. Those of another never do." },
 	{ SECTION_NETWORK, "open", KEY_LIST, N(open), .reload = RELOAD_LIVE,
 		.help = "What of the host itself machines may reach beside addresses and names: "
 			"tcp/PORT, udp/PORT or ping; may be repeated. Not for p2p, where it is "

@@ -7,10 +7,12 @@
 #include "lib/file.h"
 #include "lib/json.h"
 #include "netcfg/dnsmasq.h"
+#include "netcfg/firewall-set.h"
 #include "netcfg/sysctl.h"
 #include "supervisor/faults.h"
 #include "supervisor/host-net.h"
 #include "supervisor/network-private.h"
+#include "supervisor/network-values.h"
 #include "supervisor/service.h"
 
 /* ---- the subnet ---- */
@@ -101,6 +103,9 @@ static int set_link(struct machine *m, const struct nic *nic, struct err *err)
 	snprintf(key, sizeof(key), "net/ipv4/conf/%s/rp_filter", nic->tap);
 	r = sysctl_change(key, "0", old, sizeof(old), &changed, err);
 	if (r == 0)
+		r = link_set_group(d->nl, nic->tap,
+			network_group(drover_config(d)->drover->run_id, nic->network), err);
+	if (r == 0)
 		r = link_add_address(d->nl, nic->tap, host_address(nic), err);
 	if (r == 0)
 		r = link_up(d->nl, nic->tap, err);
@@ -172,6 +177,17 @@ static int start_dnsmasq(struct attach *a, struct nic *nic, struct err *err)
 
 /* ---- attaching ---- */
 
+/* Its address, and whom of its network it reaches. */
+static int open_guest(struct machine *m, const struct nic *nic, struct buf *text, struct err *err)
+{
+	const char *run_id = drover_config(m->d)->drover->run_id;
+	unsigned peers = network_of_nic(m, nic)->peers ? network_group(run_id, nic->network) : 0;
+	json_t *data = firewall_p2p_elements(nic->tap, nic->net.addr + 2, peers);
+
+	firewall_elements_add_text(text, data);
+	return ledger_add(m->d->ledger, m->owner, OBJECT_NFT_ELEMENTS, nic->tap, data, err);
+}
+
 static int open_firewall(struct attach *a, struct nic *nic, struct err *err)
 {
 	bool nat = network_of_nic(a->m, nic)->nat;
@@ -186,6 +202,8 @@ static int open_firewall(struct attach *a, struct nic *nic, struct err *err)
 	json_put_bool(data, "nat", nat);
 	r = ledger_add(m->d->ledger, m->owner, OBJECT_NFT_TAP, nic->tap, data, err);
 	firewall_tap_add_text(&text, nic->tap, nic->net, nat);
+	if (r == 0)
+		r = open_guest(m, nic, &text, err);
 	if (r == 0 && (text.bad || attach_firewall(a, text.data) < 0))
 		r = err_nomem(err);
 	buf_finish(&text);

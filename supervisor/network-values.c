@@ -238,6 +238,15 @@ void network_bridge_name(const char *run_id, const struct network_config *n, cha
 	snprintf(out, 16, "dbr%s", tap + strlen("tap"));
 }
 
+unsigned network_group(const char *run_id, const char *network)
+{
+	unsigned group;
+	char tap[16];
+
+	alloc_tap_name(run_id, network, 0x6c0095, tap);
+	return sscanf(tap + strlen("tap"), "%7x", &group) == 1 && group != 0 ? group : 1;
+}
+
 bool network_without_dns(const struct network_config *n)
 {
 	return n->dns.n == 1 && strcmp(n->dns.v[0], "none") == 0;

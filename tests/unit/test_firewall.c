@@ -5,7 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "lib/file.h"
-#include "netcfg/firewall.h"
+#include "netcfg/firewall-set.h"
 #include "tests/unit/netns.h"
 
 static const struct ip4_prefix net1 = { 0xac100000, 30 }, net2 = { 0xac100004, 30 };
@@ -24,6 +24,12 @@ static void the_table_is_exact(void **state)
 		"\t}\n"
 		"\tset nat_guests {\n"
 		"\t\ttype ipv4_addr\n"
+		"\t}\n"
+		"\tset tap_guests {\n"
+		"\t\ttype ifname . ipv4_addr\n"
+		"\t}\n"
+		"\tset tap_peers {\n"
+		"\t\ttype ifname . devgroup\n"
 		"\t}\n"
 		"\tset links {\n"
 		"\t\ttype ifname\n"
@@ -70,6 +76,16 @@ static void the_table_is_exact(void **state)
 		"\t\tiifname @pings icmp type echo-request accept\n"
 		"\t\tdrop\n"
 		"\t}\n"
+		"\tchain from_tap {\n"
+		"\t\tiifname . ip saddr @tap_guests accept\n"
+		"\t\tip saddr 0.0.0.0 udp sport 68 udp dport 67 accept\n"
+		"\t\tmeta nfproto ipv6 accept\n"
+		"\t\tdrop\n"
+		"\t}\n"
+		"\tchain spoofed {\n"
+		"\t\ttype filter hook prerouting priority raw; policy accept;\n"
+		"\t\tiifname @taps jump from_tap\n"
+		"\t}\n"
 		"\tchain prerouting {\n"
 		"\t\ttype nat hook prerouting priority dstnat; policy accept;\n"
 		"\t\tfib daddr type local dnat ip to meta l4proto . th dport map @forwards\n"
@@ -88,6 +104,7 @@ static void the_table_is_exact(void **state)
 		"\t\tiifname . oifname @same_link accept\n"
 		"\t\tiifname @links jump from_link\n"
 		"\t\toifname @links jump to_link\n"
+		"\t\tiifname @taps oifname @taps iifname . meta oifgroup != @tap_peers drop\n"
 		"\t\tiifname @taps accept\n"
 		"\t\toifname @taps accept\n"
 		"\t}\n"
@@ -219,8 +236,12 @@ static void await(struct fixture *f, unsigned n)
 static void add_tap(struct fixture *f, const char *tap, struct ip4_prefix net, bool nat)
 {
 	struct buf b = { 0 };
+	json_t *guest;
 
 	firewall_tap_add_text(&b, tap, net, nat);
+	guest = firewall_p2p_elements(tap, net.addr + 2, 0);
+	firewall_elements_add_text(&b, guest);
+	json_decref(guest);
 	assert_int_equal(firewall_apply(f->fw, buf_str(&b), done, f), 0);
 	buf_finish(&b);
 }
@@ -228,8 +249,12 @@ static void add_tap(struct fixture *f, const char *tap, struct ip4_prefix net, b
 static void delete_tap(struct fixture *f, const char *tap, struct ip4_prefix net, bool nat)
 {
 	struct buf b = { 0 };
+	json_t *guest;
 
 	firewall_tap_delete_text(&b, tap, net, nat);
+	guest = firewall_p2p_elements(tap, net.addr + 2, 0);
+	firewall_elements_delete_text(&b, guest);
+	json_decref(guest);
 	assert_int_equal(firewall_apply(f->fw, buf_str(&b), done, f), 0);
 	buf_finish(&b);
 }
