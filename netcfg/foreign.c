@@ -254,7 +254,8 @@ static void describe(const struct view *v, bool *firewalld, struct buf *out)
 
 static bool is_ours(const struct view *v)
 {
-	return strcmp(v->family, "inet") == 0 && strcmp(v->table, "drover") == 0;
+	return strcmp(v->family, "inet") == 0 &&
+	       (strcmp(v->table, "drover") == 0 || str_starts(v->table, "drover_"));
 }
 
 bool firewall_foreign_text(const char *nft_json, size_t len, struct buf *out)

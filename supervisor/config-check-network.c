@@ -133,6 +133,7 @@ void check_network(struct load *l, const struct network_config *n, bool misnamed
 		check_section_error(l, &n->s, "needs 'cidr'");
 	check_dns(l, n);
 	check_kind(l, n);
+	check_egress(l, n);
 	if (n->kind != NETWORK_P2P) {
 		check_links(l, n);
 		check_values(l, n);

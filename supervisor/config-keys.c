@@ -170,6 +170,11 @@ const struct config_key config_keys[] = {
 		.help = "What of the host itself machines may reach beside addresses and names: "
 			"tcp/PORT, udp/PORT or ping; may be repeated. Not for p2p, where it is "
 			"everything." },
+	{ SECTION_NETWORK, "egress", KEY_LIST, N(egress), .reload = RELOAD_LIVE,
+		.help = "HOST, HOST:PORT or udp/HOST:PORT: what alone machines may reach beyond their "
+			"network; may be repeated. HOST is an address, a prefix, or a name, which "
+			"stands for what is below it, too, and for the addresses that a machine is told "
+			"when it asks the host for the name. If not set, everything. Not for p2p." },
 	{ SECTION_NETWORK, "dns", KEY_LIST, N(dns), .reload = RELOAD_LIVE,
 		.help = "IPv4 address of a DNS server; may be repeated. On p2p it is offered to the "
 			"guests, elsewhere they ask the host, which asks it (if not set, what the "

@@ -12,6 +12,7 @@
 #include "netcfg/sysctl.h"
 #include "supervisor/machine-steps.h"
 #include "supervisor/network-bridge.h"
+#include "supervisor/network-egress.h"
 #include "supervisor/network.h"
 #include "supervisor/service.h"
 #include "supervisor/faults.h"
@@ -257,6 +258,7 @@ void host_net_rebuild(struct drover *d, void (*done)(void *arg, const struct err
 	for (size_t i = 0; i < n; i++)
 		firewall_tap_add_text(&text, taps[i].tap, taps[i].net, taps[i].nat);
 	add_elements(d, &text);
+	network_egress_text(d, &text);
 	if (r == 0)
 		r = ledger_add(d->ledger, HOST_OWNER, OBJECT_NFT_TABLE, INET_TABLE, NULL, &b->err);
 	if (r == 0 && (text.bad || firewall_apply(d->firewall, text.data, rebuilt, b) < 0))
@@ -379,6 +381,8 @@ static void firewall_text(struct release *r, struct buf *text)
 	const char *net = o->data != NULL ? json_str(o->data, "net") : NULL;
 	struct ip4_prefix p;
 
+	if (r->kind == OBJECT_NFT_TABLE && network_egress_delete(r->name, text))
+		return;
 	if (r->kind == OBJECT_NFT_TABLE && strcmp(r->name, BRIDGE_TABLE) == 0)
 		firewall_bridge_delete_text(text);
 	else if (r->kind == OBJECT_NFT_TABLE)

@@ -15,6 +15,7 @@
 #include "supervisor/faults.h"
 #include "supervisor/host-net.h"
 #include "supervisor/network-bridge-private.h"
+#include "supervisor/network-egress.h"
 #include "supervisor/network-private.h"
 
 /* ---- what could be in the way ---- */
@@ -258,6 +259,8 @@ static int dnsmasq_argv(struct bridge_net *b, struct strv *argv, struct err *err
 		strv_add(&servers, n->dns.v[i]);
 	spec.servers = (const char *const *)servers.v;
 	r = servers.bad ? err_nomem(err) : dnsmasq_bridge_args(&spec, argv, err);
+	if (r == 0)
+		r = network_egress_args(b, argv, err);
 	strv_finish(&servers);
 	free(program);
 	return r;
@@ -386,6 +389,8 @@ static int open_firewall(struct bridge_net *b, struct err *err)
 	data = b->v.v4.net.len != 0 ? firewall_link_elements(&link) : json_object();
 	json_decref(open);
 	r = ledger_add(b->d->ledger, b->owner, OBJECT_NFT_ELEMENTS, b->bridge, data, err);
+	if (r == 0)
+		r = network_egress_record(b, err);
 	if (r < 0)
 		return r;
 	b->d->host_ready = true;
