@@ -1,4 +1,4 @@
-/* What is wrong with a network's list of what its machines may reach. */
+/* What is wrong with a network's list of what its machines may reach, and how fast. */
 #include "netcfg/egress.h"
 #include "supervisor/config-priv.h"
 #include "supervisor/network-values.h"
@@ -6,8 +6,11 @@
 void check_egress(struct load *l, const struct network_config *n)
 {
 	struct egress_entry e;
+	struct shape rate;
 	struct err err;
 
+	if (n->rate != NULL && shape_parse(n->rate, &rate, &err) < 0)
+		check_key_error(l, &n->s, "rate", "%s", err.msg);
 	if (n->egress.n == 0)
 		return;
 	if (n->kind == NETWORK_P2P || n->kind == NETWORK_ISOLATED)

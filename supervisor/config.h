@@ -150,6 +150,7 @@ struct network_config {
 	uint64_t mtu;       /* 0: the kernel's */
 	struct strv open;   /* ports of the host */
 	struct strv egress; /* what beyond the network machines reach; none: everything */
+	char *rate;         /* of each nic, as netcfg/shape.h reads it; NULL: no limit */
 	struct strv dns;
 	bool nat;
 	int rp_filter; /* enum rp_filter */

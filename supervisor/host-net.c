@@ -9,6 +9,7 @@
 #include "lib/json.h"
 #include "lib/log.h"
 #include "netcfg/firewall-set.h"
+#include "netcfg/shape.h"
 #include "netcfg/sysctl.h"
 #include "supervisor/machine-steps.h"
 #include "supervisor/network-bridge.h"
@@ -402,6 +403,7 @@ static void firewall_closed(void *arg, const struct err *err)
 static int release_one(struct release *r, struct object *o, struct err *err)
 {
 	struct buf text = { 0 };
+	char ifb[16];
 	int ret = 0;
 
 	switch (r->kind) {
@@ -417,6 +419,10 @@ static int release_one(struct release *r, struct object *o, struct err *err)
 		return ret == 0 ? 1 : ret;
 	case OBJECT_BRIDGE:
 		ret = link_deleter_bridge(r->d->linkdel, r->name, released, r, err);
+		return ret == 0 ? 1 : ret;
+	case OBJECT_IFB:
+		shape_ifb_name(r->name, ifb);
+		ret = link_deleter_ifb(r->d->linkdel, ifb, released, r, err);
 		return ret == 0 ? 1 : ret;
 	case OBJECT_PORT:
 		ret = bridge_release_port(r->d, r->name, o->data, err);

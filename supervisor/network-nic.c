@@ -11,6 +11,7 @@
 #include "supervisor/faults.h"
 #include "supervisor/network-bridge.h"
 #include "supervisor/network-private.h"
+#include "supervisor/network-shape.h"
 
 /* ---- the address ---- */
 
@@ -126,6 +127,8 @@ static int set_link(struct machine *m, const struct nic *nic, struct err *err)
 		r = bridge_enslave(m->d->nl, nic->tap, nic->bridge, err);
 	if (r == 0)
 		r = bridge_isolate(m->d->nl, nic->tap, !bridge_config(b)->peers, err);
+	if (r == 0)
+		r = network_shape_set(m, nic, err);
 	return r == 0 ? link_up(m->d->nl, nic->tap, err) : r;
 }
 
@@ -255,7 +258,7 @@ static bool differs(const struct machine *m, const struct nic *nic, const struct
 	struct bridge_info info;
 
 	if (bridge_get(m->d->nl, nic->bridge, &info) < 0 || tap->master == info.index)
-		return false;
+		return network_shape_differs(m, nic, text);
 	buf_printf(text, "it is no port of bridge %s", nic->bridge);
 	return true;
 }

@@ -12,6 +12,7 @@
 #include "supervisor/faults.h"
 #include "supervisor/host-net.h"
 #include "supervisor/network-private.h"
+#include "supervisor/network-shape.h"
 #include "supervisor/network-values.h"
 #include "supervisor/service.h"
 
@@ -107,6 +108,8 @@ static int set_link(struct machine *m, const struct nic *nic, struct err *err)
 			network_group(drover_config(d)->drover->run_id, nic->network), err);
 	if (r == 0)
 		r = link_add_address(d->nl, nic->tap, host_address(nic), err);
+	if (r == 0)
+		r = network_shape_set(m, nic, err);
 	if (r == 0)
 		r = link_up(d->nl, nic->tap, err);
 	return r;
@@ -298,7 +301,7 @@ static bool differs(const struct machine *m, const struct nic *nic, const struct
 	char text[19];
 
 	if (survey_has_address(s, tap->index, address))
-		return false;
+		return network_shape_differs(m, nic, out);
 	ip4_prefix_format(address, text);
 	buf_printf(out, "its address %s is missing", text);
 	return true;

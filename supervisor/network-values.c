@@ -135,7 +135,12 @@ static int nic_option(char *word, struct nic_spec *s, struct err *err)
 		return parse_address(word + 8, &s->address, err);
 	if (str_starts(word, "mac="))
 		return parse_mac(word + 4, s->mac, err);
-	return err_set(err, -EINVAL, "%s is not address=ADDRESS or mac=MAC", quote(word));
+	if (str_starts(word, "rate=")) {
+		s->rated = true;
+		return shape_parse(word + 5, &s->rate, err);
+	}
+	return err_set(
+		err, -EINVAL, "%s is not address=ADDRESS, mac=MAC or rate=RATE", quote(word));
 }
 
 int nic_spec_parse(const char *text, struct nic_spec *out, struct err *err)

@@ -6,6 +6,7 @@
 #define DROVER_SUPERVISOR_NETWORK_VALUES_H
 
 #include "netcfg/alloc.h"
+#include "netcfg/shape.h"
 #include "supervisor/config.h"
 
 /* The IPv4 part of a network with a bridge. */
@@ -25,8 +26,10 @@ bool network4_has(const struct network4 *v4, uint32_t address); /* a machine may
 /* One value of `network` of a [vm]. */
 struct nic_spec {
 	char network[NAME_LEN_MAX + 1];
-	uint32_t address; /* 0: any */
-	char mac[18];     /* "": one made from the names */
+	uint32_t address;  /* 0: any */
+	char mac[18];      /* "": one made from the names */
+	struct shape rate; /* of its own */
+	bool rated;
 };
 int nic_spec_parse(const char *text, struct nic_spec *out, struct err *err);
 bool vm_is_on_network(const struct vm_config *vm, const char *network);
