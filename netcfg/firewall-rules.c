@@ -141,6 +141,11 @@ static const struct firewall_chain inet_chains[] = {
 };
 
 static const struct firewall_rule bridge_rules[] = {
+	{ "honest",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"udp\""
+		",\"field\":\"sport\"}},\"right\":67}},{\"drop\":null}]" },
+	{ "honest",
+		"[{\"accept\":null}]" },
 	{ "guest",
 		"[{\"match\":{\"op\":\"!=\",\"left\":{\"concat\":[{\"meta\":{\"key\":\""
 		"iifname\"}},{\"payload\":{\"protocol\":\"ether\",\"field\":\"saddr\"}}"
@@ -173,11 +178,6 @@ static const struct firewall_rule bridge_rules[] = {
 		"left\":{\"meta\":{\"key\":\"iifname\"}},\"right\":\"@any_address\"}},{"
 		"\"accept\":null}]" },
 	{ "guest",
-		"[{\"match\":{\"op\":\"==\",\"left\":{\"concat\":[{\"meta\":{\"key\":\""
-		"iifname\"}},{\"payload\":{\"protocol\":\"ether\",\"field\":\"saddr\"}}"
-		",{\"payload\":{\"protocol\":\"ip\",\"field\":\"saddr\"}}]},\"right\":\""
-		"@guests\"}},{\"accept\":null}]" },
-	{ "guest",
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"ip\","
 		"\"field\":\"saddr\"}},\"right\":\"0.0.0.0\"}},{\"match\":{\"op\":\"==\""
 		",\"left\":{\"payload\":{\"protocol\":\"udp\",\"field\":\"sport\"}},\"r"
@@ -198,11 +198,17 @@ static const struct firewall_rule bridge_rules[] = {
 	{ "guest",
 		"[{\"drop\":null}]" },
 	{ "prerouting",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"concat\":[{\"meta\":{\"key\":\""
+		"iifname\"}},{\"payload\":{\"protocol\":\"ether\",\"field\":\"saddr\"}}"
+		",{\"payload\":{\"protocol\":\"ip\",\"field\":\"saddr\"}}]},\"right\":\""
+		"@guests\"}},{\"jump\":{\"target\":\"honest\"}}]" },
+	{ "prerouting",
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"meta\":{\"key\":\"iifname\"}},\""
 		"right\":\"@guest_taps\"}},{\"jump\":{\"target\":\"guest\"}}]" },
 };
 
 static const struct firewall_chain bridge_chains[] = {
+	{ "honest", NULL, NULL, 0 },
 	{ "guest", NULL, NULL, 0 },
 	{ "prerouting", "filter", "prerouting", -200 },
 };

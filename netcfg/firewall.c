@@ -114,6 +114,7 @@ static const char table_text[] = DROP_TABLE
 	"\t}\n"
 	"}\n";
 
+/* What nearly every frame is takes one look-up: half of what the packet rate loses to the rules. */
 static const char bridge_text[] = DROP_BRIDGE
 	"table bridge drover {\n"
 	"\tset guest_taps {\n"
@@ -128,6 +129,10 @@ static const char bridge_text[] = DROP_BRIDGE
 	"\tset any_address {\n"
 	"\t\ttype ifname\n"
 	"\t}\n"
+	"\tchain honest {\n"
+	"\t\tudp sport 67 drop\n"
+	"\t\taccept\n"
+	"\t}\n"
 	"\tchain guest {\n"
 	"\t\tiifname . ether saddr != @macs drop\n"
 	"\t\tether type arp iifname . arp saddr ether != @macs drop\n"
@@ -136,7 +141,6 @@ static const char bridge_text[] = DROP_BRIDGE
 	"\t\tether type arp arp saddr ip 0.0.0.0 accept\n"
 	"\t\tether type ip udp sport 67 drop\n"
 	"\t\tether type ip iifname @any_address accept\n"
-	"\t\tether type ip iifname . ether saddr . ip saddr @guests accept\n"
 	"\t\tether type ip ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept\n"
 	"\t\tether type ip6 icmpv6 type { nd-router-advert, nd-redirect } drop\n"
 	"\t\tether type ip6 udp sport 547 drop\n"
@@ -145,6 +149,7 @@ static const char bridge_text[] = DROP_BRIDGE
 	"\t}\n"
 	"\tchain prerouting {\n"
 	"\t\ttype filter hook prerouting priority filter; policy accept;\n"
+	"\t\tether type ip iifname . ether saddr . ip saddr @guests jump honest\n"
 	"\t\tiifname @guest_taps jump guest\n"
 	"\t}\n"
 	"}\n";
