@@ -27,6 +27,18 @@ const size_t firewall_nsets = ARRAY_LEN(firewall_sets);
 
 /* ---- elements ---- */
 
+static bool has(const json_t *array, const char *text)
+{
+	const json_t *e;
+	size_t i;
+
+	json_array_foreach (array, i, e) {
+		if (str_eq(json_string_value(e), text))
+			return true;
+	}
+	return false;
+}
+
 static void put(json_t *j, const char *set, const char *fmt, ...) PRINTF(3, 4);
 
 /* Without memory the element is missing, and the next comparison says so. */
@@ -43,7 +55,9 @@ static void put(json_t *j, const char *set, const char *fmt, ...)
 		array = json_array();
 		json_object_set_new(j, set, array);
 	}
-	json_array_append_new(array, json_string(buf_str(&text)));
+	/* Twice in one transaction it cannot be deleted. */
+	if (!has(array, buf_str(&text)))
+		json_array_append_new(array, json_string(buf_str(&text)));
 	buf_finish(&text);
 }
 

@@ -371,10 +371,9 @@ static json_t *opened(const struct network_config *n, bool *ping)
 	return array;
 }
 
-static int open_firewall(struct bridge_net *b, struct err *err)
+json_t *network_link_elements(const struct network_config *n, const char *bridge)
 {
-	const struct network_config *n = b->cfg;
-	struct firewall_link link = { .name = b->bridge,
+	struct firewall_link link = { .name = bridge,
 		.peers = n->peers,
 		.out = n->kind != NETWORK_ISOLATED,
 		.in = n->kind == NETWORK_ROUTED || n->kind == NETWORK_BRIDGE,
@@ -382,12 +381,20 @@ static int open_firewall(struct bridge_net *b, struct err *err)
 		.dhcp = true,
 		.dns = !network_without_dns(n) };
 	json_t *open = opened(n, &link.ping), *data;
-	int r = 0;
 
 	link.open = open;
-	/* Without an address of ours on it, or by what its owner wants of it, it is the host's affair. */
-	data = b->v.v4.net.len != 0 ? firewall_link_elements(&link) : json_object();
+	data = firewall_link_elements(&link);
 	json_decref(open);
+	return data;
+}
+
+static int open_firewall(struct bridge_net *b, struct err *err)
+{
+	json_t *data;
+	int r;
+
+	/* Without an address of ours on it, or by what its owner wants of it, it is the host's affair. */
+	data = b->v.v4.net.len != 0 ? network_link_elements(b->cfg, b->bridge) : json_object();
 	r = ledger_add(b->d->ledger, b->owner, OBJECT_NFT_ELEMENTS, b->bridge, data, err);
 	if (r == 0)
 		r = network_egress_record(b, err);

@@ -115,15 +115,15 @@ static int reserve(struct attach *a, struct nic *nic, struct err *err)
 	return bridge_reserve(b, a->m->owner, nic->tap, nic->mac, nic->address, a->m->name, err);
 }
 
-static json_t *forwards(const struct machine *m, const struct nic *nic)
+json_t *network_forwards(const struct vm_config *vm, uint32_t to)
 {
 	json_t *array = json_array();
 	char address[16], text[64];
 	struct forward_spec f;
 
-	ip4_format(nic->address, address);
-	for (size_t i = 0; nic == m->nics && i < m->run_cfg->forwards.n; i++) {
-		if (forward_spec_parse(m->run_cfg->forwards.v[i], &f, NULL) < 0)
+	ip4_format(to, address);
+	for (size_t i = 0; i < vm->forwards.n; i++) {
+		if (forward_spec_parse(vm->forwards.v[i], &f, NULL) < 0)
 			continue;
 		snprintf(text, sizeof(text), "%s . %u : %s . %u", proto_name(f.proto), f.port,
 			address, f.to);
@@ -137,7 +137,8 @@ static int open_firewall(struct attach *a, struct nic *nic, struct err *err)
 {
 	struct machine *m = a->m;
 	struct firewall_guest guest = { .tap = nic->tap, .mac = nic->mac, .address = nic->address };
-	json_t *f = forwards(m, nic), *data;
+	/* Of several nics the first one has them. */
+	json_t *f = nic == m->nics ? network_forwards(m->run_cfg, nic->address) : NULL, *data;
 	struct buf text = { 0 };
 	int r;
 

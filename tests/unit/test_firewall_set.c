@@ -10,7 +10,7 @@
 
 static json_t *link_elements(void)
 {
-	json_t *open = json_pack("[s]", "tcp . 5000"), *j;
+	json_t *open = json_pack("[sss]", "tcp . 5000", "udp . 53", "tcp . 5000"), *j;
 	struct firewall_link l = { .name = "vm-br0",
 		.peers = true,
 		.out = true,
