@@ -121,4 +121,14 @@ wrong "'192.0.2.1/33' is not HOST" nat 'egress = 192.0.2.1/33'
 wrong "'web.test' is a name, and with dns = none" nat 'egress = web.test' 'dns = none'
 wrong 'kind = p2p has no use for it' p2p 'egress = 192.0.2.1'
 wrong 'kind = isolated has no use for it' isolated 'egress = 192.0.2.1'
+
+# ---- the link of the default route ----
+ok 'check: a port without a route' droverd -n -c "$W/drover.ini"
+ip route add default via 203.0.113.2 dev out0
+wrong "out0 carries the host's default route, and as a port it loses its addresses; uplink = yes" bridge 'port = out0'
+says_nothing() { [ -z "$(droverd -n -c "$W/wrong.ini" 2>&1 | grep 'default route')" ]; }
+sed -i '/^port/a uplink = yes' "$W/wrong.ini"
+ok 'which says that it is meant' says_nothing
+sed -i '/^uplink/d' "$W/wrong.ini" && ip route del default
+ok 'without a default route there is nothing to say' says_nothing
 done_testing
