@@ -82,7 +82,7 @@ nft flush table inet drover
 ok 'a flushed one too' wait_for 60 eval 'table | cmp - "$W/table"'
 read -r chain handle < <(nft -a list table inet drover |
 	awk '/^\tchain/ { c = $2 } / # handle / && !/{/ && c { print c, $NF; exit }')
-like "$chain $handle" '^[a-z]+ [0-9]+$' 'there is a rule to be changed'
+like "$chain $handle" '^[a-z_]+ [0-9]+$' 'there is a rule to be changed'
 nft delete rule inet drover "$chain" handle "$handle" || fail "a rule is deleted"
 ok 'so is a deleted rule' wait_for 60 eval 'table | cmp - "$W/table"'
 nft add rule inet drover "$chain" drop || fail 'a rule is added'
