@@ -117,6 +117,15 @@ int link_down(struct netlink *nl, const char *name, struct err *err)
 	return r < 0 ? netlink_fail(err, r, "link %s: take it down", name) : 0;
 }
 
+int link_set_group(struct netlink *nl, const char *name, unsigned group, struct err *err)
+{
+	struct nl_msg *msg = link_msg(RTM_NEWLINK, 0, 0, name, 0);
+	int r = msg == NULL ? -1 : nla_put_u32(msg, IFLA_GROUP, group);
+
+	r = netlink_talk(nl, whole(msg, r), NULL, NULL);
+	return r < 0 ? netlink_fail(err, r, "link %s: set its group", name) : 0;
+}
+
 int link_set_mtu(struct netlink *nl, const char *name, unsigned mtu, struct err *err)
 {
 	struct nl_msg *msg = link_msg(RTM_NEWLINK, 0, 0, name, 0);

@@ -60,6 +60,29 @@ static const struct firewall_rule inet_rules[] = {
 		"}},{\"accept\":null}]" },
 	{ "to_host",
 		"[{\"drop\":null}]" },
+	{ "from_tap",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"concat\":[{\"meta\":{\"key\":\""
+		"iifname\"}},{\"payload\":{\"protocol\":\"ip\",\"field\":\"saddr\"}}]},"
+		"\"right\":\"@tap_guests\"}},{\"accept\":null}]" },
+	{ "from_tap",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"ip\","
+		"\"field\":\"saddr\"}},\"right\":\"0.0.0.0\"}},{\"match\":{\"op\":\"==\""
+		",\"left\":{\"payload\":{\"protocol\":\"udp\",\"field\":\"sport\"}},\"r"
+		"ight\":68}},{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protoco"
+		"l\":\"udp\",\"field\":\"dport\"}},\"right\":67}},{\"accept\":null}]" },
+	{ "from_tap",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"concat\":[{\"meta\":{\"key\":\""
+		"iifname\"}},{\"payload\":{\"protocol\":\"ip6\",\"field\":\"saddr\"}}]}"
+		",\"right\":\"@tap_guests6\"}},{\"accept\":null}]" },
+	{ "from_tap",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"ip6\""
+		",\"field\":\"saddr\"}},\"right\":{\"set\":[\"::\",{\"prefix\":{\"addr\""
+		":\"fe80::\",\"len\":10}}]}}},{\"accept\":null}]" },
+	{ "from_tap",
+		"[{\"drop\":null}]" },
+	{ "spoofed",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"meta\":{\"key\":\"iifname\"}},\""
+		"right\":\"@taps\"}},{\"jump\":{\"target\":\"from_tap\"}}]" },
 	{ "prerouting",
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"fib\":{\"result\":\"type\",\"fl"
 		"ags\":[\"daddr\"]}},\"right\":\"local\"}},{\"dnat\":{\"family\":\"ip\""
@@ -90,6 +113,12 @@ static const struct firewall_rule inet_rules[] = {
 	{ "forward",
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"meta\":{\"key\":\"oifname\"}},\""
 		"right\":\"@links\"}},{\"jump\":{\"target\":\"to_link\"}}]" },
+	{ "forward",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"meta\":{\"key\":\"iifname\"}},\""
+		"right\":\"@taps\"}},{\"match\":{\"op\":\"==\",\"left\":{\"meta\":{\"ke"
+		"y\":\"oifname\"}},\"right\":\"@taps\"}},{\"match\":{\"op\":\"!=\",\"le"
+		"ft\":{\"concat\":[{\"meta\":{\"key\":\"iifname\"}},{\"meta\":{\"key\":"
+		"\"oifgroup\"}}]},\"right\":\"@tap_peers\"}},{\"drop\":null}]" },
 	{ "forward",
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"meta\":{\"key\":\"iifname\"}},\""
 		"right\":\"@taps\"}},{\"accept\":null}]" },
@@ -125,6 +154,8 @@ static const struct firewall_chain inet_chains[] = {
 	{ "from_link", NULL, NULL, 0 },
 	{ "to_link", NULL, NULL, 0 },
 	{ "to_host", NULL, NULL, 0 },
+	{ "from_tap", NULL, NULL, 0 },
+	{ "spoofed", "filter", "prerouting", -300 },
 	{ "prerouting", "nat", "prerouting", -100 },
 	{ "output", "nat", "output", -100 },
 	{ "input", "filter", "input", 0 },
@@ -133,6 +164,11 @@ static const struct firewall_chain inet_chains[] = {
 };
 
 static const struct firewall_rule bridge_rules[] = {
+	{ "honest",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"udp\""
+		",\"field\":\"sport\"}},\"right\":67}},{\"drop\":null}]" },
+	{ "honest",
+		"[{\"accept\":null}]" },
 	{ "guest",
 		"[{\"match\":{\"op\":\"!=\",\"left\":{\"concat\":[{\"meta\":{\"key\":\""
 		"iifname\"}},{\"payload\":{\"protocol\":\"ether\",\"field\":\"saddr\"}}"
@@ -164,11 +200,6 @@ static const struct firewall_rule bridge_rules[] = {
 		"\",\"field\":\"type\"}},\"right\":\"ip\"}},{\"match\":{\"op\":\"==\",\""
 		"left\":{\"meta\":{\"key\":\"iifname\"}},\"right\":\"@any_address\"}},{"
 		"\"accept\":null}]" },
-	{ "guest",
-		"[{\"match\":{\"op\":\"==\",\"left\":{\"concat\":[{\"meta\":{\"key\":\""
-		"iifname\"}},{\"payload\":{\"protocol\":\"ether\",\"field\":\"saddr\"}}"
-		",{\"payload\":{\"protocol\":\"ip\",\"field\":\"saddr\"}}]},\"right\":\""
-		"@guests\"}},{\"accept\":null}]" },
 	{ "guest",
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"ip\","
 		"\"field\":\"saddr\"}},\"right\":\"0.0.0.0\"}},{\"match\":{\"op\":\"==\""
@@ -236,11 +267,17 @@ static const struct firewall_rule bridge_rules[] = {
 	{ "guest",
 		"[{\"drop\":null}]" },
 	{ "prerouting",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"concat\":[{\"meta\":{\"key\":\""
+		"iifname\"}},{\"payload\":{\"protocol\":\"ether\",\"field\":\"saddr\"}}"
+		",{\"payload\":{\"protocol\":\"ip\",\"field\":\"saddr\"}}]},\"right\":\""
+		"@guests\"}},{\"jump\":{\"target\":\"honest\"}}]" },
+	{ "prerouting",
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"meta\":{\"key\":\"iifname\"}},\""
 		"right\":\"@guest_taps\"}},{\"jump\":{\"target\":\"guest\"}}]" },
 };
 
 static const struct firewall_chain bridge_chains[] = {
+	{ "honest", NULL, NULL, 0 },
 	{ "guest", NULL, NULL, 0 },
 	{ "prerouting", "filter", "prerouting", -200 },
 };

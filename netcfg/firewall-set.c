@@ -7,6 +7,9 @@
 const struct firewall_set firewall_sets[] = {
 	{ "taps", "ifname", FIREWALL_INET, 1, false },
 	{ "nat_guests", "ipv4_addr", FIREWALL_INET, 0, false },
+	{ "tap_guests", "ifname . ipv4_addr", FIREWALL_INET, 1, false },
+	{ "tap_guests6", "ifname . ipv6_addr", FIREWALL_INET, 1, false },
+	{ "tap_peers", "ifname . devgroup", FIREWALL_INET, 1, false },
 	{ "links", "ifname", FIREWALL_INET, 1, false },
 	{ "same_link", "ifname . ifname", FIREWALL_INET, 2, false },
 	{ "way_out", "ifname", FIREWALL_INET, 1, false },
@@ -33,6 +36,18 @@ const size_t firewall_nsets = ARRAY_LEN(firewall_sets);
 
 /* ---- elements ---- */
 
+static bool has(const json_t *array, const char *text)
+{
+	const json_t *e;
+	size_t i;
+
+	json_array_foreach (array, i, e) {
+		if (str_eq(json_string_value(e), text))
+			return true;
+	}
+	return false;
+}
+
 /* Without memory the element is missing, and the next comparison says so. */
 void firewall_put(json_t *j, const char *set, const char *fmt, ...)
 {
@@ -47,7 +62,9 @@ void firewall_put(json_t *j, const char *set, const char *fmt, ...)
 		array = json_array();
 		json_object_set_new(j, set, array);
 	}
-	json_array_append_new(array, json_string(buf_str(&text)));
+	/* Twice in one transaction it cannot be deleted. */
+	if (!has(array, buf_str(&text)))
+		json_array_append_new(array, json_string(buf_str(&text)));
 	buf_finish(&text);
 }
 
@@ -94,6 +111,18 @@ json_t *firewall_guest_elements(const struct firewall_guest *g)
 	}
 	if (g->forwards != NULL && json_array_size(g->forwards) > 0)
 		json_object_set_new(j, "forwards", json_deep_copy(g->forwards));
+	return j;
+}
+
+json_t *firewall_p2p_elements(const char *tap, uint32_t guest, unsigned peers)
+{
+	json_t *j = json_object();
+	char address[16];
+
+	ip4_format(guest, address);
+	firewall_put(j, "tap_guests", "%s . %s", tap, address);
+	if (peers != 0)
+		firewall_put(j, "tap_peers", "%s . %u", tap, peers);
 	return j;
 }
 

@@ -42,6 +42,8 @@ json_t *firewall_guest_elements(const struct firewall_guest *guest);
 
 /* One more element of a set, for others that make such objects. */
 void firewall_put(json_t *elements, const char *set, const char *fmt, ...) PRINTF(3, 4);
+/* A nic of kind p2p: its address alone, and the group of the links that it reaches (0: none). */
+json_t *firewall_p2p_elements(const char *tap, uint32_t guest, unsigned peers);
 
 /* As firewall_tap_add_text(): adding what is there and deleting what is not are no errors. */
 void firewall_elements_add_text(struct buf *out, const json_t *elements);

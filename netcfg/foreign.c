@@ -5,22 +5,21 @@
 #include "lib/child.h"
 #include "lib/file.h"
 #include "lib/json.h"
-#include "netcfg/firewall.h"
+#include "netcfg/foreign.h"
 
 #define TIMEOUT_MS  10000
 #define RULESET_MAX (64 * 1024 * 1024)
 #define CHAINS_MAX  256 /* that are followed from one base chain */
-#define FIREWALLD_DO                                                                               \
-	"firewall-cmd --permanent --zone=trusted --add-interface=tap+ && firewall-cmd --reload"
 
 /* One base chain, and what is known of the chains that it leads to. */
 struct view {
 	const json_t *objects; /* all of the ruleset */
 	const char *family, *table, *chain;
+	const char *link;                /* of ours, as iptables writes it: "tap+", "vm-br0" */
 	bool forward;                    /* else input */
 	const char *reached[CHAINS_MAX]; /* the base chain and those it jumps to */
 	size_t nreached;
-	bool in_open, out_open, established; /* rules for our TAPs, for answers */
+	bool in_open, out_open, established; /* rules for our link, for answers */
 };
 
 static bool same_table(const struct view *v, const json_t *obj)
@@ -30,19 +29,21 @@ static bool same_table(const struct view *v, const json_t *obj)
 }
 
 /* "tap*" and what is wider: a rule for a single TAP opens only that one. */
-static bool names_taps(const json_t *right)
+static bool names_link(const json_t *right, const char *link)
 {
+	size_t stem = strcspn(link, "+");
 	const char *s = json_string_value(right);
 	const json_t *member;
 	size_t i, len;
 
 	if (s != NULL) {
 		len = strlen(s);
-		return len > 0 && s[len - 1] == '*' && strncmp("tap", s, MIN(len - 1, 3)) == 0 &&
-		       len - 1 <= 3;
+		if (len > 0 && s[len - 1] == '*')
+			return len - 1 <= stem && strncmp(link, s, len - 1) == 0;
+		return link[stem] == '\0' && strcmp(link, s) == 0;
 	}
 	json_array_foreach (json_arr(right, "set"), i, member) {
-		if (names_taps(member))
+		if (names_link(member, link))
 			return true;
 	}
 	return false;
@@ -58,7 +59,7 @@ struct rule {
 	const char *target;  /* of jump or goto */
 };
 
-static void read_match(const json_t *match, struct rule *out)
+static void read_match(const json_t *match, const char *link, struct rule *out)
 {
 	const json_t *left = json_obj(match, "left");
 	const char *meta = json_str(json_obj(left, "meta"), "key");
@@ -70,7 +71,7 @@ static void read_match(const json_t *match, struct rule *out)
 		out->conntrack = true;
 	if (meta == NULL)
 		return;
-	taps = names_taps(json_object_get(match, "right"));
+	taps = names_link(json_object_get(match, "right"), link);
 	if (str_eq(json_str(match, "op"), "!="))
 		taps = !taps;
 	if (str_eq(meta, "iifname") || str_eq(meta, "iif")) {
@@ -82,7 +83,7 @@ static void read_match(const json_t *match, struct rule *out)
 	}
 }
 
-static struct rule read_rule(const json_t *rule)
+static struct rule read_rule(const json_t *rule, const char *link)
 {
 	struct rule out = { .any_link = true };
 	const json_t *expr, *value;
@@ -92,7 +93,7 @@ static struct rule read_rule(const json_t *rule)
 	json_array_foreach (json_arr(rule, "expr"), i, expr) {
 		json_object_foreach ((json_t *)expr, key, value) {
 			if (strcmp(key, "match") == 0)
-				read_match(value, &out);
+				read_match(value, link, &out);
 			else if (strcmp(key, "accept") == 0)
 				out.accept = true;
 			else if (strcmp(key, "drop") == 0 || strcmp(key, "reject") == 0)
@@ -140,7 +141,7 @@ static bool visit_chain(struct view *v, const char *chain, bool *accepts)
 		rule = json_obj(obj, "rule");
 		if (rule == NULL || !same_table(v, rule) || !str_eq(json_str(rule, "chain"), chain))
 			continue;
-		r = read_rule(rule);
+		r = read_rule(rule, v->link);
 		if (r.target != NULL)
 			reach(v, r.target);
 		/* A rule that names TAPs, whatever else it asks for, was written with us in mind. */
@@ -190,74 +191,136 @@ static const char *what_is_lost(bool forward)
 		       : "what guests send to this host, DHCP among it";
 }
 
-static void add_docker(struct buf *out, const char *program, const char *how)
+/* The links that one chain blocks. */
+struct blocked {
+	const char *links[FOREIGN_LINKS_MAX];
+	size_t n;
+};
+
+/* One command for each link and direction, joined by "&&"; each % of fmt is the link. */
+static void add_commands(struct buf *out, const struct blocked *b, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+static void add_commands(struct buf *out, const struct blocked *b, const char *fmt, ...)
 {
-	add_item(out,
-		"Docker's chain FORWARD (%s) drops %s: open it with `%s -I DOCKER-USER -i tap+ -j "
-		"ACCEPT && %s -I DOCKER-USER -o tap+ -j ACCEPT`",
-		how, what_is_lost(true), program, program);
+	struct buf command = { 0 };
+	va_list ap;
+
+	va_start(ap, fmt);
+	buf_vprintf(&command, fmt, ap);
+	va_end(ap);
+	for (size_t i = 0; i < b->n; i++) {
+		buf_adds(out, i > 0 ? " && " : "`");
+		for (const char *p = buf_str(&command); *p != '\0'; p++)
+			*p == '@' ? buf_adds(out, b->links[i]) : buf_printf(out, "%c", *p);
+	}
+	buf_adds(out, "`");
+	buf_finish(&command);
 }
 
-static void add_ufw(struct buf *out, bool forward)
+static void add_docker(
+	struct buf *out, const struct blocked *b, const char *program, const char *how)
 {
-	add_item(out, "ufw drops %s: open it with `%s`", what_is_lost(forward),
-		forward ? "ufw route allow in on tap+ && ufw route allow out on tap+"
-			: "ufw allow in on tap+");
+	add_item(out, "Docker's chain FORWARD (%s) drops %s: open it with ", how,
+		what_is_lost(true));
+	add_commands(out, b, "%s -I DOCKER-USER -i @ -j ACCEPT && %s -I DOCKER-USER -o @ -j ACCEPT",
+		program, program);
 }
 
-static void add_iptables(struct buf *out, const char *program, bool forward)
+static void add_ufw(struct buf *out, const struct blocked *b, bool forward)
 {
+	add_item(out, "ufw drops %s: open it with ", what_is_lost(forward));
+	add_commands(out, b, "%s",
+		forward ? "ufw route allow in on @ && ufw route allow out on @"
+			: "ufw allow in on @");
+}
+
+static void add_iptables(
+	struct buf *out, const struct blocked *b, const char *program, bool forward)
+{
+	add_item(out, "chain %s of %s drops %s: open it with ", forward ? "FORWARD" : "INPUT",
+		program, what_is_lost(forward));
 	if (forward)
-		add_item(out,
-			"chain FORWARD of %s drops %s: open it with `%s -I FORWARD -i tap+ -j ACCEPT && "
-			"%s -I FORWARD -o tap+ -j ACCEPT`",
-			program, what_is_lost(true), program, program);
+		add_commands(out, b, "%s -I FORWARD -i @ -j ACCEPT && %s -I FORWARD -o @ -j ACCEPT",
+			program, program);
 	else
-		add_item(out,
-			"chain INPUT of %s drops %s: open it with `%s -I INPUT -i tap+ -j ACCEPT`",
-			program, what_is_lost(false), program);
+		add_commands(out, b, "%s -I INPUT -i @ -j ACCEPT", program);
 }
 
-static void add_nft(struct buf *out, const struct view *v)
+static void add_nft(struct buf *out, const struct blocked *b, const struct view *v)
 {
 	add_item(out, "chain %s of nft table %s %s drops %s: open it with `", v->chain, v->family,
 		v->table, what_is_lost(v->forward));
-	buf_printf(out, "nft insert rule %s %s %s iifname '\"tap*\"' accept", v->family, v->table,
-		v->chain);
-	if (v->forward)
-		buf_printf(out, " && nft insert rule %s %s %s oifname '\"tap*\"' accept", v->family,
-			v->table, v->chain);
+	for (size_t i = 0; i < b->n; i++) {
+		const char *link = b->links[i];
+		int stem = (int)strcspn(link, "+");
+		const char *star = link[stem] == '+' ? "*" : "";
+
+		buf_printf(out, "%snft insert rule %s %s %s iifname '\"%.*s%s\"' accept",
+			i > 0 ? " && " : "", v->family, v->table, v->chain, stem, link, star);
+		if (v->forward)
+			buf_printf(out, " && nft insert rule %s %s %s oifname '\"%.*s%s\"' accept",
+				v->family, v->table, v->chain, stem, link, star);
+	}
 	buf_adds(out, "`");
 }
 
-static void describe(const struct view *v, bool *firewalld, struct buf *out)
+static void add_firewalld(struct buf *out, const struct blocked *b)
+{
+	add_item(out, "firewalld drops what guests send: open it with `");
+	for (size_t i = 0; i < b->n; i++)
+		buf_printf(out, "firewall-cmd --permanent --zone=trusted --add-interface=%s && ",
+			b->links[i]);
+	buf_adds(out, "firewall-cmd --reload`");
+}
+
+static void describe(
+	const struct view *v, const struct blocked *b, bool *firewalld, struct buf *out)
 {
 	bool iptables = strcmp(v->family, "ip") == 0 && strcmp(v->table, "filter") == 0 &&
 			(strcmp(v->chain, "FORWARD") == 0 || strcmp(v->chain, "INPUT") == 0);
 
 	if (strcmp(v->table, "firewalld") == 0) {
 		if (!*firewalld)
-			add_item(out,
-				"firewalld drops what guests send: open it with `" FIREWALLD_DO
-				"`");
+			add_firewalld(out, b);
 		*firewalld = true;
 	} else if (iptables && v->forward && reaches(v, "DOCKER-USER", true)) {
-		add_docker(out, "iptables", "nft table ip filter");
+		add_docker(out, b, "iptables", "nft table ip filter");
 	} else if (iptables && reaches(v, "ufw-", false)) {
-		add_ufw(out, v->forward);
+		add_ufw(out, b, v->forward);
 	} else if (iptables) {
-		add_iptables(out, "iptables", v->forward);
+		add_iptables(out, b, "iptables", v->forward);
 	} else {
-		add_nft(out, v);
+		add_nft(out, b, v);
 	}
 }
 
 static bool is_ours(const struct view *v)
 {
-	return strcmp(v->family, "inet") == 0 && strcmp(v->table, "drover") == 0;
+	return strcmp(v->family, "inet") == 0 &&
+	       (strcmp(v->table, "drover") == 0 || str_starts(v->table, "drover_"));
 }
 
-bool firewall_foreign_text(const char *nft_json, size_t len, struct buf *out)
+/* What is known of the chain afterwards is of the last link that it blocks. */
+static void look_at(const struct view *chain, const char *policy, const char *const *links,
+	bool *firewalld, struct buf *out)
+{
+	struct blocked b = { .n = 0 };
+	struct view last = *chain;
+
+	for (size_t i = 0; links != NULL && links[i] != NULL && b.n < FOREIGN_LINKS_MAX; i++) {
+		struct view v = *chain;
+
+		v.link = links[i];
+		if (!blocks(&v, policy))
+			continue;
+		b.links[b.n++] = links[i];
+		last = v;
+	}
+	if (b.n > 0)
+		describe(&last, &b, firewalld, out);
+}
+
+bool foreign_text(const char *nft_json, size_t len, const char *const *links, struct buf *out)
 {
 	const json_t *obj, *objects;
 	size_t i, before = out->len;
@@ -283,18 +346,29 @@ bool firewall_foreign_text(const char *nft_json, size_t len, struct buf *out)
 			(!str_eq(v.family, "ip") && !str_eq(v.family, "inet")) || v.table == NULL ||
 			v.chain == NULL || is_ours(&v))
 			continue;
-		if (blocks(&v, json_str(chain, "policy")))
-			describe(&v, &firewalld, out);
+		look_at(&v, json_str(chain, "policy"), links, &firewalld, out);
 	}
 	json_decref(root);
 	return out->len > before;
 }
 
-/* Of `iptables-legacy -S`: "-P CHAIN POLICY", "-N CHAIN", "-A CHAIN CONDITIONS -j TARGET". */
-static void legacy_chain(const char *rules, const char *chain, struct buf *out)
+static bool legacy_opens(const char *rules, bool forward, const char *link)
 {
-	bool forward = strcmp(chain, "FORWARD") == 0, in_open, out_open;
+	char in[32], way_out[32];
+
+	snprintf(in, sizeof(in), " -i %s ", link);
+	snprintf(way_out, sizeof(way_out), " -o %s ", link);
+	return strstr(rules, in) != NULL && (!forward || strstr(rules, way_out) != NULL ||
+						    strstr(rules, "ESTABLISHED -j ACCEPT") != NULL);
+}
+
+/* Of `iptables-legacy -S`: "-P CHAIN POLICY", "-N CHAIN", "-A CHAIN CONDITIONS -j TARGET". */
+static void legacy_chain(
+	const char *rules, const char *chain, const char *const *links, struct buf *out)
+{
+	bool forward = strcmp(chain, "FORWARD") == 0;
 	char policy[32], drop[32], reject[32];
+	struct blocked b = { .n = 0 };
 
 	snprintf(policy, sizeof(policy), "-P %s DROP\n", chain);
 	snprintf(drop, sizeof(drop), "-A %s -j DROP\n", chain);
@@ -302,29 +376,53 @@ static void legacy_chain(const char *rules, const char *chain, struct buf *out)
 	if (strstr(rules, policy) == NULL && strstr(rules, drop) == NULL &&
 		strstr(rules, reject) == NULL)
 		return;
-	in_open = strstr(rules, " -i tap+ ") != NULL;
-	out_open = strstr(rules, " -o tap+ ") != NULL;
-	if (in_open && (!forward || out_open || strstr(rules, "ESTABLISHED -j ACCEPT") != NULL))
+	for (size_t i = 0; links != NULL && links[i] != NULL && b.n < FOREIGN_LINKS_MAX; i++) {
+		if (!legacy_opens(rules, forward, links[i]))
+			b.links[b.n++] = links[i];
+	}
+	if (b.n == 0)
 		return;
 	if (forward && strstr(rules, "-N DOCKER-USER\n") != NULL)
-		add_docker(out, "iptables-legacy", "legacy iptables");
+		add_docker(out, &b, "iptables-legacy", "legacy iptables");
 	else if (strstr(rules, "-N ufw-") != NULL)
-		add_ufw(out, forward);
+		add_ufw(out, &b, forward);
 	else
-		add_iptables(out, "iptables-legacy", forward);
+		add_iptables(out, &b, "iptables-legacy", forward);
+}
+
+bool foreign_legacy_text(const char *rules, const char *const *links, struct buf *out)
+{
+	size_t before = out->len;
+
+	legacy_chain(rules, "FORWARD", links, out);
+	legacy_chain(rules, "INPUT", links, out);
+	return out->len > before;
+}
+
+/* ---- TAPs alone ---- */
+
+static const char *const taps[] = { "tap+", NULL };
+
+bool firewall_foreign_text(const char *nft_json, size_t len, struct buf *out)
+{
+	return foreign_text(nft_json, len, taps, out);
 }
 
 bool firewall_foreign_legacy_text(const char *rules, struct buf *out)
 {
-	size_t before = out->len;
-
-	legacy_chain(rules, "FORWARD", out);
-	legacy_chain(rules, "INPUT", out);
-	return out->len > before;
+	return foreign_legacy_text(rules, taps, out);
 }
+
+int firewall_check_foreign(uv_loop_t *loop, foreign_done_fn *done, void *arg, struct err *err)
+{
+	return foreign_check(loop, taps, done, arg, err);
+}
+
+/* ---- the host's ---- */
 
 struct check {
 	uv_loop_t *loop;
+	struct strv links;
 	struct buf text;
 	foreign_done_fn *done;
 	void *arg;
@@ -340,6 +438,7 @@ static void finish(struct check *c, const struct err *err)
 	}
 	c->done(c->arg, err == NULL && c->text.len > 0 ? c->text.data : NULL, err);
 	buf_finish(&c->text);
+	strv_finish(&c->links);
 	free(c);
 }
 
@@ -366,7 +465,7 @@ static void legacy_listed(void *arg, const struct child_result *res, const struc
 	struct check *c = arg;
 
 	if (err == NULL)
-		firewall_foreign_legacy_text(res->out, &c->text);
+		foreign_legacy_text(res->out, (const char *const *)c->links.v, &c->text);
 	finish(c, err);
 }
 
@@ -389,14 +488,15 @@ static void nft_listed(void *arg, const struct child_result *res, const struct e
 	struct check *c = arg;
 
 	if (err == NULL) {
-		firewall_foreign_text(res->out, res->out_len, &c->text);
+		foreign_text(res->out, res->out_len, (const char *const *)c->links.v, &c->text);
 		if (legacy_in_use() && run(c, "iptables-legacy", argv, legacy_listed, NULL) == 0)
 			return;
 	}
 	finish(c, err);
 }
 
-int firewall_check_foreign(uv_loop_t *loop, foreign_done_fn *done, void *arg, struct err *err)
+int foreign_check(uv_loop_t *loop, const char *const *links, foreign_done_fn *done, void *arg,
+	struct err *err)
 {
 	/* Without the elements of sets, which may be many and say nothing here. */
 	static char *const argv[] = { "nft", "-j", "-t", "list", "ruleset", NULL };
@@ -408,8 +508,12 @@ int firewall_check_foreign(uv_loop_t *loop, foreign_done_fn *done, void *arg, st
 	c->loop = loop;
 	c->done = done;
 	c->arg = arg;
-	r = run(c, "nft", argv, nft_listed, err);
-	if (r < 0)
+	for (size_t i = 0; links != NULL && links[i] != NULL; i++)
+		strv_add(&c->links, links[i]);
+	r = c->links.bad ? err_nomem(err) : run(c, "nft", argv, nft_listed, err);
+	if (r < 0) {
+		strv_finish(&c->links);
 		free(c);
+	}
 	return r;
 }

@@ -58,8 +58,14 @@ static bool is_ours(struct nlmsghdr *hdr)
 		return false;
 	/* NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE and NFTA_SET_TABLE are all 1. */
 	name = nlmsg_find_attr(hdr, sizeof(*gen), NFTA_TABLE_NAME);
-	return name != NULL && nla_len(name) > 0 &&
-	       strncmp(nla_data(name), TABLE_NAME, (size_t)nla_len(name)) == 0;
+	if (name == NULL || nla_len(name) <= 0)
+		return false;
+	if (strncmp(nla_data(name), TABLE_NAME, (size_t)nla_len(name)) == 0)
+		return true;
+	/* Of those of netcfg/egress.h only what we do seldom ourselves. */
+	return strncmp(nla_data(name), TABLE_NAME "_", strlen(TABLE_NAME "_")) == 0 &&
+	       (NFNL_MSG_TYPE(hdr->nlmsg_type) == NFT_MSG_DELTABLE ||
+		       NFNL_MSG_TYPE(hdr->nlmsg_type) == NFT_MSG_DELCHAIN);
 }
 
 static bool touches(struct nlmsghdr *hdr)

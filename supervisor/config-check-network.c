@@ -39,7 +39,7 @@ static void check_dns(struct load *l, const struct network_config *n)
 static void check_kind(struct load *l, const struct network_config *n)
 {
 	static const char *const bridged[] = { "gateway", "range", "domain", "bridge", "mtu",
-		"peers", "open" };
+		"open" };
 	static const char *const ported[] = { "port", "uplink" };
 
 	for (size_t i = 0; n->kind == NETWORK_P2P && i < ARRAY_LEN(bridged); i++)
@@ -132,6 +132,7 @@ void check_network(struct load *l, const struct network_config *n, bool misnamed
 		check_section_error(l, &n->s, "needs 'cidr'");
 	check_dns(l, n);
 	check_kind(l, n);
+	check_egress(l, n);
 	if (n->kind != NETWORK_P2P) {
 		check_links(l, n);
 		check_values(l, n);

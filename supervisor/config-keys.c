@@ -167,11 +167,19 @@ const struct config_key config_keys[] = {
 		.reload = RELOAD_RECREATE,
 		.help = "Largest packet, in bytes from 576 on, of bridge and TAPs, and what guests are told; 0 is 1500." },
 	{ SECTION_NETWORK, "peers", KEY_BOOL, N(peers), .def = "yes", .reload = RELOAD_RECREATE,
-		.help = "Whether the machines of the network reach one another." },
+		.help = "Whether the machines of the network reach one another. Those of another never do." },
 	{ SECTION_NETWORK, "open", KEY_LIST, N(open), .reload = RELOAD_LIVE,
 		.help = "What of the host itself machines may reach beside addresses and names: "
 			"tcp/PORT, udp/PORT or ping; may be repeated. Not for p2p, where it is "
 			"everything." },
+	{ SECTION_NETWORK, "egress", KEY_LIST, N(egress), .reload = RELOAD_LIVE,
+		.help = "HOST, HOST:PORT or udp/HOST:PORT: what alone machines may reach beyond their "
+			"network; may be repeated. HOST is an address, a prefix, or a name, which "
+			"stands for what is below it, too, and for the addresses that a machine is told "
+			"when it asks the host for the name. If not set, everything. Not for p2p." },
+	{ SECTION_NETWORK, "rate", KEY_STRING, N(rate), .reload = RELOAD_RECREATE,
+		.help = "How fast each nic may send and receive, in bits a second, such as 10M, or "
+			"UP/DOWN, of which 0 is no limit; k, M and G are thousands. If not set, as fast as it can." },
 	{ SECTION_NETWORK, "dns", KEY_LIST, N(dns), .reload = RELOAD_LIVE,
 		.help = "IPv4 address of a DNS server; may be repeated. On p2p it is offered to the "
 			"guests, elsewhere they ask the host, which asks it (if not set, what the "
@@ -407,7 +415,8 @@ const struct config_key config_keys[] = {
 		.reload = RELOAD_RECREATE,
 		.help = "Network of a nic; repeated for further nics, at most 8. Behind the name, with "
 			"blanks between: address=ADDRESS, one of cidr that the nic always has (not "
-			"on p2p); mac=MAC in place of one made from the names." },
+			"on p2p); mac=MAC in place of one made from the names; rate=RATE in place of "
+			"the network's." },
 	{ SECTION_VM, "forward", KEY_LIST, V(forwards), .reload = RELOAD_RESTART,
 		.help = "[udp/]PORT:PORT: what comes to this port of the host goes to that port of "
 			"the machine's first nic; may be repeated. Not on p2p and isolated." },

@@ -161,12 +161,14 @@ struct network_config {
 	char *cidr;
 	/* Of all but p2p, as written: supervisor/network-values.h reads them. */
 	char *gateway, *range, *domain;
-	char *bridge;     /* NULL: a name of its own */
-	struct strv port; /* links that are its ports */
-	bool uplink;      /* one of them may carry the default route */
-	bool peers;       /* machines reach one another */
-	uint64_t mtu;     /* 0: the kernel's */
-	struct strv open; /* ports of the host */
+	char *bridge;       /* NULL: a name of its own */
+	struct strv port;   /* links that are its ports */
+	bool uplink;        /* one of them may carry the default route */
+	bool peers;         /* machines reach one another */
+	uint64_t mtu;       /* 0: the kernel's */
+	struct strv open;   /* ports of the host */
+	struct strv egress; /* what beyond the network machines reach; none: everything */
+	char *rate;         /* of each nic, as netcfg/shape.h reads it; NULL: no limit */
 	struct strv dns;
 	bool nat;
 	int rp_filter; /* enum rp_filter */

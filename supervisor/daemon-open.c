@@ -13,6 +13,7 @@
 #include "lib/file.h"
 #include "lib/log.h"
 #include "lib/priority.h"
+#include "supervisor/address-book.h"
 #include "supervisor/daemon.h"
 #include "supervisor/machine.h"
 #include "supervisor/marker.h"
@@ -191,6 +192,7 @@ void daemon_finish(struct daemon *dm)
 	ledger_close(d->ledger);
 	operations_destroy(d->ops);
 	events_close(d->events);
+	address_book_drop(d);
 	config_box_unref(d->box);
 	free((void *)(uintptr_t)d->state_dir);
 	free((void *)(uintptr_t)d->run_dir);

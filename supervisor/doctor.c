@@ -17,6 +17,7 @@
 #include "netcfg/sysctl.h"
 #include "oci/sandbox.h"
 #include "supervisor/host-net.h"
+#include "supervisor/network-foreign.h"
 #include "supervisor/reconcile.h"
 
 #define VERSION_MS 5000
@@ -321,7 +322,7 @@ static void next_program(struct doctor *doc)
 		free(doc->path);
 		doc->path = NULL;
 	}
-	if (doc->d->leaving || firewall_check_foreign(doc->d->loop, foreign_checked, doc, &err) < 0)
+	if (doc->d->leaving || network_ask_foreign(doc->d, foreign_checked, doc, &err) < 0)
 		finish(doc);
 }
 

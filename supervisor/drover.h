@@ -65,7 +65,8 @@ struct drover {
 	bool host_forwards;      /* forwarding is on */
 	bool host_forwards6;     /* that of IPv6 */
 	struct list bridges;     /* networks with a bridge (network-bridge.h) */
-	bool bridges_due;        /* they are made from now on */
+	struct address_book *addresses; /* which are whose on them; NULL: not asked yet */
+	bool bridges_due;               /* they are made from now on */
 
 	uint64_t started_ms; /* unix */
 	/* Puts back what droverd itself needs (API socket, event log); with each pass. May be NULL. */

@@ -9,9 +9,11 @@
 #include "lib/json.h"
 #include "lib/log.h"
 #include "netcfg/firewall-set.h"
+#include "netcfg/shape.h"
 #include "netcfg/sysctl.h"
 #include "supervisor/machine-steps.h"
 #include "supervisor/network-bridge.h"
+#include "supervisor/network-egress.h"
 #include "supervisor/network.h"
 #include "supervisor/service.h"
 #include "supervisor/faults.h"
@@ -279,6 +281,7 @@ void host_net_rebuild(struct drover *d, void (*done)(void *arg, const struct err
 	for (size_t i = 0; i < n; i++)
 		firewall_tap_add_text(&text, taps[i].tap, taps[i].net, taps[i].nat);
 	add_elements(d, &text);
+	network_egress_text(d, &text);
 	if (r == 0)
 		r = ledger_add(d->ledger, HOST_OWNER, OBJECT_NFT_TABLE, INET_TABLE, NULL, &b->err);
 	if (r == 0 && (text.bad || firewall_apply(d->firewall, text.data, rebuilt, b) < 0))
@@ -401,6 +404,8 @@ static void firewall_text(struct release *r, struct buf *text)
 	const char *net = o->data != NULL ? json_str(o->data, "net") : NULL;
 	struct ip4_prefix p;
 
+	if (r->kind == OBJECT_NFT_TABLE && network_egress_delete(r->name, text))
+		return;
 	if (r->kind == OBJECT_NFT_TABLE && strcmp(r->name, BRIDGE_TABLE) == 0)
 		firewall_bridge_delete_text(text);
 	else if (r->kind == OBJECT_NFT_TABLE)
@@ -420,6 +425,7 @@ static void firewall_closed(void *arg, const struct err *err)
 static int release_one(struct release *r, struct object *o, struct err *err)
 {
 	struct buf text = { 0 };
+	char ifb[16];
 	int ret = 0;
 
 	switch (r->kind) {
@@ -435,6 +441,10 @@ static int release_one(struct release *r, struct object *o, struct err *err)
 		return ret == 0 ? 1 : ret;
 	case OBJECT_BRIDGE:
 		ret = link_deleter_bridge(r->d->linkdel, r->name, released, r, err);
+		return ret == 0 ? 1 : ret;
+	case OBJECT_IFB:
+		shape_ifb_name(r->name, ifb);
+		ret = link_deleter_ifb(r->d->linkdel, ifb, released, r, err);
 		return ret == 0 ? 1 : ret;
 	case OBJECT_PORT:
 		ret = bridge_release_port(r->d, r->name, o->data, err);

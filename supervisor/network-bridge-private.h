@@ -26,6 +26,7 @@ struct bridge_net {
 	int index;               /* of the bridge */
 	bool foreign;            /* the bridge was there before us, and stays as it is */
 	bool changed;            /* the link that the dnsmasq knows is another one by now */
+	bool egress_anew;        /* the names of its allow-list are others than before */
 	bool rebuilding;         /* bridge_made() is to come */
 	bool release_due;        /* when it has come */
 	struct service *dnsmasq; /* NULL: it needs none */

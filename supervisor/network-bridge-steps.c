@@ -15,6 +15,7 @@
 #include "supervisor/faults.h"
 #include "supervisor/host-net.h"
 #include "supervisor/network-bridge-private.h"
+#include "supervisor/network-egress.h"
 #include "supervisor/network-private.h"
 #include "supervisor/network6.h"
 
@@ -269,6 +270,8 @@ static int dnsmasq_argv(struct bridge_net *b, struct strv *argv, struct err *err
 	spec.servers = (const char *const *)servers.v;
 	if (r == 0)
 		r = servers.bad ? err_nomem(err) : dnsmasq_bridge_args(&spec, argv, err);
+	if (r == 0)
+		r = network_egress_args(b, argv, err);
 	strv_finish(&servers);
 	network6_told_finish(&told);
 	free(program);
@@ -380,10 +383,9 @@ static json_t *opened(const struct network_config *n, bool *ping)
 	return array;
 }
 
-static int open_firewall(struct bridge_net *b, struct err *err)
+json_t *network_link_elements(const struct network_config *n, const char *bridge)
 {
-	const struct network_config *n = b->cfg;
-	struct firewall_link link = { .name = b->bridge,
+	struct firewall_link link = { .name = bridge,
 		.peers = n->peers,
 		.out = n->kind != NETWORK_ISOLATED,
 		.in = n->kind == NETWORK_ROUTED || n->kind == NETWORK_BRIDGE,
@@ -391,14 +393,24 @@ static int open_firewall(struct bridge_net *b, struct err *err)
 		.dhcp = true,
 		.dns = !network_without_dns(n) };
 	json_t *open = opened(n, &link.ping), *data;
-	int r = 0;
 
 	link.open = open;
-	/* Without an address of ours on it, or by what its owner wants of it, it is the host's affair. */
-	data = b->v.v4.net.len != 0 ? firewall_link_elements(&link) : json_object();
+	data = firewall_link_elements(&link);
 	json_decref(open);
+	return data;
+}
+
+static int open_firewall(struct bridge_net *b, struct err *err)
+{
+	json_t *data;
+	int r;
+
+	/* Without an address of ours on it, or by what its owner wants of it, it is the host's affair. */
+	data = b->v.v4.net.len != 0 ? network_link_elements(b->cfg, b->bridge) : json_object();
 	network6_link_elements(b, data);
 	r = ledger_add(b->d->ledger, b->owner, OBJECT_NFT_ELEMENTS, b->bridge, data, err);
+	if (r == 0)
+		r = network_egress_record(b, err);
 	if (r < 0)
 		return r;
 	b->d->host_ready = true;

@@ -56,6 +56,8 @@ static void timer_closed(void *arg)
 {
 	struct bridge_net *b = arg;
 
+	/* One that never came up has watched no leases: that timer has no argument yet. */
+	b->lease_timer.arg = b;
 	deadline_close(&b->lease_timer, bridge_free);
 }
 
@@ -310,6 +312,23 @@ static void add_new(struct drover *d)
 	}
 }
 
+/* What an earlier daemon made and the configuration has no more: its last machine is gone, too. */
+static struct bridge_net *find_orphan(struct drover *d)
+{
+	struct ledger_owner *owner;
+	struct bridge_net *b;
+
+	list_for_each_entry (owner, ledger_owners(d->ledger), entry) {
+		const char *name = owner->name + strlen("net/");
+
+		if (str_starts(owner->name, "net/") && bridge_find(d, name) == NULL &&
+			wanted(d, name) == NULL && !is_used(d, name) &&
+			bridge_create(&b, d, name) == 0)
+			return b;
+	}
+	return NULL;
+}
+
 void bridges_converge(struct drover *d)
 {
 	struct bridge_net *b, *tmp;
@@ -318,6 +337,8 @@ void bridges_converge(struct drover *d)
 		return;
 	list_for_each_entry_safe (b, tmp, &d->bridges, entry)
 		converge_one(b);
+	while ((b = find_orphan(d)) != NULL)
+		release(b);
 	add_new(d);
 }
 

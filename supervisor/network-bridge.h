@@ -70,6 +70,10 @@ int bridge_forget(struct drover *d, const char *path, const char *network, struc
 /* The link is what it was before it became a port, if no other bridge has it; data: the ledger's. */
 int bridge_release_port(struct drover *d, const char *port, const json_t *data, struct err *err);
 
+/* ---- what of the configuration is in the firewall (netcfg/firewall-set.h); new ones ---- */
+json_t *network_link_elements(const struct network_config *n, const char *bridge);
+json_t *network_forwards(const struct vm_config *vm, uint32_t to);
+
 /* ---- leases (network-lease.c) ---- */
 struct lease {
 	struct list entry;

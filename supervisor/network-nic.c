@@ -8,79 +8,58 @@
 #include "netcfg/bridge.h"
 #include "netcfg/firewall-set.h"
 #include "netcfg/sysctl.h"
+#include "supervisor/address-book.h"
 #include "supervisor/faults.h"
 #include "supervisor/network-bridge.h"
 #include "supervisor/network-private.h"
+#include "supervisor/network-shape.h"
 #include "supervisor/network6.h"
 
 /* ---- the address ---- */
 
-static int compare_addresses(const void *a, const void *b)
-{
-	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-
-	return (x > y) - (x < y);
-}
-
-/* The addresses that others have, sorted: machines that do not run keep theirs. */
-static int used_addresses(
-	struct drover *d, const struct nic *but, uint32_t **out, size_t *n, struct err *err)
-{
-	struct machine *m;
-	size_t count = 0;
-	uint32_t *v;
-
-	list_for_each_entry (m, &d->machines, entry)
-		count += 2 * MAX((size_t)m->nnics, m->cfg != NULL ? m->cfg->networks.n : 0);
-	v = calloc(count + 1, sizeof(*v));
-	if (v == NULL)
-		return err_nomem(err);
-	count = 0;
-	list_for_each_entry (m, &d->machines, entry) {
-		for (unsigned i = 0; i < m->nnics; i++) {
-			if (&m->nics[i] != but && m->nics[i].address != 0)
-				v[count++] = m->nics[i].address;
-		}
-		/* And those that the configuration has given away. */
-		for (size_t i = 0; m->cfg != NULL && i < m->cfg->networks.n; i++) {
-			struct nic_spec s;
-
-			if (nic_spec_parse(m->cfg->networks.v[i], &s, NULL) == 0 && s.address != 0)
-				v[count++] = s.address;
-		}
-	}
-	qsort(v, count, sizeof(*v), compare_addresses);
-	*out = v;
-	*n = count;
-	return 0;
-}
-
-static bool is_used(uint32_t address, const uint32_t *v, size_t n)
-{
-	return bsearch(&address, v, n, sizeof(*v), compare_addresses) != NULL;
-}
-
 /* From a place that the nic's name gives, so that the same machine has the same one on every host. */
-static uint32_t first_free(
-	const struct network4 *v4, uint64_t start, const uint32_t *used, size_t nused)
+static int first_free(
+	struct drover *d, const struct nic *nic, const struct network4 *v4, uint32_t *out)
 {
-	uint64_t size = (uint64_t)v4->last - v4->first + 1;
+	uint64_t size = (uint64_t)v4->last - v4->first + 1,
+		 start = strtoull(nic->tap + 3, NULL, 16);
 
 	for (uint64_t i = 0; i < size; i++) {
 		uint32_t address = v4->first + (uint32_t)((start + i) % size);
+		int r = address == v4->gateway ? 1 : address_is_taken(d, nic, address);
 
-		if (address != v4->gateway && !is_used(address, used, nused))
-			return address;
+		if (r > 0)
+			continue;
+		if (r == 0)
+			*out = address;
+		return r;
 	}
-	return 0;
+	return -EADDRNOTAVAIL;
+}
+
+/* What it was given before it keeps. */
+static int give_address(struct drover *d, struct nic *nic, const struct network4 *v4)
+{
+	int taken = 1, r = 0;
+
+	if (nic->address >= v4->first && nic->address <= v4->last && nic->address != v4->gateway)
+		taken = address_is_taken(d, nic, nic->address);
+	if (taken < 0)
+		return taken;
+	if (taken > 0)
+		r = first_free(d, nic, v4, &nic->address);
+	/* Maybe somebody has left since the book was made. */
+	if (r == -EADDRNOTAVAIL) {
+		address_book_drop(d);
+		r = first_free(d, nic, v4, &nic->address);
+	}
+	return r == 0 ? address_take(d, nic, nic->address) : r;
 }
 
 static int choose_address(struct attach *a, struct nic *nic, struct err *err)
 {
 	struct bridge_net *b = bridge_find(a->m->d, nic->network);
 	const struct network4 *v4;
-	uint32_t *used = NULL;
-	size_t n = 0;
 	int r;
 
 	if (b == NULL || !bridge_ready(b))
@@ -92,18 +71,10 @@ static int choose_address(struct attach *a, struct nic *nic, struct err *err)
 		nic->address = nic->fixed;
 		return 0;
 	}
-	r = used_addresses(a->m->d, nic, &used, &n, err);
-	if (r < 0)
-		return r;
-	/* What it was given before it keeps. */
-	if (nic->address < v4->first || nic->address > v4->last || nic->address == v4->gateway ||
-		is_used(nic->address, used, n))
-		nic->address = first_free(v4, strtoull(nic->tap + 3, NULL, 16), used, n);
-	free(used);
-	if (nic->address == 0)
-		return err_set(
-			err, -EADDRNOTAVAIL, "all addresses of its range are given to machines");
-	return 0;
+	r = give_address(a->m->d, nic, v4);
+	if (r == -EADDRNOTAVAIL)
+		return err_set(err, r, "all addresses of its range are given to machines");
+	return r < 0 ? err_nomem(err) : 0;
 }
 
 /* ---- the port ---- */
@@ -127,6 +98,8 @@ static int set_link(struct machine *m, const struct nic *nic, struct err *err)
 		r = bridge_enslave(m->d->nl, nic->tap, nic->bridge, err);
 	if (r == 0)
 		r = bridge_isolate(m->d->nl, nic->tap, !bridge_config(b)->peers, err);
+	if (r == 0)
+		r = network_shape_set(m, nic, err);
 	return r == 0 ? link_up(m->d->nl, nic->tap, err) : r;
 }
 
@@ -144,15 +117,15 @@ static int reserve(struct attach *a, struct nic *nic, struct err *err)
 	return bridge_reserve(b, a->m->owner, nic, a->m->name, err);
 }
 
-static json_t *forwards(const struct machine *m, const struct nic *nic)
+json_t *network_forwards(const struct vm_config *vm, uint32_t to)
 {
 	json_t *array = json_array();
 	char address[16], text[64];
 	struct forward_spec f;
 
-	ip4_format(nic->address, address);
-	for (size_t i = 0; nic == m->nics && i < m->run_cfg->forwards.n; i++) {
-		if (forward_spec_parse(m->run_cfg->forwards.v[i], &f, NULL) < 0)
+	ip4_format(to, address);
+	for (size_t i = 0; i < vm->forwards.n; i++) {
+		if (forward_spec_parse(vm->forwards.v[i], &f, NULL) < 0)
 			continue;
 		snprintf(text, sizeof(text), "%s . %u : %s . %u", proto_name(f.proto), f.port,
 			address, f.to);
@@ -166,7 +139,8 @@ static int open_firewall(struct attach *a, struct nic *nic, struct err *err)
 {
 	struct machine *m = a->m;
 	struct firewall_guest guest = { .tap = nic->tap, .mac = nic->mac, .address = nic->address };
-	json_t *f = forwards(m, nic), *data;
+	/* Of several nics the first one has them. */
+	json_t *f = nic == m->nics ? network_forwards(m->run_cfg, nic->address) : NULL, *data;
 	struct buf text = { 0 };
 	int r;
 
@@ -259,7 +233,7 @@ static bool differs(const struct machine *m, const struct nic *nic, const struct
 	struct bridge_info info;
 
 	if (bridge_get(m->d->nl, nic->bridge, &info) < 0 || tap->master == info.index)
-		return false;
+		return network_shape_differs(m, nic, text);
 	buf_printf(text, "it is no port of bridge %s", nic->bridge);
 	return true;
 }

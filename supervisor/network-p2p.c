@@ -12,6 +12,8 @@
 #include "supervisor/faults.h"
 #include "supervisor/host-net.h"
 #include "supervisor/network-private.h"
+#include "supervisor/network-shape.h"
+#include "supervisor/network-values.h"
 #include "supervisor/network6.h"
 #include "supervisor/service.h"
 
@@ -112,9 +114,14 @@ static int set_link(struct machine *m, const struct nic *nic, struct err *err)
 	snprintf(key, sizeof(key), "net/ipv4/conf/%s/rp_filter", nic->tap);
 	r = sysctl_change(key, "0", old, sizeof(old), &changed, err);
 	if (r == 0)
+		r = link_set_group(d->nl, nic->tap,
+			network_group(drover_config(d)->drover->run_id, nic->network), err);
+	if (r == 0)
 		r = link_add_address(d->nl, nic->tap, host_address(nic), err);
 	if (r == 0)
 		r = network6_p2p_link(m, nic, err);
+	if (r == 0)
+		r = network_shape_set(m, nic, err);
 	if (r == 0)
 		r = link_up(d->nl, nic->tap, err);
 	return r;
@@ -194,11 +201,23 @@ static int start_dnsmasq(struct attach *a, struct nic *nic, struct err *err)
 
 /* ---- attaching ---- */
 
+/* Its addresses, and whom of its network it reaches. */
+static int open_guest(struct machine *m, const struct nic *nic, struct buf *text, struct err *err)
+{
+	const char *run_id = drover_config(m->d)->drover->run_id;
+	unsigned peers = network_of_nic(m, nic)->peers ? network_group(run_id, nic->network) : 0;
+	json_t *data = firewall_p2p_elements(nic->tap, nic->net.addr + 2, peers);
+
+	network6_p2p_elements(network_of_nic(m, nic), nic, data);
+	firewall_elements_add_text(text, data);
+	return ledger_add(m->d->ledger, m->owner, OBJECT_NFT_ELEMENTS, nic->tap, data, err);
+}
+
 static int open_firewall(struct attach *a, struct nic *nic, struct err *err)
 {
 	bool nat = network_of_nic(a->m, nic)->nat;
 	struct machine *m = a->m;
-	json_t *data = json_object(), *more;
+	json_t *data = json_object();
 	struct buf text = { 0 };
 	char net[19];
 	int r;
@@ -208,13 +227,8 @@ static int open_firewall(struct attach *a, struct nic *nic, struct err *err)
 	json_put_bool(data, "nat", nat);
 	r = ledger_add(m->d->ledger, m->owner, OBJECT_NFT_TAP, nic->tap, data, err);
 	firewall_tap_add_text(&text, nic->tap, nic->net, nat);
-	more = network6_p2p_elements(network_of_nic(m, nic), nic);
-	if (r == 0 && more != NULL) {
-		firewall_elements_add_text(&text, more);
-		r = ledger_add(m->d->ledger, m->owner, OBJECT_NFT_ELEMENTS, nic->tap,
-			json_incref(more), err);
-	}
-	json_decref(more);
+	if (r == 0)
+		r = open_guest(m, nic, &text, err);
 	if (r == 0 && (text.bad || attach_firewall(a, text.data) < 0))
 		r = err_nomem(err);
 	buf_finish(&text);
@@ -310,7 +324,8 @@ static bool differs(const struct machine *m, const struct nic *nic, const struct
 	char text[19];
 
 	if (survey_has_address(s, tap->index, address))
-		return network6_p2p_differs(nic, tap->index, out);
+		return network6_p2p_differs(nic, tap->index, out) ||
+		       network_shape_differs(m, nic, out);
 	ip4_prefix_format(address, text);
 	buf_printf(out, "its address %s is missing", text);
 	return true;

@@ -153,8 +153,12 @@ static int nic_option(char *word, struct nic_spec *s, struct err *err)
 					 quote(word + 9));
 	if (str_starts(word, "mac="))
 		return parse_mac(word + 4, s->mac, err);
-	return err_set(err, -EINVAL, "%s is not address=ADDRESS, address6=ADDRESS or mac=MAC",
-		quote(word));
+	if (str_starts(word, "rate=")) {
+		s->rated = true;
+		return shape_parse(word + 5, &s->rate, err);
+	}
+	return err_set(err, -EINVAL,
+		"%s is not address=ADDRESS, address6=ADDRESS, mac=MAC or rate=RATE", quote(word));
 }
 
 int nic_spec_parse(const char *text, struct nic_spec *out, struct err *err)
@@ -255,6 +259,15 @@ void network_bridge_name(const char *run_id, const struct network_config *n, cha
 	/* Another number than any nic has, so that it is not the TAP of a machine of this name. */
 	alloc_tap_name(run_id, n->s.name, 0xb41d6e, tap);
 	snprintf(out, 16, "dbr%s", tap + strlen("tap"));
+}
+
+unsigned network_group(const char *run_id, const char *network)
+{
+	unsigned group;
+	char tap[16];
+
+	alloc_tap_name(run_id, network, 0x6c0095, tap);
+	return sscanf(tap + strlen("tap"), "%7x", &group) == 1 && group != 0 ? group : 1;
 }
 
 bool network_without_dns(const struct network_config *n)

@@ -6,6 +6,7 @@
 #define DROVER_SUPERVISOR_NETWORK_VALUES_H
 
 #include "netcfg/alloc.h"
+#include "netcfg/shape.h"
 #include "supervisor/config.h"
 #include "supervisor/network6-values.h"
 
@@ -32,6 +33,8 @@ struct nic_spec {
 	uint32_t address;         /* 0: any */
 	struct in6_addr address6; /* ::: any */
 	char mac[18];             /* "": one made from the names */
+	struct shape rate;        /* of its own */
+	bool rated;
 };
 int nic_spec_parse(const char *text, struct nic_spec *out, struct err *err);
 bool vm_is_on_network(const struct vm_config *vm, const char *network);
@@ -57,6 +60,8 @@ int forward_spec_parse(const char *text, struct forward_spec *out, struct err *e
 
 /* The bridge's name: the section's, or "dbr" and 12 hex digits over (run_id, network). */
 void network_bridge_name(const char *run_id, const struct network_config *n, char out[16]);
+/* The group of its links, never 0. */
+unsigned network_group(const char *run_id, const char *network);
 /* Whether dns = none, and whether it asks servers of its own. */
 bool network_without_dns(const struct network_config *n);
 

@@ -287,21 +287,3 @@ void network_release(struct machine *m)
 		network_tap_forget(&m->nics[i]);
 	}
 }
-
-/* ---- what blocks guests ---- */
-
-static void foreign_checked(void *arg, const char *warning, const struct err *err)
-{
-	if (err != NULL)
-		log_warn("the host's firewall cannot be looked at: %s (ignoring)", err->msg);
-	else if (warning != NULL)
-		log_warn("%s", warning);
-}
-
-void network_check_foreign(struct drover *d)
-{
-	struct err err;
-
-	if (firewall_check_foreign(d->loop, foreign_checked, d, &err) < 0)
-		log_warn("the host's firewall cannot be looked at: %s (ignoring)", err.msg);
-}

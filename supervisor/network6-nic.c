@@ -210,13 +210,14 @@ bool network6_p2p_differs(const struct nic *nic, int index, struct buf *text)
 	return true;
 }
 
-json_t *network6_p2p_elements(const struct network_config *n, const struct nic *nic)
+void network6_p2p_elements(const struct network_config *n, const struct nic *nic, json_t *elements)
 {
-	json_t *j;
+	char text[IP6_TEXT + 4];
 
-	if (nic->net6.len == 0 || !n->nat || !n->v6.nat)
-		return NULL;
-	j = json_object();
-	firewall_put(j, "nat6_links", "%s", nic->tap);
-	return j;
+	if (nic->net6.len == 0)
+		return;
+	ip6_prefix_format(&nic->net6, text);
+	firewall_put(elements, "tap_guests6", "%s . %s", nic->tap, text);
+	if (n->nat && n->v6.nat)
+		firewall_put(elements, "nat6_links", "%s", nic->tap);
 }

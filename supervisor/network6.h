@@ -53,7 +53,7 @@ void network6_nic_load(struct nic *nic, const json_t *j);
 void network6_p2p_choose(const struct network_config *n, struct nic *nic);
 int network6_p2p_link(struct machine *m, const struct nic *nic, struct err *err);
 bool network6_p2p_differs(const struct nic *nic, int index, struct buf *text);
-/* What leaves under the host's address; NULL: nothing. */
-json_t *network6_p2p_elements(const struct network_config *n, const struct nic *nic);
+/* The prefix that it sends from, and whether that leaves under the host's address. */
+void network6_p2p_elements(const struct network_config *n, const struct nic *nic, json_t *elements);
 
 #endif

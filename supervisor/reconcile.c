@@ -7,6 +7,7 @@
 #include "lib/clock.h"
 #include "lib/json.h"
 #include "lib/log.h"
+#include "supervisor/network-egress.h"
 
 /* Changes come in bunches; and whoever keeps changing things back shall not keep us busy. */
 #define KICK_MS  50
@@ -111,6 +112,8 @@ void pass_finish(struct pass *p)
 	json_t *differences = differences_json(p);
 	struct err err;
 
+	if (p->mode != RECONCILE_LOOK && !r->destroyed)
+		network_egress_refresh(r->d);
 	list_remove(&p->entry);
 	r->last_pass_ms = clock_mono_ms();
 	if (p->done != NULL && p->nomem) {

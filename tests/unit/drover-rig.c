@@ -8,6 +8,7 @@
 
 #include "lib/file.h"
 #include "lib/json.h"
+#include "supervisor/address-book.h"
 #include "supervisor/reload.h"
 
 /* The daemon's, which no test program has; those that want to know define it themselves. */
@@ -85,6 +86,7 @@ void drover_rig_finish(struct drover_rig *r)
 	events_close(d->events);
 	operations_destroy(d->ops);
 	ledger_close(d->ledger);
+	address_book_drop(d);
 	config_box_unref(d->box);
 	free(d->libexec);
 	free(r->ini);

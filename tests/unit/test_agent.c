@@ -223,7 +223,7 @@ static void test_deadline(void **state)
 	struct rig r;
 
 	init(&r);
-	call(&r, &a, 'a', "guest-ping", 30);
+	call(&r, &a, 'a', "guest-ping", 1000);
 	call(&r, &b, 'b', "guest-ping", 10);
 	until_replies(&r, 2);
 	assert_string_equal(buf_str(&r.diary),

@@ -5,7 +5,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "lib/file.h"
-#include "netcfg/firewall.h"
+#include "netcfg/firewall-set.h"
+#include "netcfg/foreign.h"
 #include "tests/unit/netns.h"
 
 static const struct ip4_prefix net1 = { 0xac100000, 30 }, net2 = { 0xac100004, 30 };
@@ -24,6 +25,16 @@ static void the_table_is_exact(void **state)
 		"\t}\n"
 		"\tset nat_guests {\n"
 		"\t\ttype ipv4_addr\n"
+		"\t}\n"
+		"\tset tap_guests {\n"
+		"\t\ttype ifname . ipv4_addr\n"
+		"\t}\n"
+		"\tset tap_guests6 {\n"
+		"\t\ttype ifname . ipv6_addr\n"
+		"\t\tflags interval\n"
+		"\t}\n"
+		"\tset tap_peers {\n"
+		"\t\ttype ifname . devgroup\n"
 		"\t}\n"
 		"\tset links {\n"
 		"\t\ttype ifname\n"
@@ -75,6 +86,17 @@ static void the_table_is_exact(void **state)
 		"\t\tiifname @pings icmpv6 type echo-request accept\n"
 		"\t\tdrop\n"
 		"\t}\n"
+		"\tchain from_tap {\n"
+		"\t\tiifname . ip saddr @tap_guests accept\n"
+		"\t\tip saddr 0.0.0.0 udp sport 68 udp dport 67 accept\n"
+		"\t\tiifname . ip6 saddr @tap_guests6 accept\n"
+		"\t\tip6 saddr { ::, fe80::/10 } accept\n"
+		"\t\tdrop\n"
+		"\t}\n"
+		"\tchain spoofed {\n"
+		"\t\ttype filter hook prerouting priority raw; policy accept;\n"
+		"\t\tiifname @taps jump from_tap\n"
+		"\t}\n"
 		"\tchain prerouting {\n"
 		"\t\ttype nat hook prerouting priority dstnat; policy accept;\n"
 		"\t\tfib daddr type local dnat ip to meta l4proto . th dport map @forwards\n"
@@ -93,6 +115,7 @@ static void the_table_is_exact(void **state)
 		"\t\tiifname . oifname @same_link accept\n"
 		"\t\tiifname @links jump from_link\n"
 		"\t\toifname @links jump to_link\n"
+		"\t\tiifname @taps oifname @taps iifname . meta oifgroup != @tap_peers drop\n"
 		"\t\tiifname @taps accept\n"
 		"\t\toifname @taps accept\n"
 		"\t}\n"
@@ -225,8 +248,12 @@ static void await(struct fixture *f, unsigned n)
 static void add_tap(struct fixture *f, const char *tap, struct ip4_prefix net, bool nat)
 {
 	struct buf b = { 0 };
+	json_t *guest;
 
 	firewall_tap_add_text(&b, tap, net, nat);
+	guest = firewall_p2p_elements(tap, net.addr + 2, 0);
+	firewall_elements_add_text(&b, guest);
+	json_decref(guest);
 	assert_int_equal(firewall_apply(f->fw, buf_str(&b), done, f), 0);
 	buf_finish(&b);
 }
@@ -234,8 +261,12 @@ static void add_tap(struct fixture *f, const char *tap, struct ip4_prefix net, b
 static void delete_tap(struct fixture *f, const char *tap, struct ip4_prefix net, bool nat)
 {
 	struct buf b = { 0 };
+	json_t *guest;
 
 	firewall_tap_delete_text(&b, tap, net, nat);
+	guest = firewall_p2p_elements(tap, net.addr + 2, 0);
+	firewall_elements_delete_text(&b, guest);
+	json_decref(guest);
 	assert_int_equal(firewall_apply(f->fw, buf_str(&b), done, f), 0);
 	buf_finish(&b);
 }
@@ -591,6 +622,59 @@ static void what_does_not_block_is_passed_over(void **state)
 	assert_false(firewall_foreign_text("{\"nftables\":[{\"chain\":{}},7]}", 29, &out));
 }
 
+/* Bridges are opened like TAPs, each by its name. */
+static void bridges_are_blocked_too(void **state)
+{
+	static const char *const links[] = { "tap+", "dbr+", "vm-br0", NULL };
+	static const struct {
+		const char *rules, *expected;
+	} rows[] = {
+		{ "table ip filter { chain DOCKER-USER { iifname \"tap*\" accept; oifname \"tap*\" "
+		  "accept; }; " HOOK("FORWARD", "forward", "drop") "jump DOCKER-USER; }; }",
+			"Docker's chain FORWARD (nft table ip filter) " LOST_FORWARD
+			"`iptables -I DOCKER-USER -i dbr+ -j ACCEPT && iptables -I DOCKER-USER -o dbr+ -j "
+			"ACCEPT && iptables -I DOCKER-USER -i vm-br0 -j ACCEPT && iptables -I DOCKER-USER "
+			"-o vm-br0 -j ACCEPT`" },
+		{ "table inet filter { " HOOK(
+			  "inp", "input", "drop") "iifname { \"d*\", tap1 } accept; "
+						  "iifname vm-br0 accept; }; }",
+			"chain inp of nft table inet filter " LOST_INPUT
+			"`nft insert rule inet filter inp iifname '\"tap*\"' accept`" },
+		{ "table inet filter { " HOOK(
+			  "inp", "input", "drop") "iifname dbr0123456789ab accept; "
+						  "iifname \"tap*\" accept; }; }",
+			"chain inp of nft table inet filter " LOST_INPUT
+			"`nft insert rule inet filter inp iifname '\"dbr*\"' accept && nft insert rule "
+			"inet filter inp iifname '\"vm-br0\"' accept`" },
+		{ "table inet firewalld { " HOOK("filter_INPUT", "input", "accept") "reject; }; }",
+			"firewalld drops what guests send: open it with `firewall-cmd --permanent "
+			"--zone=trusted --add-interface=tap+ && firewall-cmd --permanent --zone=trusted "
+			"--add-interface=dbr+ && firewall-cmd --permanent --zone=trusted "
+			"--add-interface=vm-br0 && firewall-cmd --reload`" },
+		{ "table inet filter { " HOOK(
+			  "inp", "input", "drop") "iifname != eth0 accept; }; }",
+			"" },
+	};
+	struct buf out = { 0 };
+	const char *json;
+
+	netns_enter();
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		sh("nft flush ruleset && nft -f - <<'EOF'\n%s\nEOF", rows[i].rules);
+		json = sh_output("nft -j -t list ruleset");
+		buf_clear(&out);
+		foreign_text(json, strlen(json), links, &out);
+		assert_string_equal(buf_str(&out), rows[i].expected);
+	}
+	buf_clear(&out);
+	assert_true(foreign_legacy_text("-P INPUT DROP\n-P FORWARD ACCEPT\n-N ufw-user-input\n"
+					"-A ufw-user-input -i tap+ -j ACCEPT\n"
+					"-A ufw-user-input -i vm-br0 -j ACCEPT\n",
+		links, &out));
+	assert_string_equal(buf_str(&out), "ufw " LOST_INPUT "`ufw allow in on dbr+`");
+	buf_finish(&out);
+}
+
 static void legacy_rules_are_read(void **state)
 {
 	struct buf b = { 0 };
@@ -712,6 +796,7 @@ int main(void)
 		cmocka_unit_test(forwarding_is_open_both_ways),
 		cmocka_unit_test(what_blocks_is_named_with_its_opening),
 		cmocka_unit_test(what_does_not_block_is_passed_over),
+		cmocka_unit_test(bridges_are_blocked_too),
 		cmocka_unit_test(legacy_rules_are_read),
 		cmocka_unit_test(the_proposed_lines_open),
 	};

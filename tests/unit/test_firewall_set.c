@@ -10,7 +10,7 @@
 
 static json_t *link_elements(void)
 {
-	json_t *open = json_pack("[s]", "tcp . 5000"), *j;
+	json_t *open = json_pack("[sss]", "tcp . 5000", "udp . 53", "tcp . 5000"), *j;
 	struct firewall_link l = { .name = "vm-br0",
 		.peers = true,
 		.out = true,
@@ -41,6 +41,8 @@ static void elements_are_exact(void **state)
 {
 	json_t *link = link_elements(), *guest = guest_elements(TAP, 0x0a000002);
 	json_t *any = guest_elements("tap1", 0);
+	json_t *p2p = firewall_p2p_elements("tap2", 0xac100002, 77);
+	json_t *alone = firewall_p2p_elements("tap3", 0xac100006, 0);
 	struct buf b = { 0 };
 
 	firewall_elements_add_text(&b, link);
@@ -70,7 +72,16 @@ static void elements_are_exact(void **state)
 		"delete element bridge drover guest_taps { \"tap1\" }\n"
 		"delete element bridge drover macs { \"tap1\" . " MAC " }\n"
 		"delete element bridge drover any_address { \"tap1\" }\n");
+	buf_clear(&b);
+	firewall_elements_add_text(&b, p2p);
+	firewall_elements_add_text(&b, alone);
+	assert_string_equal(buf_str(&b),
+		"add element inet drover tap_guests { \"tap2\" . 172.16.0.2 }\n"
+		"add element inet drover tap_peers { \"tap2\" . 77 }\n"
+		"add element inet drover tap_guests { \"tap3\" . 172.16.0.6 }\n");
 	buf_finish(&b);
+	json_decref(p2p);
+	json_decref(alone);
 	json_decref(link);
 	json_decref(guest);
 	json_decref(any);
@@ -118,6 +129,10 @@ static void the_bridge_table_is_exact(void **state)
 		"\tset router_targets6 {\n"
 		"\t\ttypeof @th,64,128\n"
 		"\t}\n"
+		"\tchain honest {\n"
+		"\t\tudp sport 67 drop\n"
+		"\t\taccept\n"
+		"\t}\n"
 		"\tchain guest {\n"
 		"\t\tiifname . ether saddr != @macs drop\n"
 		"\t\tether type arp iifname . arp saddr ether != @macs drop\n"
@@ -126,7 +141,6 @@ static void the_bridge_table_is_exact(void **state)
 		"\t\tether type arp arp saddr ip 0.0.0.0 accept\n"
 		"\t\tether type ip udp sport 67 drop\n"
 		"\t\tether type ip iifname @any_address accept\n"
-		"\t\tether type ip iifname . ether saddr . ip saddr @guests accept\n"
 		"\t\tether type ip ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept\n"
 		"\t\tether type ip6 icmpv6 type { nd-router-advert, nd-redirect } drop\n"
 		"\t\tether type ip6 udp sport 547 drop\n"
@@ -144,6 +158,7 @@ static void the_bridge_table_is_exact(void **state)
 		"\t}\n"
 		"\tchain prerouting {\n"
 		"\t\ttype filter hook prerouting priority filter; policy accept;\n"
+		"\t\tether type ip iifname . ether saddr . ip saddr @guests jump honest\n"
 		"\t\tiifname @guest_taps jump guest\n"
 		"\t}\n"
 		"}\n");
@@ -191,6 +206,10 @@ static void what_nft_lists_is_what_was_asked_for(void **state)
 			"'vm-br0 . tcp . 22' does not belong into set open", FIREWALL_INET },
 		{ "delete element inet drover forwards '{ tcp . 8080 }'",
 			"tcp . 8080 : 10.0.0.2 . 80 is missing in set forwards", FIREWALL_INET },
+		{ "delete element inet drover tap_peers '{ \"tap2\" . 77 }'",
+			"tap2 . 77 is missing in set tap_peers", FIREWALL_INET },
+		{ "add element inet drover tap_guests '{ \"tap2\" . 10.0.0.1 }'",
+			"'tap2 . 10.0.0.1' does not belong into set tap_guests", FIREWALL_INET },
 		{ "flush chain inet drover to_host", "chain", FIREWALL_INET },
 		{ "add rule bridge drover guest accept", "chain 'guest'", FIREWALL_BRIDGE },
 		{ "add element bridge drover any_address '{ \"" TAP "\" }'",
@@ -202,6 +221,7 @@ static void what_nft_lists_is_what_was_asked_for(void **state)
 	json_array_append_new(all, link_elements());
 	json_array_append_new(all, guest_elements(TAP, 0x0a000002));
 	json_array_append_new(all, guest_elements("tap1", 0));
+	json_array_append_new(all, firewall_p2p_elements("tap2", 0xac100002, 77));
 	firewall_table_text(&text);
 	firewall_bridge_text(&text);
 	json_array_foreach (all, i, e)
