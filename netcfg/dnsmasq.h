@@ -9,6 +9,7 @@
 #include <sys/types.h>
 #include "lib/str.h"
 #include "netcfg/alloc.h"
+#include "netcfg/dnsmasq-dns.h"
 
 struct dnsmasq_p2p_spec {
 	const char *binary;
@@ -18,10 +19,13 @@ struct dnsmasq_p2p_spec {
 	struct ip4_prefix net;  /* the /30: router network + 1, client network + 2 */
 	const char *const *dns; /* DNS servers offered, NULL-terminated; empty: none */
 	const char *pid_file;   /* NULL: none */
+	/* It serves names itself, at the router's address, which is offered; dns is ignored. May be
+	 * NULL. */
+	const struct dnsmasq_dns *own_dns;
 };
 
 /*
- * DHCP only, no DNS of its own (port 0): address, router, DNS, for ever (a guest that asks again
+ * DHCP, and no DNS of its own (port 0) unless own_dns is set: address, router, DNS, for ever (a guest that asks again
  * after a reboot gets the same). It stays in the foreground and logs to stderr. -EINVAL: a name,
  * MAC or address that would read as something else on a command line.
  *

@@ -45,12 +45,22 @@ static const struct firewall_rule inet_rules[] = {
 		":\"th\",\"field\":\"dport\"}}]},\"right\":\"@open\"}},{\"accept\":null"
 		"}]" },
 	{ "to_host",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"concat\":[{\"meta\":{\"key\":\""
+		"iifname\"}},{\"payload\":{\"protocol\":\"ip\",\"field\":\"daddr\"}},{"
+		"\"payload\":{\"protocol\":\"tcp\",\"field\":\"dport\"}}]},\"right\":\""
+		"@mirrors\"}},{\"accept\":null}]" },
+	{ "to_host",
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"meta\":{\"key\":\"iifname\"}},\""
 		"right\":\"@pings\"}},{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{"
 		"\"protocol\":\"icmp\",\"field\":\"type\"}},\"right\":\"echo-request\"}"
 		"},{\"accept\":null}]" },
 	{ "to_host",
 		"[{\"drop\":null}]" },
+	{ "prerouting",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"concat\":[{\"meta\":{\"key\":\""
+		"iifname\"}},{\"payload\":{\"protocol\":\"ip\",\"field\":\"daddr\"}},{"
+		"\"payload\":{\"protocol\":\"tcp\",\"field\":\"dport\"}}]},\"right\":\""
+		"@mirrors\"}},{\"accept\":null}]" },
 	{ "prerouting",
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"fib\":{\"result\":\"type\",\"fl"
 		"ags\":[\"daddr\"]}},\"right\":\"local\"}},{\"dnat\":{\"family\":\"ip\""

@@ -14,6 +14,7 @@ const struct firewall_set firewall_sets[] = {
 	{ "nat_links", "ifname", FIREWALL_INET, 1, false },
 	{ "open", "ifname . inet_proto . inet_service", FIREWALL_INET, 1, false },
 	{ "pings", "ifname", FIREWALL_INET, 1, false },
+	{ "mirrors", "ifname . ipv4_addr . inet_service", FIREWALL_INET, 1, false },
 	{ "forwards", "inet_proto . inet_service", FIREWALL_INET, 0, true },
 	{ "guest_taps", "ifname", FIREWALL_BRIDGE, 1, false },
 	{ "macs", "ifname . ether_addr", FIREWALL_BRIDGE, 1, false },
@@ -68,6 +69,8 @@ json_t *firewall_link_elements(const struct firewall_link *l)
 	}
 	json_array_foreach (l->open, i, e)
 		put(j, "open", "%s . %s", l->name, json_string_value(e));
+	json_array_foreach (l->mirrors, i, e)
+		put(j, "mirrors", "%s . %s", l->name, json_string_value(e));
 	if (l->ping)
 		put(j, "pings", "%s", l->name);
 	return j;

@@ -139,6 +139,8 @@ bool config_is_hostname(const char *s);
 
 /* config-check-network.c */
 void check_network(struct load *l, const struct network_config *n, bool misnamed);
+void check_network_names(struct load *l, const struct network_config *n);
+void check_mirror_machines(struct load *l);
 void check_networks(struct load *l); /* what they and the machines' nics are to one another */
 
 /* config-check-hardware.c; also gives a machine the type that is its architecture's. */

@@ -150,6 +150,8 @@ struct network_config {
 	uint64_t mtu;     /* 0: the kernel's */
 	struct strv open; /* ports of the host */
 	struct strv dns;
+	struct strv record, mirror; /* as written: supervisor/network-names.h */
+	bool dns_log;
 	bool nat;
 	int rp_filter; /* enum rp_filter */
 };

@@ -37,6 +37,7 @@ enum object_kind {
 	OBJECT_NFT_ELEMENTS,
 	/* name: path of a file by which a network's dnsmasq knows a nic; data: {network} */
 	OBJECT_RESERVATION,
+	OBJECT_MIRROR, /* name: an address of a bridge; data: {bridge, registry} */
 	OBJECT_KINDS
 };
 const char *object_kind_name(enum object_kind kind);

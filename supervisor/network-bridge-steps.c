@@ -15,6 +15,8 @@
 #include "supervisor/faults.h"
 #include "supervisor/host-net.h"
 #include "supervisor/network-bridge-private.h"
+#include "supervisor/network-dns.h"
+#include "supervisor/network-mirror.h"
 #include "supervisor/network-private.h"
 
 /* ---- what could be in the way ---- */
@@ -235,30 +237,30 @@ static int dnsmasq_argv(struct bridge_net *b, struct strv *argv, struct err *err
 {
 	const struct network_config *n = b->cfg;
 	char *program = find_program("dnsmasq");
-	bool dns = !network_without_dns(n);
-	struct strv servers = { 0 };
+	struct network_dns dns = { .spec = { .host_dns = n->kind != NETWORK_ISOLATED,
+					   .names_dir = b->names_dir,
+					   .net = b->v.v4.net } };
 	struct dnsmasq_bridge_spec spec = { .binary = program,
 		.bridge = b->bridge,
 		.net = b->v.v4.net,
 		.gateway = b->v.v4.gateway,
 		.router = n->kind != NETWORK_ISOLATED,
-		.dns = dns,
-		.host_dns = n->kind != NETWORK_ISOLATED,
-		.domain = n->domain,
+		.dns = network_without_dns(n) ? NULL : &dns.spec,
 		.mtu = (unsigned)n->mtu,
 		.dhcp_dir = b->dhcp_dir,
-		.names_dir = b->names_dir,
 		.lease_file = b->lease_file };
 	int r;
 
 	if (program == NULL)
 		return err_set(
 			err, -ENOENT, "dnsmasq is not installed (Debian package dnsmasq-base)");
-	for (size_t i = 0; dns && i < n->dns.n; i++)
-		strv_add(&servers, n->dns.v[i]);
-	spec.servers = (const char *const *)servers.v;
-	r = servers.bad ? err_nomem(err) : dnsmasq_bridge_args(&spec, argv, err);
-	strv_finish(&servers);
+	r = network_dns_read(&dns, n, err);
+	if (r == 0 && mirrors_records(b, &dns.records, &dns.spec.nrecords) < 0)
+		r = err_nomem(err);
+	dns.spec.records = dns.records;
+	if (r == 0)
+		r = dnsmasq_bridge_args(&spec, argv, err);
+	network_dns_finish(&dns);
 	free(program);
 	return r;
 }
@@ -378,13 +380,15 @@ static int open_firewall(struct bridge_net *b, struct err *err)
 		.nat = n->kind == NETWORK_NAT,
 		.dhcp = true,
 		.dns = !network_without_dns(n) };
-	json_t *open = opened(n, &link.ping), *data;
+	json_t *open = opened(n, &link.ping), *mirrors = mirrors_ports(b), *data;
 	int r = 0;
 
 	link.open = open;
+	link.mirrors = mirrors;
 	/* Without an address of ours on it, or by what its owner wants of it, it is the host's affair. */
 	data = b->v.v4.net.len != 0 ? firewall_link_elements(&link) : json_object();
 	json_decref(open);
+	json_decref(mirrors);
 	r = ledger_add(b->d->ledger, b->owner, OBJECT_NFT_ELEMENTS, b->bridge, data, err);
 	if (r < 0)
 		return r;
@@ -403,8 +407,10 @@ const struct bridge_step bridge_steps[] = {
 	{ "bridge", make_bridge },
 	{ "ports", add_ports },
 	{ "address", set_address },
+	{ "mirror-addresses", mirrors_addresses },
 	{ "folders", make_folders },
 	{ "names", write_names },
+	{ "mirrors", mirrors_serve },
 	{ "dnsmasq", start_dnsmasq },
 	{ "firewall", open_firewall },
 };

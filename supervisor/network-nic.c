@@ -10,6 +10,7 @@
 #include "netcfg/sysctl.h"
 #include "supervisor/faults.h"
 #include "supervisor/network-bridge.h"
+#include "supervisor/network-mirror.h"
 #include "supervisor/network-private.h"
 
 /* ---- the address ---- */
@@ -60,15 +61,16 @@ static bool is_used(uint32_t address, const uint32_t *v, size_t n)
 }
 
 /* From a place that the nic's name gives, so that the same machine has the same one on every host. */
-static uint32_t first_free(
-	const struct network4 *v4, uint64_t start, const uint32_t *used, size_t nused)
+static uint32_t first_free(const struct bridge_net *b, const struct network4 *v4, uint64_t start,
+	const uint32_t *used, size_t nused)
 {
 	uint64_t size = (uint64_t)v4->last - v4->first + 1;
 
 	for (uint64_t i = 0; i < size; i++) {
 		uint32_t address = v4->first + (uint32_t)((start + i) % size);
 
-		if (address != v4->gateway && !is_used(address, used, nused))
+		if (address != v4->gateway && !is_used(address, used, nused) &&
+			!mirrors_have(b, address))
 			return address;
 	}
 	return 0;
@@ -96,8 +98,8 @@ static int choose_address(struct attach *a, struct nic *nic, struct err *err)
 		return r;
 	/* What it was given before it keeps. */
 	if (nic->address < v4->first || nic->address > v4->last || nic->address == v4->gateway ||
-		is_used(nic->address, used, n))
-		nic->address = first_free(v4, strtoull(nic->tap + 3, NULL, 16), used, n);
+		is_used(nic->address, used, n) || mirrors_have(b, nic->address))
+		nic->address = first_free(b, v4, strtoull(nic->tap + 3, NULL, 16), used, n);
 	free(used);
 	if (nic->address == 0)
 		return err_set(
