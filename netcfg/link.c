@@ -224,8 +224,11 @@ int link_drop_address(struct netlink *nl, const char *name, struct ip4_prefix ad
 	if (r == -ENODEV)
 		return 0;
 	msg = r == 0 ? address_msg(link.index, addr) : NULL;
-	if (msg != NULL)
+	if (msg != NULL) {
+		/* The flags of a new one mean other things here (NLM_F_BULK). */
 		nlmsg_hdr(msg)->nlmsg_type = RTM_DELADDR;
+		nlmsg_hdr(msg)->nlmsg_flags = NLM_F_REQUEST;
+	}
 	if (r == 0)
 		r = netlink_talk(nl, msg, NULL, NULL);
 	if (r == 0 || r == -EADDRNOTAVAIL)

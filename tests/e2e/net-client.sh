@@ -7,10 +7,15 @@ client() {
 	ip netns add "$1"
 	ip link add "$1" type veth peer name eth0 netns "$1"
 	ip -n "$1" link set lo up
-	ip -n "$1" link set eth0 address "$3"
-	ip link set "$1" master "$2"
 	ip link set "$1" up
 	ip -n "$1" link set eth0 up
+	client_join "$@"
+}
+
+# client_join NAME BRIDGE MAC: on another bridge, as another machine.
+client_join() {
+	ip link set "$1" master "$2"
+	ip -n "$1" link set eth0 address "$3"
 	client_ask "$1"
 }
 
