@@ -87,10 +87,13 @@ static void check_pair(struct load *l, const struct network_config *n, const str
 			a->registry, text);
 	else if (x != NULL && y != NULL && x->upstream != NULL && y->upstream != NULL &&
 		 registry_redirected(x, &names) == 0 && registry_redirected(y, &others) == 0) {
-		for (size_t i = 0; i < names.n; i++)
-			if (strv_has(&others, names.v[i]))
-				check_key_error(l, &n->s, "mirror", "%s and %s both stand in for %s",
-					b->registry, a->registry, names.v[i]);
+		size_t i = 0;
+
+		while (i < names.n && !strv_has(&others, names.v[i]))
+			i++;
+		if (i < names.n)
+			check_key_error(l, &n->s, "mirror", "%s and %s both stand in for %s",
+				b->registry, a->registry, names.v[i]);
 	}
 	strv_finish(&names);
 	strv_finish(&others);
