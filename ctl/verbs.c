@@ -258,7 +258,8 @@ const struct verb verbs[] = {
 	{ "Networks", "ca show", "", 0, 0, false,
 		"Print the certificate of the CA that the mirrors' certificates are of",
 		"For guests, which trust in it to use the mirrors of their network; they can get it\n"
-		"from there, too: http://MIRROR/drover-ca.pem.", { { 0 } }, verb_ca_show },
+		"from there, too: http://MIRROR/drover-ca.pem.",
+		{ { 0 } }, verb_ca_show },
 	{ "Other", "version", "", 0, 0, false, "Print the versions of drover and droverd", NULL,
 		{ { 0 } }, verb_version },
 	{ "Other", "help", "[VERB]", 0, 2, false, "Explain drover, or one verb", NULL,

@@ -100,8 +100,8 @@ static int write_pem(const char *path, EVP_PKEY *key, X509 *cert, struct err *er
 	int r = 0;
 
 	if (bio == NULL || (cert != NULL && PEM_write_bio_X509(bio, cert) != 1) ||
-		(key != NULL && PEM_write_bio_PKCS8PrivateKey(
-					bio, key, NULL, NULL, 0, NULL, NULL) != 1)) {
+		(key != NULL &&
+			PEM_write_bio_PKCS8PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL) != 1)) {
 		r = crypto_error(err, "a certificate");
 	} else {
 		len = BIO_get_mem_data(bio, &data);
@@ -182,8 +182,8 @@ static int load_key(const char *dir, EVP_PKEY **out, struct err *err)
 	if (r == 0)
 		*out = parse_key(&text);
 	if (r == 0 && *out == NULL)
-		r = err_set(err, -EINVAL, "%s/ca.key is no private key; remove it for a new CA",
-			dir);
+		r = err_set(
+			err, -EINVAL, "%s/ca.key is no private key; remove it for a new CA", dir);
 	if (text.data != NULL)
 		OPENSSL_cleanse(text.data, text.len);
 	buf_finish(&text);
@@ -220,8 +220,7 @@ static X509 *sign_authority(EVP_PKEY *key, int64_t now)
 		return NULL;
 	X509V3_set_ctx(&ctx, cert, cert, NULL, NULL, 0);
 	if (X509_set_issuer_name(cert, X509_get_subject_name(cert)) == 1 &&
-		add_extension(
-			cert, &ctx, NID_basic_constraints, "critical,CA:TRUE,pathlen:0") &&
+		add_extension(cert, &ctx, NID_basic_constraints, "critical,CA:TRUE,pathlen:0") &&
 		add_extension(cert, &ctx, NID_key_usage, "critical,keyCertSign,cRLSign") &&
 		add_extension(cert, &ctx, NID_subject_key_identifier, "hash") &&
 		X509_sign(cert, key, EVP_sha256()) > 0)
@@ -301,15 +300,15 @@ static bool is_address(const char *name)
 static void names_text(const struct strv *names, struct buf *out)
 {
 	for (size_t i = 0; i < names->n; i++)
-		buf_printf(out, "%s%s:%s", i > 0 ? "," : "",
-			is_address(names->v[i]) ? "IP" : "DNS", names->v[i]);
+		buf_printf(out, "%s%s:%s", i > 0 ? "," : "", is_address(names->v[i]) ? "IP" : "DNS",
+			names->v[i]);
 }
 
 static bool has_name(X509 *cert, const char *name)
 {
-	return is_address(name) ? X509_check_ip_asc(cert, name, 0) == 1
-				: X509_check_host(cert, name, 0, X509_CHECK_FLAG_NO_WILDCARDS,
-					  NULL) == 1;
+	return is_address(name)
+		       ? X509_check_ip_asc(cert, name, 0) == 1
+		       : X509_check_host(cert, name, 0, X509_CHECK_FLAG_NO_WILDCARDS, NULL) == 1;
 }
 
 static bool has_names(X509 *cert, const struct strv *names)
@@ -361,8 +360,7 @@ static X509 *sign_server(
 	names_text(names, &text);
 	if (ok) {
 		X509V3_set_ctx(&ctx, a->cert, cert, NULL, NULL, 0);
-		ok = !text.bad &&
-		     X509_set_issuer_name(cert, X509_get_subject_name(a->cert)) == 1 &&
+		ok = !text.bad && X509_set_issuer_name(cert, X509_get_subject_name(a->cert)) == 1 &&
 		     add_extension(cert, &ctx, NID_basic_constraints, "critical,CA:FALSE") &&
 		     add_extension(cert, &ctx, NID_key_usage, "critical,digitalSignature") &&
 		     add_extension(cert, &ctx, NID_ext_key_usage, "serverAuth") &&

@@ -38,7 +38,8 @@ static int check(const struct dnsmasq_p2p_spec *spec, struct err *err)
 		return err_set(err, -EINVAL, "dnsmasq: %s is no MAC address", quote(spec->mac));
 	if (spec->net.len != 30 || (spec->net.addr & 3) != 0)
 		return err_set(err, -EINVAL, "dnsmasq: the network of %s is no /30", spec->tap);
-	for (size_t i = 0; spec->own_dns == NULL && spec->dns != NULL && spec->dns[i] != NULL; i++) {
+	for (size_t i = 0; spec->own_dns == NULL && spec->dns != NULL && spec->dns[i] != NULL;
+		i++) {
 		if (inet_pton(AF_INET, spec->dns[i], &in) != 1)
 			return err_set(err, -EINVAL,
 				"dnsmasq: %s is no IPv4 address of a DNS server",

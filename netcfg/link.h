@@ -39,7 +39,8 @@ int link_up(struct netlink *nl, const char *name, struct err *err);
 /* Adds addr/len; -EEXIST is success when it is the same. peer NULL: none. */
 int link_add_address(struct netlink *nl, const char *name, struct ip4_prefix addr, struct err *err);
 /* An address or a link that is not there is no error. */
-int link_drop_address(struct netlink *nl, const char *name, struct ip4_prefix addr, struct err *err);
+int link_drop_address(
+	struct netlink *nl, const char *name, struct ip4_prefix addr, struct err *err);
 int link_set_mac(struct netlink *nl, const char *name, const char *mac, struct err *err);
 /* A text of at most 255 bytes that stays with the link: whose it is. */
 int link_set_alias(struct netlink *nl, const char *name, const char *alias, struct err *err);

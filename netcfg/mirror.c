@@ -20,8 +20,8 @@ static int check_path(const char *path, struct err *err)
 {
 	for (const char *p = path; p != NULL && *p != '\0'; p++)
 		if ((unsigned char)*p < 0x20 || *p == 0x7f)
-			return err_set(err, -EINVAL, "the path %s has a control character",
-				quote(path));
+			return err_set(
+				err, -EINVAL, "the path %s has a control character", quote(path));
 	return 0;
 }
 
@@ -38,7 +38,8 @@ static void put_ca(struct buf *out, const struct mirror_config *c, const struct 
 {
 	buf_printf(out, "frontend %s-ca\n", f->name);
 	put_bind(out, f->address, MIRROR_CA_PORT);
-	buf_adds(out, "\n\thttp-request return status 200 content-type application/x-pem-file file ");
+	buf_adds(out,
+		"\n\thttp-request return status 200 content-type application/x-pem-file file ");
 	put_quoted(out, c->ca);
 	buf_adds(out, " if { path /drover-ca.pem }\n");
 	if (f->port == 443)

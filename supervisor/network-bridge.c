@@ -477,7 +477,7 @@ struct service **bridge_service(struct drover *d, const char *network, const cha
 	if (mirrors != NULL)
 		return mirrors;
 	return b != NULL && b->dnsmasq != NULL && strcmp(service, b->name) == 0 ? &b->dnsmasq
-										  : NULL;
+										: NULL;
 }
 
 bool bridge_wait(struct drover *d, const char *network, struct bridge_wait *wait)

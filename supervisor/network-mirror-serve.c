@@ -89,9 +89,9 @@ static struct job *job_create(struct bridge_net *b)
 			break;
 	}
 	if (job->dir != NULL && job->v != NULL &&
-		(job->n == 0 || (job->v[job->n - 1].registry != NULL &&
-					job->v[job->n - 1].path != NULL &&
-					!job->v[job->n - 1].names.bad)))
+		(job->n == 0 ||
+			(job->v[job->n - 1].registry != NULL && job->v[job->n - 1].path != NULL &&
+				!job->v[job->n - 1].names.bad)))
 		return job;
 	job_free(job);
 	return NULL;
@@ -103,7 +103,7 @@ static int config_text(struct bridge_net *b, struct buf *out, struct err *err)
 {
 	const struct mirrors *ms = b->mirrors;
 	struct mirror_front *fronts = calloc(ms->n + 1, sizeof(*fronts));
-	char (*address)[16] = calloc(ms->n + 1, sizeof(*address));
+	char(*address)[16] = calloc(ms->n + 1, sizeof(*address));
 	char *ca = str_printf("%s/ca/ca.pem", b->d->state_dir);
 	struct mirror_config config = { .fronts = fronts,
 		.n = ms->n,
@@ -130,8 +130,7 @@ static int config_text(struct bridge_net *b, struct buf *out, struct err *err)
 }
 
 /* The same text means the same haproxy. */
-static int write_config(
-	struct bridge_net *b, const char *path, bool *changed, struct err *err)
+static int write_config(struct bridge_net *b, const char *path, bool *changed, struct err *err)
 {
 	struct buf text = { 0 }, old = { 0 };
 	int r = config_text(b, &text, err);

@@ -21,8 +21,8 @@ static const struct registry_config *registry_of(const struct config *c, const c
 	return (const void *)config_find(c, SECTION_REGISTRY, name);
 }
 
-char *mirrors_wanted(const struct bridge_net *b, const struct network_config *cfg,
-	const struct config *config)
+char *mirrors_wanted(
+	const struct bridge_net *b, const struct network_config *cfg, const struct config *config)
 {
 	struct buf text = { 0 };
 	struct strv names = { 0 };
@@ -202,8 +202,9 @@ static struct object *next_old(const struct bridge_net *b)
 	if (owner == NULL)
 		return NULL;
 	list_for_each_entry (o, &owner->objects, entry) {
-		if (o->kind == OBJECT_MIRROR && !(is_of_this(b, o) && ip4_parse(o->name, &address) &&
-							is_mirrors(b->mirrors, address)))
+		if (o->kind == OBJECT_MIRROR &&
+			!(is_of_this(b, o) && ip4_parse(o->name, &address) &&
+				is_mirrors(b->mirrors, address)))
 			return o;
 	}
 	return NULL;
@@ -324,8 +325,7 @@ int mirrors_records(const struct bridge_net *b, struct dnsmasq_record **v, size_
 {
 	for (size_t i = 0; b->mirrors != NULL && i < b->mirrors->n; i++) {
 		struct mirror *m = &b->mirrors->v[i];
-		struct dnsmasq_record *more =
-			reallocarray(*v, *n + m->names.n + 1, sizeof(**v));
+		struct dnsmasq_record *more = reallocarray(*v, *n + m->names.n + 1, sizeof(**v));
 
 		if (more == NULL)
 			return -ENOMEM;

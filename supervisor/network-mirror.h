@@ -16,8 +16,8 @@
 #include "supervisor/network-bridge-private.h"
 
 /* What the sections say now, as text; NULL without memory. Another one is another network. */
-char *mirrors_wanted(const struct bridge_net *b, const struct network_config *cfg,
-	const struct config *config);
+char *mirrors_wanted(
+	const struct bridge_net *b, const struct network_config *cfg, const struct config *config);
 
 /* The steps: addresses, files and haproxy. Of a bridge without mirrors there is nothing to do. */
 int mirrors_addresses(struct bridge_net *b, struct err *err);

@@ -46,8 +46,8 @@ int record_spec_parse(const char *text, struct record_spec *out, struct err *err
 	int family;
 
 	if (sign == NULL || n >= sizeof(s.name))
-		return err_set(err, -EINVAL,
-			"%s is not NAME=ADDRESS, such as ghcr.io=10.0.0.5", quote(text));
+		return err_set(err, -EINVAL, "%s is not NAME=ADDRESS, such as ghcr.io=10.0.0.5",
+			quote(text));
 	for (size_t i = 0; i < n; i++)
 		s.name[i] = (char)tolower((unsigned char)text[i]);
 	s.name[n - (n > 0 && (s.name[n - 1] == ' ' || s.name[n - 1] == '\t'))] = '\0';
@@ -69,15 +69,14 @@ static int mirror_option(const char *word, struct mirror_spec *s, struct err *er
 		s->http = true;
 	} else if (str_starts(word, "address=")) {
 		if (!ip4_parse(word + 8, &s->address) || s->address == 0)
-			return err_set(
-				err, -EINVAL, "%s is not an IPv4 address", quote(word + 8));
+			return err_set(err, -EINVAL, "%s is not an IPv4 address", quote(word + 8));
 	} else if (str_starts(word, "port=")) {
 		if (parse_u64(word + 5, 1, 65535, &port, NULL) < 0)
 			return err_set(err, -EINVAL, "%s is not a port", quote(word + 5));
 		s->port = (uint16_t)port;
 	} else {
-		return err_set(err, -EINVAL, "%s is not address=ADDRESS, http or port=PORT",
-			quote(word));
+		return err_set(
+			err, -EINVAL, "%s is not address=ADDRESS, http or port=PORT", quote(word));
 	}
 	return 0;
 }
@@ -134,8 +133,7 @@ int registry_hosts(const struct registry_config *r, struct strv *out)
 
 int registry_redirected(const struct registry_config *r, struct strv *out)
 {
-	static const char *const hub[] = { "docker.io", "registry-1.docker.io",
-		"index.docker.io" };
+	static const char *const hub[] = { "docker.io", "registry-1.docker.io", "index.docker.io" };
 	struct strv hosts = { 0 };
 	bool is_hub = false;
 	int ret = registry_hosts(r, &hosts), family;

@@ -45,8 +45,8 @@ static int write_file(struct machine *m, const struct nic *nic, const struct net
 	return r;
 }
 
-int p2p_names_write(struct machine *m, const struct nic *nic, const struct network_config *n,
-	struct err *err)
+int p2p_names_write(
+	struct machine *m, const struct nic *nic, const struct network_config *n, struct err *err)
 {
 	char *dir, *path;
 	int r;

@@ -13,7 +13,7 @@
 int p2p_names_read(struct drover *d, const struct network_config *n, const struct nic *nic,
 	struct network_dns *out, char **dir, struct err *err);
 /* The folder and the nic's file in it; nothing for a network that serves none. */
-int p2p_names_write(struct machine *m, const struct nic *nic, const struct network_config *n,
-	struct err *err);
+int p2p_names_write(
+	struct machine *m, const struct nic *nic, const struct network_config *n, struct err *err);
 
 #endif

@@ -29,7 +29,8 @@ void route_ca(void *arg, struct request *rq)
 	int r = path == NULL ? err_nomem(&err) : file_read(path, 65536, &pem, &err);
 
 	if (r == -ENOENT)
-		err_set(&err, r, "there is no CA yet: it is made for the first mirror of a network");
+		err_set(&err, r,
+			"there is no CA yet: it is made for the first mirror of a network");
 	if (r == 0)
 		r = ca_info(buf_str(&pem), &info, &err);
 	if (r == 0)

@@ -197,7 +197,8 @@ static void what_is_broken_is_told_of(void **state)
 	/* A certificate that is broken, or of another key, is. */
 	assert_int_equal(file_write_atomic(at("ca.pem"), "x", 1, 0644, false, NULL), 0);
 	strv_add(&names, "ghcr.io");
-	assert_int_equal(ca_issue(dir, at("server.pem"), &names, NOW, &changed, &renew, &err), -ENOENT);
+	assert_int_equal(
+		ca_issue(dir, at("server.pem"), &names, NOW, &changed, &renew, &err), -ENOENT);
 	ensure(NOW);
 	issue("ghcr.io", NULL, NOW, &changed);
 	assert_int_equal(file_write_atomic(at("server.pem"), "x", 1, 0600, false, NULL), 0);

@@ -24,8 +24,7 @@ static void the_configuration_is_exact(void **state)
 	struct err err;
 
 	assert_int_equal(mirror_config_text(&c, &text, &err), 0);
-	assert_string_equal(buf_str(&text),
-		HEAD DEFAULTS
+	assert_string_equal(buf_str(&text), HEAD DEFAULTS
 		"frontend ghcr-ca\n\tbind 10.0.0.254:80\n"
 		"\thttp-request return status 200 content-type application/x-pem-file file "
 		"'/s/ca.pem' if { path /drover-ca.pem }\n"
@@ -52,8 +51,8 @@ static void the_configuration_is_exact(void **state)
 	c.n = 0;
 	c.chroot = "/run/d";
 	assert_int_equal(mirror_config_text(&c, &text, &err), 0);
-	assert_string_equal(buf_str(&text),
-		HEAD "\tuid 65534\n\tgid 65534\n\tchroot '/run/d'\n" DEFAULTS);
+	assert_string_equal(
+		buf_str(&text), HEAD "\tuid 65534\n\tgid 65534\n\tchroot '/run/d'\n" DEFAULTS);
 	c.ca = "/a\nb";
 	assert_int_equal(mirror_config_text(&c, &text, &err), -EINVAL);
 	buf_finish(&text);
@@ -83,7 +82,9 @@ static void haproxy_takes_it(void **state)
 	assert_int_equal(mirror_config_text(&c, &text, &err), 0);
 	snprintf(command, sizeof(command), "%s/cfg", dir);
 	assert_int_equal(file_write_atomic(command, text.data, text.len, 0600, false, &err), 0);
-	assert_int_equal(system("haproxy -c -f \"$T/cfg\" >\"$T/out\" 2>&1 || { cat \"$T/out\"; exit 1; }"), 0);
+	assert_int_equal(
+		system("haproxy -c -f \"$T/cfg\" >\"$T/out\" 2>&1 || { cat \"$T/out\"; exit 1; }"),
+		0);
 	buf_finish(&text);
 	remove_tree(dir, NULL);
 }
