@@ -324,10 +324,8 @@ static int registry_create(
 	relay.spool = r->storage;
 	if (r->name == NULL || r->owner == NULL || r->upstream == NULL || r->listen == NULL ||
 		r->storage == NULL || r->log_path == NULL || r->applied == NULL ||
-		registry_hosts(cfg, &r->hosts) < 0 ||
-		registry_hosts(cfg, &r->hosts) < 0 ||
+		registry_hosts(cfg, &r->hosts) < 0 || registry_hosts(cfg, &r->hosts) < 0 ||
 		strv_copy(&r->prefetch, &cfg->prefetch) < 0 ||
-		service_create(&r->service, d, &spec, &cb, err) < 0 ||
 		service_create(&r->service, d, &spec, &cb, err) < 0 ||
 		registry_relay_create(&r->relay, d, &relay, err) < 0) {
 		service_destroy(r->service);
