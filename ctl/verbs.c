@@ -256,7 +256,7 @@ const struct verb verbs[] = {
 		"Tell which networks are not as configured, and why",
 		"Exit status 1 if any is not.", { { 0 } }, verb_net_check },
 	{ "Networks", "ca show", "", 0, 0, false,
-		"Print the certificate of the CA that the mirrors' certificates are of",
+		"Print the certificate of the CA that mirrors are signed by",
 		"For guests, which trust in it to use the mirrors of their network; they can get it\n"
 		"from there, too: http://MIRROR/drover-ca.pem.",
 		{ { 0 } }, verb_ca_show },
