@@ -38,7 +38,7 @@ networks() { # networks [LINE OF lab...]
 	listen = 127.0.0.1:5000
 	[registry hub]
 	upstream = http://127.0.0.1:5003
-	hosts = docker.io
+	hosts = ${hub:-docker.io}
 	listen = 127.0.0.1:5002
 	[registry quay]
 	upstream = http://127.0.0.1:5005
@@ -151,6 +151,12 @@ ok 'one has moved' wait_for "$patience" moved
 addresses() { ip -o -4 addr show dev "$(bridge_of lab)" | awk '{ print $4 }' | sort | xargs; }
 is "$(addresses)" '10.77.0.1/24 10.77.0.6/32' 'no other address is left'
 ok 'nor is it open' not reaches c1 10.77.0.254:443
+hub=images.example
+networks 'mirror = hub address=10.77.0.6'
+ok 'its registry has another host' drover reload
+led() { [ "$(asks c1 docker.io) $(asks c1 images.example) $(index images.example library/vm)" = '198.51.100.9 10.77.0.6 200 0' ]; }
+ok 'whose name leads there now, with a certificate for it' wait_for "$patience" led
+hub=''
 stop_droverd KILL
 networks
 start_droverd
