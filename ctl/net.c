@@ -90,6 +90,33 @@ static void show_nics(const json_t *n, struct buf *out)
 	table_format(&t, out);
 }
 
+static void show_mirrors(const json_t *n, struct buf *out)
+{
+	static const char *const heads[] = { "MIRROR", "ADDRESS", "PORT", "TLS", "HOSTS" };
+	struct table t = { .columns = ARRAY_LEN(heads) };
+	const json_t *m, *host;
+	size_t i, k;
+
+	if (json_array_size(json_arr(n, "mirrors")) == 0)
+		return;
+	buf_adds(out, "\n");
+	for (i = 0; i < ARRAY_LEN(heads); i++)
+		table_cell(&t, heads[i]);
+	json_array_foreach (json_arr(n, "mirrors"), i, m) {
+		struct buf hosts = { 0 };
+
+		json_array_foreach (json_arr(m, "hosts"), k, host)
+			buf_printf(&hosts, "%s%s", k > 0 ? " " : "", json_string_value(host));
+		table_cell(&t, json_str(m, "registry"));
+		table_cell(&t, json_str(m, "address"));
+		table_cellf(&t, "%lld", (long long)json_int(m, "port", 0));
+		table_cell(&t, json_flag(m, "tls", false) ? "yes" : "no");
+		table_cell(&t, buf_str(&hosts));
+		buf_finish(&hosts);
+	}
+	table_format(&t, out);
+}
+
 int verb_net_show(struct ctl *c)
 {
 	static const char *const keys[] = { "name", "kind", "state", "problem", "cidr", "cidr6",
@@ -112,6 +139,7 @@ int verb_net_show(struct ctl *c)
 		}
 		table_format(&t, &text);
 		show_nics(n, &text);
+		show_mirrors(n, &text);
 		print_text(&text);
 	}
 	json_decref(all);

@@ -255,6 +255,11 @@ const struct verb verbs[] = {
 	{ "Networks", "net check", "[NAME]", 0, 1, false,
 		"Tell which networks are not as configured, and why",
 		"Exit status 1 if any is not.", { { 0 } }, verb_net_check },
+	{ "Networks", "ca show", "", 0, 0, false,
+		"Print the certificate of the CA that mirrors are signed by",
+		"For guests, which trust in it to use the mirrors of their network; they can get it\n"
+		"from there, too: http://MIRROR/drover-ca.pem.",
+		{ { 0 } }, verb_ca_show },
 	{ "Other", "version", "", 0, 0, false, "Print the versions of drover and droverd", NULL,
 		{ { 0 } }, verb_version },
 	{ "Other", "help", "[VERB]", 0, 2, false, "Explain drover, or one verb", NULL,

@@ -25,33 +25,12 @@ static void add_options(struct strv *v, const struct dnsmasq_bridge_spec *s)
 		strv_addf(v, "--dhcp-option=option:router,%s", gateway);
 	else
 		strv_add(v, "--dhcp-option=option:router");
-	if (s->dns)
+	if (s->dns != NULL)
 		strv_addf(v, "--dhcp-option=option:dns-server,%s", gateway);
 	else
 		strv_add(v, "--dhcp-option=option:dns-server");
 	if (s->mtu != 0)
 		strv_addf(v, "--dhcp-option=option:mtu,%u", s->mtu);
-}
-
-static void add_dns(struct strv *v, const struct dnsmasq_bridge_spec *s)
-{
-	bool own = s->servers != NULL && s->servers[0] != NULL;
-
-	if (!s->dns) {
-		strv_add(v, "--port=0");
-		return;
-	}
-	if (own || !s->host_dns)
-		strv_add(v, "--no-resolv");
-	for (size_t i = 0; own && s->servers[i] != NULL; i++)
-		strv_addf(v, "--server=%s", s->servers[i]);
-	strv_addf(v, "--hostsdir=%s", s->names_dir);
-	/* A machine's name alone, and the addresses of this network, are nobody else's business. */
-	strv_add(v, "--domain-needed");
-	if (s->domain != NULL) {
-		strv_addf(v, "--domain=%s", s->domain);
-		strv_addf(v, "--local=/%s/", s->domain);
-	}
 }
 
 int dnsmasq_bridge_args(const struct dnsmasq_bridge_spec *s, struct strv *out, struct err *err)
@@ -85,7 +64,10 @@ int dnsmasq_bridge_args(const struct dnsmasq_bridge_spec *s, struct strv *out, s
 	strv_addf(&v, "--dhcp-leasefile=%s", s->lease_file);
 	strv_add(&v, "--dhcp-lease-max=16777216");
 	add_options(&v, s);
-	add_dns(&v, s);
+	if (s->dns != NULL)
+		dnsmasq_dns_args(&v, s->dns);
+	else
+		strv_add(&v, "--port=0");
 	if (s->v6 != NULL)
 		dnsmasq6_args(s->v6, &v);
 	if (v.bad) {

@@ -10,19 +10,17 @@
 
 #include "lib/str.h"
 #include "netcfg/alloc.h"
+#include "netcfg/dnsmasq-dns.h"
 #include "netcfg/dnsmasq6.h"
 
 struct dnsmasq_bridge_spec {
 	const char *binary, *bridge;
 	struct ip4_prefix net;
 	uint32_t gateway;
-	bool router;                /* it is offered as the way out */
-	bool dns;                   /* names are served */
-	bool host_dns;              /* what it does not know it asks those that the host asks */
-	const char *const *servers; /* or these; NULL-terminated, may be NULL */
-	const char *domain;         /* may be NULL */
-	unsigned mtu;               /* 0: nothing is said */
-	const char *dhcp_dir, *names_dir, *lease_file;
+	bool router;                   /* it is offered as the way out */
+	const struct dnsmasq_dns *dns; /* NULL: no names are served */
+	unsigned mtu;                  /* 0: nothing is said */
+	const char *dhcp_dir, *lease_file;
 	const struct dnsmasq6_spec *v6; /* may be NULL */
 };
 /* argv for exec; argv[0] is the binary. */

@@ -38,7 +38,8 @@ static int check(const struct dnsmasq_p2p_spec *spec, struct err *err)
 		return err_set(err, -EINVAL, "dnsmasq: %s is no MAC address", quote(spec->mac));
 	if (spec->net.len != 30 || (spec->net.addr & 3) != 0)
 		return err_set(err, -EINVAL, "dnsmasq: the network of %s is no /30", spec->tap);
-	for (size_t i = 0; spec->dns != NULL && spec->dns[i] != NULL; i++) {
+	for (size_t i = 0; spec->own_dns == NULL && spec->dns != NULL && spec->dns[i] != NULL;
+		i++) {
 		if (inet_pton(AF_INET, spec->dns[i], &in) != 1)
 			return err_set(err, -EINVAL,
 				"dnsmasq: %s is no IPv4 address of a DNS server",
@@ -47,10 +48,15 @@ static int check(const struct dnsmasq_p2p_spec *spec, struct err *err)
 	return 0;
 }
 
-static void add_dns(struct strv *v, const char *const *dns)
+static void add_dns(struct strv *v, const struct dnsmasq_p2p_spec *spec, const char *router)
 {
+	const char *const *dns = spec->dns;
 	struct buf list = { 0 };
 
+	if (spec->own_dns != NULL) {
+		strv_addf(v, "--dhcp-option=option:dns-server,%s", router);
+		return;
+	}
 	/* Without a value the option is left out. */
 	buf_adds(&list, "--dhcp-option=option:dns-server");
 	for (size_t i = 0; dns != NULL && dns[i] != NULL; i++)
@@ -78,8 +84,13 @@ int dnsmasq_p2p_args(const struct dnsmasq_p2p_spec *spec, struct strv *out, stru
 	strv_add(&v, "--keep-in-foreground");
 	strv_add(&v, "--log-facility=-");
 	strv_addf(&v, "--pid-file=%s", spec->pid_file != NULL ? spec->pid_file : "");
-	strv_add(&v, "--port=0");
-	strv_add(&v, "--no-resolv");
+	if (spec->own_dns != NULL) {
+		strv_add(&v, "--except-interface=lo");
+		dnsmasq_dns_args(&v, spec->own_dns);
+	} else {
+		strv_add(&v, "--port=0");
+		strv_add(&v, "--no-resolv");
+	}
 	strv_add(&v, "--no-hosts");
 	strv_add(&v, "--leasefile-ro");
 	strv_addf(&v, "--interface=%s", spec->tap);
@@ -90,7 +101,7 @@ int dnsmasq_p2p_args(const struct dnsmasq_p2p_spec *spec, struct strv *out, stru
 	strv_addf(&v, "--dhcp-range=%s,static,255.255.255.252,infinite", client);
 	strv_addf(&v, "--dhcp-host=%s,%s,infinite", spec->mac, client);
 	strv_addf(&v, "--dhcp-option=option:router,%s", router);
-	add_dns(&v, spec->dns);
+	add_dns(&v, spec, router);
 	/* As an option, not in dhcp-host: there "ignore", "infinite" and "1h" are no names. */
 	if (spec->host_name != NULL && is_label(spec->host_name))
 		strv_addf(&v, "--dhcp-option=12,%s", spec->host_name);

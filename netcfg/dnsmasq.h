@@ -9,6 +9,7 @@
 #include <sys/types.h>
 #include "lib/str.h"
 #include "netcfg/alloc.h"
+#include "netcfg/dnsmasq-dns.h"
 #include "netcfg/dnsmasq6.h"
 
 struct dnsmasq_p2p_spec {
@@ -22,10 +23,13 @@ struct dnsmasq_p2p_spec {
 	/* IPv6 beside it, and the machine's address there; may be NULL. */
 	const struct dnsmasq6_spec *v6;
 	struct in6_addr address6;
+	/* It serves names itself, at the router's address, which is offered; dns is ignored. May be
+	 * NULL. */
+	const struct dnsmasq_dns *own_dns;
 };
 
 /*
- * DHCP only, no DNS of its own (port 0): address, router, DNS, for ever (a guest that asks again
+ * DHCP, and no DNS of its own (port 0) unless own_dns is set: address, router, DNS, for ever (a guest that asks again
  * after a reboot gets the same). It stays in the foreground and logs to stderr. -EINVAL: a name,
  * MAC or address that would read as something else on a command line.
  *

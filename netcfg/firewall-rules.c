@@ -45,6 +45,11 @@ static const struct firewall_rule inet_rules[] = {
 		":\"th\",\"field\":\"dport\"}}]},\"right\":\"@open\"}},{\"accept\":null"
 		"}]" },
 	{ "to_host",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"concat\":[{\"meta\":{\"key\":\""
+		"iifname\"}},{\"payload\":{\"protocol\":\"ip\",\"field\":\"daddr\"}},{\""
+		"payload\":{\"protocol\":\"tcp\",\"field\":\"dport\"}}]},\"right\":\"@m"
+		"irrors\"}},{\"accept\":null}]" },
+	{ "to_host",
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"meta\":{\"key\":\"iifname\"}},\""
 		"right\":\"@pings\"}},{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{"
 		"\"protocol\":\"icmp\",\"field\":\"type\"}},\"right\":\"echo-request\"}"
@@ -83,6 +88,11 @@ static const struct firewall_rule inet_rules[] = {
 	{ "spoofed",
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"meta\":{\"key\":\"iifname\"}},\""
 		"right\":\"@taps\"}},{\"jump\":{\"target\":\"from_tap\"}}]" },
+	{ "prerouting",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"concat\":[{\"meta\":{\"key\":\""
+		"iifname\"}},{\"payload\":{\"protocol\":\"ip\",\"field\":\"daddr\"}},{\""
+		"payload\":{\"protocol\":\"tcp\",\"field\":\"dport\"}}]},\"right\":\"@m"
+		"irrors\"}},{\"accept\":null}]" },
 	{ "prerouting",
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"fib\":{\"result\":\"type\",\"fl"
 		"ags\":[\"daddr\"]}},\"right\":\"local\"}},{\"dnat\":{\"family\":\"ip\""

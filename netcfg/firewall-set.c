@@ -18,6 +18,7 @@ const struct firewall_set firewall_sets[] = {
 	{ "nat6_links", "ifname", FIREWALL_INET, 1, false },
 	{ "open", "ifname . inet_proto . inet_service", FIREWALL_INET, 1, false },
 	{ "pings", "ifname", FIREWALL_INET, 1, false },
+	{ "mirrors", "ifname . ipv4_addr . inet_service", FIREWALL_INET, 1, false },
 	{ "forwards", "inet_proto . inet_service", FIREWALL_INET, 0, true },
 	{ "guest_taps", "ifname", FIREWALL_BRIDGE, 1, false },
 	{ "macs", "ifname . ether_addr", FIREWALL_BRIDGE, 1, false },
@@ -91,6 +92,8 @@ json_t *firewall_link_elements(const struct firewall_link *l)
 	}
 	json_array_foreach (l->open, i, e)
 		firewall_put(j, "open", "%s . %s", l->name, json_string_value(e));
+	json_array_foreach (l->mirrors, i, e)
+		firewall_put(j, "mirrors", "%s . %s", l->name, json_string_value(e));
 	if (l->ping)
 		firewall_put(j, "pings", "%s", l->name);
 	return j;

@@ -29,6 +29,8 @@ struct firewall_link {
 	bool out, in, nat;    /* leave for the world, be reached from there, under our address */
 	bool dhcp, dns, ping; /* what of the host they reach */
 	const json_t *open;   /* and "tcp . 5000", as strings; or NULL */
+	/* Addresses of the host that are there for its guests, "10.0.0.254 . 443"; or NULL. */
+	const json_t *mirrors;
 };
 json_t *firewall_link_elements(const struct firewall_link *link);
 

@@ -214,6 +214,29 @@ int link_add_address(struct netlink *nl, const char *name, struct ip4_prefix add
 	return netlink_fail(err, r, "link %s: add address %s", name, text);
 }
 
+int link_drop_address(struct netlink *nl, const char *name, struct ip4_prefix addr, struct err *err)
+{
+	struct link_info link;
+	struct nl_msg *msg;
+	char text[19];
+	int r = link_get(nl, name, &link);
+
+	if (r == -ENODEV)
+		return 0;
+	msg = r == 0 ? address_msg(link.index, addr) : NULL;
+	if (msg != NULL) {
+		/* The flags of a new one mean other things here (NLM_F_BULK). */
+		nlmsg_hdr(msg)->nlmsg_type = RTM_DELADDR;
+		nlmsg_hdr(msg)->nlmsg_flags = NLM_F_REQUEST;
+	}
+	if (r == 0)
+		r = netlink_talk(nl, msg, NULL, NULL);
+	if (r == 0 || r == -EADDRNOTAVAIL)
+		return 0;
+	ip4_prefix_format(addr, text);
+	return netlink_fail(err, r, "link %s: drop address %s", name, text);
+}
+
 int link_set_mac(struct netlink *nl, const char *name, const char *mac, struct err *err)
 {
 	struct nl_msg *msg;

@@ -38,6 +38,9 @@ int link_index(struct netlink *nl, const char *name, int *out, struct err *err);
 int link_up(struct netlink *nl, const char *name, struct err *err);
 /* Adds addr/len; -EEXIST is success when it is the same. peer NULL: none. */
 int link_add_address(struct netlink *nl, const char *name, struct ip4_prefix addr, struct err *err);
+/* An address or a link that is not there is no error. */
+int link_drop_address(
+	struct netlink *nl, const char *name, struct ip4_prefix addr, struct err *err);
 int link_set_mac(struct netlink *nl, const char *name, const char *mac, struct err *err);
 /* The number by which rules tell the links of one network from others'; 0 is what links have. */
 int link_set_group(struct netlink *nl, const char *name, unsigned group, struct err *err);

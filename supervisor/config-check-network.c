@@ -1,10 +1,10 @@
 /* What is wrong with networks, and with machines' nics on them. */
-#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "netcfg/alloc.h"
 #include "supervisor/config-priv.h"
+#include "supervisor/network-names.h"
 #include "supervisor/network-values.h"
 
 /* ---- one network ---- */
@@ -23,23 +23,10 @@ bool config_is_chosen(const struct config_section *s, const char *name)
 	return chosen;
 }
 
-static void check_dns(struct load *l, const struct network_config *n)
-{
-	struct in_addr addr;
-
-	if (network_without_dns(n))
-		return;
-	for (size_t i = 0; i < n->dns.n; i++)
-		if (inet_pton(AF_INET, n->dns.v[i], &addr) != 1)
-			check_key_error(l, &n->s, "dns",
-				"%s is not an IPv4 address (one in each line)", quote(n->dns.v[i]));
-}
-
 /* What a kind has no use for is a mistake about the kind. */
 static void check_kind(struct load *l, const struct network_config *n)
 {
-	static const char *const bridged[] = { "gateway", "range", "domain", "bridge", "mtu",
-		"open" };
+	static const char *const bridged[] = { "gateway", "range", "bridge", "mtu", "open" };
 	static const char *const ported[] = { "port", "uplink" };
 
 	for (size_t i = 0; n->kind == NETWORK_P2P && i < ARRAY_LEN(bridged); i++)
@@ -116,8 +103,6 @@ static void check_values(struct load *l, const struct network_config *n)
 			if (config_is_chosen(&n->s, needs[i]))
 				check_key_error(l, &n->s, needs[i], "it needs a cidr");
 	}
-	if (n->domain != NULL && !config_is_hostname(n->domain))
-		check_key_error(l, &n->s, "domain", "%s is not a domain's name", quote(n->domain));
 	for (size_t i = 0; i < n->open.n; i++)
 		if (port_spec_parse(n->open.v[i], &port, &err) < 0)
 			check_key_error(l, &n->s, "open", "%s", err.msg);
@@ -130,7 +115,9 @@ void check_network(struct load *l, const struct network_config *n, bool misnamed
 
 	if (n->cidr == NULL && n->kind != NETWORK_BRIDGE && !misnamed && !bad)
 		check_section_error(l, &n->s, "needs 'cidr'");
-	check_dns(l, n);
+	if (n->domain != NULL && !config_is_hostname(n->domain))
+		check_key_error(l, &n->s, "domain", "%s is not a domain's name", quote(n->domain));
+	check_network_names(l, n);
 	check_kind(l, n);
 	check_egress(l, n);
 	if (n->kind != NETWORK_P2P) {
@@ -371,6 +358,7 @@ static void check_room(
 		return;
 	room = (uint64_t)v.last - v.first + 1;
 	room -= v.gateway >= v.first && v.gateway <= v.last;
+	room -= MIN(room, network_mirrors_in(n, v.first, v.last));
 	if (++*count == room + 1)
 		check_key_error(l, &vm->s, "network",
 			"%s has %llu addresses, and this nic is one too many", n->s.name,
@@ -430,4 +418,5 @@ void check_networks(struct load *l)
 	check_networks6(l);
 	check_bridges(l);
 	check_nics(l);
+	check_mirror_machines(l);
 }

@@ -153,7 +153,7 @@ const struct config_key config_keys[] = {
 			"kept for it." },
 	{ SECTION_NETWORK, "domain", KEY_STRING, N(domain), .reload = RELOAD_LIVE,
 		.help = "Domain of the machines' names, such as lab.test: they are found by web-1 and "
-			"by web-1.lab.test." },
+			"by web-1.lab.test. On p2p it is what makes the host serve names." },
 	{ SECTION_NETWORK, "bridge", KEY_STRING, N(bridge), .reload = RELOAD_RECREATE,
 		.help = "Name of the bridge, at most 15 characters; if not set, one of its own. With "
 			"kind = bridge it may be one that is there already, which stays as it is." },
@@ -181,9 +181,25 @@ const struct config_key config_keys[] = {
 		.help = "How fast each nic may send and receive, in bits a second, such as 10M, or "
 			"UP/DOWN, of which 0 is no limit; k, M and G are thousands. If not set, as fast as it can." },
 	{ SECTION_NETWORK, "dns", KEY_LIST, N(dns), .reload = RELOAD_LIVE,
-		.help = "IPv4 address of a DNS server; may be repeated. On p2p it is offered to the "
-			"guests, elsewhere they ask the host, which asks it (if not set, what the "
-			"host itself asks, and on isolated nobody); none: there is no DNS." },
+		.help = "IPv4 or IPv6 address of a DNS server; may be repeated. Machines ask the "
+			"host, which asks it (if not set, what the host itself asks, and on isolated "
+			"nobody). On p2p it is offered to the guests as it is, unless the host serves "
+			"names there: with domain, record, dns_log or an IPv6 address here. none: "
+			"there is no DNS." },
+	{ SECTION_NETWORK, "record", KEY_LIST, N(record), .reload = RELOAD_LIVE,
+		.help = "NAME=ADDRESS, IPv4 or IPv6: a name that machines find there, and reverse, "
+			"whatever the world calls so; may be repeated, also for a second address of "
+			"the other family. Names below it stay the world's." },
+	{ SECTION_NETWORK, "dns_log", KEY_BOOL, N(dns_log), .def = "no", .reload = RELOAD_LIVE,
+		.help = "Log what machines ask the DNS, and what they are told, in "
+			"log/network-NAME.log of state_dir (on p2p in the machine's dnsmasq.log)." },
+	{ SECTION_NETWORK, "mirror", KEY_LIST, N(mirror), .ref = SECTION_REGISTRY,
+		.reload = RELOAD_LIVE,
+		.help = "[registry] that machines get when they ask for its hosts by name; may be "
+			"repeated. It is on an address of its own, on port 443 with a certificate of "
+			"drover's own CA (drover ca), which http://ADDRESS/drover-ca.pem gives out. "
+			"Behind the name, with blanks between: address=ADDRESS in place of the last "
+			"free one of range; http for plain HTTP on port 80; port=PORT. Not for p2p." },
 	{ SECTION_NETWORK, "nat", KEY_BOOL, N(nat), .def = "yes", .reload = RELOAD_LIVE,
 		.help = "Whether guests reach the world under the host's address." },
 	{ SECTION_NETWORK, "cidr6", KEY_STRING, N(v6.cidr), .reload = RELOAD_RECREATE,

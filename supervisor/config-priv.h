@@ -147,6 +147,8 @@ struct nic_spec;
 void check_nic_address6(struct load *l, const struct vm_config *vm, const struct nic_spec *s,
 	const struct network_config *n);
 void check_egress(struct load *l, const struct network_config *n);
+void check_network_names(struct load *l, const struct network_config *n);
+void check_mirror_machines(struct load *l);
 void check_networks(struct load *l); /* what they and the machines' nics are to one another */
 
 /* config-check-hardware.c; also gives a machine the type that is its architecture's. */

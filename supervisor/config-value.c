@@ -195,13 +195,13 @@ static bool check_ref(struct value *v, const char *name)
 	return false;
 }
 
-/* Behind a network's name may be what its nic is like. */
+/* Behind a network's name may be what its nic is like, and behind a registry's what its mirror is. */
 static bool check_list_ref(struct value *v, const char *text)
 {
 	char *name;
 	bool ok;
 
-	if (v->k->ref != SECTION_NETWORK)
+	if (v->k->ref != SECTION_NETWORK && v->k->ref != SECTION_REGISTRY)
 		return check_ref(v, text);
 	name = strndup(text, strcspn(text, " \t"));
 	ok = name != NULL && check_ref(v, name);

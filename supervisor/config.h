@@ -170,6 +170,8 @@ struct network_config {
 	struct strv egress; /* what beyond the network machines reach; none: everything */
 	char *rate;         /* of each nic, as netcfg/shape.h reads it; NULL: no limit */
 	struct strv dns;
+	struct strv record, mirror; /* as written: supervisor/network-names.h */
+	bool dns_log;
 	bool nat;
 	int rp_filter; /* enum rp_filter */
 	struct network6_config v6;

@@ -14,6 +14,7 @@
 #include "supervisor/machine-steps.h"
 #include "supervisor/network-bridge.h"
 #include "supervisor/network-egress.h"
+#include "supervisor/network-mirror.h"
 #include "supervisor/network.h"
 #include "supervisor/service.h"
 #include "supervisor/faults.h"
@@ -375,7 +376,7 @@ static struct service **find_service(struct release *r)
 	struct machine *m;
 
 	if (str_starts(r->owner, "net/"))
-		return bridge_service(r->d, r->owner + 4);
+		return bridge_service(r->d, r->owner + 4, r->name);
 	if (!str_starts(r->owner, "vm/"))
 		return NULL;
 	m = machine_find(r->d, r->owner + 3);
@@ -448,6 +449,9 @@ static int release_one(struct release *r, struct object *o, struct err *err)
 		return ret == 0 ? 1 : ret;
 	case OBJECT_PORT:
 		ret = bridge_release_port(r->d, r->name, o->data, err);
+		break;
+	case OBJECT_MIRROR:
+		ret = mirror_release_address(r->d, r->name, o->data, err);
 		break;
 	case OBJECT_RESERVATION:
 		ret = bridge_forget(r->d, r->name, json_str(o->data, "network"), err);

@@ -29,6 +29,7 @@ static const char *const kind_names[] = {
 	[OBJECT_NFT_ELEMENTS] = "nft-elements",
 	[OBJECT_RESERVATION] = "reservation",
 	[OBJECT_IFB] = "ifb",
+	[OBJECT_MIRROR] = "mirror",
 };
 
 const char *object_kind_name(enum object_kind kind)

@@ -37,7 +37,8 @@ enum object_kind {
 	OBJECT_NFT_ELEMENTS,
 	/* name: path of a file by which a network's dnsmasq knows a nic; data: {network} */
 	OBJECT_RESERVATION,
-	OBJECT_IFB, /* name: of the TAP whose way in it is (netcfg/shape.h) */
+	OBJECT_IFB,    /* name: of the TAP whose way in it is (netcfg/shape.h) */
+	OBJECT_MIRROR, /* name: an address of a bridge; data: {bridge, registry} */
 	OBJECT_KINDS
 };
 const char *object_kind_name(enum object_kind kind);

@@ -30,6 +30,8 @@ struct bridge_net {
 	bool rebuilding;         /* bridge_made() is to come */
 	bool release_due;        /* when it has come */
 	struct service *dnsmasq; /* NULL: it needs none */
+	struct mirrors *mirrors; /* network-mirror-private.h; NULL: it has none */
+	char *mirrors_wanted;    /* they were made from this */
 	size_t step;
 	struct deadline timer; /* the next try, or done on a later turn */
 	void (*timer_fn)(struct bridge_net *b);
@@ -51,6 +53,8 @@ struct bridge_step {
 extern const struct bridge_step bridge_steps[];
 extern const size_t bridge_nsteps;
 void bridge_made(void *arg, const struct err *err);
+/* After a step that returned 1 with `rebuilding` set, and is not the last: the others follow. */
+void bridge_resume(struct bridge_net *b, const struct err *err);
 
 /* network-lease.c: begins to follow the lease file; what it says already is taken over. */
 void bridge_watch_leases(struct bridge_net *b);

@@ -15,7 +15,9 @@
 #include "supervisor/faults.h"
 #include "supervisor/host-net.h"
 #include "supervisor/network-bridge-private.h"
+#include "supervisor/network-dns.h"
 #include "supervisor/network-egress.h"
+#include "supervisor/network-mirror.h"
 #include "supervisor/network-private.h"
 #include "supervisor/network6.h"
 
@@ -241,19 +243,17 @@ static int dnsmasq_argv(struct bridge_net *b, struct strv *argv, struct err *err
 {
 	const struct network_config *n = b->cfg;
 	char *program = find_program("dnsmasq");
-	bool dns = !network_without_dns(n);
-	struct strv servers = { 0 };
+	struct network_dns dns = { .spec = { .host_dns = n->kind != NETWORK_ISOLATED,
+					   .names_dir = b->names_dir,
+					   .net = b->v.v4.net } };
 	struct dnsmasq_bridge_spec spec = { .binary = program,
 		.bridge = b->bridge,
 		.net = b->v.v4.net,
 		.gateway = b->v.v4.gateway,
 		.router = n->kind != NETWORK_ISOLATED,
-		.dns = dns,
-		.host_dns = n->kind != NETWORK_ISOLATED,
-		.domain = n->domain,
+		.dns = network_without_dns(n) ? NULL : &dns.spec,
 		.mtu = (unsigned)n->mtu,
 		.dhcp_dir = b->dhcp_dir,
-		.names_dir = b->names_dir,
 		.lease_file = b->lease_file };
 	struct network6_told told = { 0 };
 	int r = 0;
@@ -261,19 +261,20 @@ static int dnsmasq_argv(struct bridge_net *b, struct strv *argv, struct err *err
 	if (program == NULL)
 		return err_set(
 			err, -ENOENT, "dnsmasq is not installed (Debian package dnsmasq-base)");
-	if (b->v.v6.net.len != 0) {
+	r = network_dns_read(&dns, n, err);
+	if (r == 0 && mirrors_records(b, &dns.records, &dns.spec.nrecords) < 0)
+		r = err_nomem(err);
+	dns.spec.records = dns.records;
+	if (r == 0 && b->v.v6.net.len != 0) {
 		spec.v6 = network6_tell(&told, n, b->bridge, &b->v.v6.net, &b->v.v6.gateway, err);
 		r = spec.v6 == NULL ? err->code : 0;
 	}
-	for (size_t i = 0; dns && i < n->dns.n; i++)
-		strv_add(&servers, n->dns.v[i]);
-	spec.servers = (const char *const *)servers.v;
 	if (r == 0)
-		r = servers.bad ? err_nomem(err) : dnsmasq_bridge_args(&spec, argv, err);
+		r = dnsmasq_bridge_args(&spec, argv, err);
 	if (r == 0)
 		r = network_egress_args(b, argv, err);
-	strv_finish(&servers);
 	network6_told_finish(&told);
+	network_dns_finish(&dns);
 	free(program);
 	return r;
 }
@@ -383,7 +384,8 @@ static json_t *opened(const struct network_config *n, bool *ping)
 	return array;
 }
 
-json_t *network_link_elements(const struct network_config *n, const char *bridge)
+json_t *network_link_elements(
+	const struct network_config *n, const char *bridge, const json_t *mirrors)
 {
 	struct firewall_link link = { .name = bridge,
 		.peers = n->peers,
@@ -395,6 +397,7 @@ json_t *network_link_elements(const struct network_config *n, const char *bridge
 	json_t *open = opened(n, &link.ping), *data;
 
 	link.open = open;
+	link.mirrors = mirrors;
 	data = firewall_link_elements(&link);
 	json_decref(open);
 	return data;
@@ -402,11 +405,13 @@ json_t *network_link_elements(const struct network_config *n, const char *bridge
 
 static int open_firewall(struct bridge_net *b, struct err *err)
 {
-	json_t *data;
+	json_t *data, *mirrors = mirrors_ports(b);
 	int r;
 
 	/* Without an address of ours on it, or by what its owner wants of it, it is the host's affair. */
-	data = b->v.v4.net.len != 0 ? network_link_elements(b->cfg, b->bridge) : json_object();
+	data = b->v.v4.net.len != 0 ? network_link_elements(b->cfg, b->bridge, mirrors)
+				    : json_object();
+	json_decref(mirrors);
 	network6_link_elements(b, data);
 	r = ledger_add(b->d->ledger, b->owner, OBJECT_NFT_ELEMENTS, b->bridge, data, err);
 	if (r == 0)
@@ -429,8 +434,10 @@ const struct bridge_step bridge_steps[] = {
 	{ "ports", add_ports },
 	{ "address6", network6_set_address },
 	{ "address", set_address },
+	{ "mirror-addresses", mirrors_addresses },
 	{ "folders", make_folders },
 	{ "names", write_names },
+	{ "mirrors", mirrors_serve },
 	{ "dnsmasq", start_dnsmasq },
 	{ "firewall", open_firewall },
 };

@@ -14,6 +14,7 @@
 #include "netcfg/survey.h"
 #include "supervisor/faults.h"
 #include "supervisor/network-bridge-private.h"
+#include "supervisor/network-mirror.h"
 #include "supervisor/network.h"
 #include "supervisor/network6.h"
 #include "supervisor/plan.h"
@@ -49,6 +50,7 @@ static void bridge_free(void *arg)
 	free(b->dhcp_dir);
 	free(b->names_dir);
 	free(b->lease_file);
+	free(b->mirrors_wanted);
 	free(b);
 }
 
@@ -95,6 +97,7 @@ static void bridge_destroy(struct bridge_net *b)
 	list_remove(&b->entry);
 	service_destroy(b->dnsmasq);
 	b->dnsmasq = NULL;
+	mirrors_destroy(b);
 	deadline_close(&b->timer, timer_closed);
 }
 
@@ -130,20 +133,26 @@ static void make_failed(struct bridge_net *b)
 	tell_waiters(b, &err);
 }
 
+/* Nobody wants what was under way any more. */
+static bool is_over(struct bridge_net *b)
+{
+	b->rebuilding = false;
+	if (b->d->leaving)
+		bridge_destroy(b);
+	else if (b->release_due)
+		release(b);
+	else
+		return false;
+	return true;
+}
+
 void bridge_made(void *arg, const struct err *err)
 {
 	struct bridge_net *b = arg;
 	json_t *more;
 
-	b->rebuilding = false;
-	if (b->d->leaving) {
-		bridge_destroy(b);
+	if (is_over(b))
 		return;
-	}
-	if (b->release_due) {
-		release(b);
-		return;
-	}
 	if (err != NULL) {
 		b->err = *err;
 		make_failed(b);
@@ -172,6 +181,18 @@ static void run_steps(struct bridge_net *b)
 		make_failed(b);
 }
 
+void bridge_resume(struct bridge_net *b, const struct err *err)
+{
+	if (is_over(b))
+		return;
+	if (err == NULL) {
+		run_steps(b);
+		return;
+	}
+	b->err = *err;
+	make_failed(b);
+}
+
 static void begin(struct bridge_net *b)
 {
 	b->state = BRIDGE_MAKING;
@@ -183,12 +204,16 @@ static void begin(struct bridge_net *b)
 static int configure(struct bridge_net *b, const struct network_config *cfg)
 {
 	json_t *applied = plan_applied(&cfg->s);
+	char *mirrors = mirrors_wanted(b, cfg, drover_config(b->d));
 	const char *key;
 
-	if (applied == NULL || network_values(cfg, &b->v, &key, &b->err) < 0) {
+	if (applied == NULL || mirrors == NULL || network_values(cfg, &b->v, &key, &b->err) < 0) {
 		json_decref(applied);
+		free(mirrors);
 		return -ENOMEM;
 	}
+	free(b->mirrors_wanted);
+	b->mirrors_wanted = mirrors;
 	json_decref(b->applied);
 	b->applied = applied;
 	config_box_unref(b->box);
@@ -273,6 +298,18 @@ static bool is_live_change(const json_t *old, const json_t *now)
 	return true;
 }
 
+/* Neither the section is another one, nor are those of its mirrors. */
+static bool is_as_applied(
+	const struct bridge_net *b, const struct network_config *cfg, const json_t *now)
+{
+	char *mirrors = mirrors_wanted(b, cfg, drover_config(b->d));
+	bool same = mirrors != NULL && str_eq(mirrors, b->mirrors_wanted) &&
+		    json_equal(now, b->applied);
+
+	free(mirrors);
+	return same;
+}
+
 static void converge_one(struct bridge_net *b)
 {
 	const struct network_config *cfg = wanted(b->d, b->name);
@@ -286,7 +323,7 @@ static void converge_one(struct bridge_net *b)
 		;
 	else if (cfg == NULL && !is_used(b->d, b->name))
 		release(b);
-	else if (now != NULL && strcmp(bridge, b->bridge) == 0 && json_equal(now, b->applied))
+	else if (now != NULL && strcmp(bridge, b->bridge) == 0 && is_as_applied(b, cfg, now))
 		;
 	else if (now != NULL && strcmp(bridge, b->bridge) == 0 && is_live_change(b->applied, now))
 		configure(b, cfg);
@@ -454,11 +491,15 @@ bool bridge_service_down(const struct bridge_net *b)
 	return b->state == BRIDGE_DOWN || (b->dnsmasq != NULL && !service_up(b->dnsmasq));
 }
 
-struct service **bridge_service(struct drover *d, const char *network)
+struct service **bridge_service(struct drover *d, const char *network, const char *service)
 {
 	struct bridge_net *b = bridge_find(d, network);
+	struct service **mirrors = b != NULL ? mirrors_service(b, service) : NULL;
 
-	return b != NULL && b->dnsmasq != NULL ? &b->dnsmasq : NULL;
+	if (mirrors != NULL)
+		return mirrors;
+	return b != NULL && b->dnsmasq != NULL && strcmp(service, b->name) == 0 ? &b->dnsmasq
+										: NULL;
 }
 
 bool bridge_wait(struct drover *d, const char *network, struct bridge_wait *wait)
@@ -506,6 +547,8 @@ bool bridge_differs(const struct bridge_net *b, const struct survey *s, struct b
 		buf_printf(text, "bridge %s is down", b->bridge);
 	else if (b->dnsmasq != NULL && !service_up(b->dnsmasq) && !service_waits(b->dnsmasq))
 		buf_adds(text, "its dnsmasq does not run");
+	else
+		mirrors_differ(b, s, text);
 	for (size_t i = 0; text->len == 0 && i < b->cfg->port.n; i++) {
 		if (bridge_get(b->d->nl, b->cfg->port.v[i], &info) < 0 || info.master != b->index)
 			buf_printf(

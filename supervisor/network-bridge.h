@@ -41,7 +41,8 @@ const struct network_values *bridge_values(const struct bridge_net *b);
 bool bridge_ready(const struct bridge_net *b);
 /* Whether its dnsmasq should be there and is not, or it could not be made. */
 bool bridge_service_down(const struct bridge_net *b);
-struct service **bridge_service(struct drover *d, const char *network); /* NULL: it has none */
+/* The one that is called so in the ledger; NULL: it has none. */
+struct service **bridge_service(struct drover *d, const char *network, const char *service);
 /* Of all networks, p2p too, as supervisor/routes.h has them; of one, NULL: there is none. */
 json_t *networks_json(struct drover *d);
 json_t *network_json(struct drover *d, const char *name);
@@ -71,7 +72,8 @@ int bridge_forget(struct drover *d, const char *path, const char *network, struc
 int bridge_release_port(struct drover *d, const char *port, const json_t *data, struct err *err);
 
 /* ---- what of the configuration is in the firewall (netcfg/firewall-set.h); new ones ---- */
-json_t *network_link_elements(const struct network_config *n, const char *bridge);
+json_t *network_link_elements(
+	const struct network_config *n, const char *bridge, const json_t *mirrors);
 json_t *network_forwards(const struct vm_config *vm, uint32_t to);
 
 /* ---- leases (network-lease.c) ---- */

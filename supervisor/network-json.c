@@ -4,6 +4,7 @@
 #include "lib/json.h"
 #include "netcfg/survey.h"
 #include "supervisor/network-bridge-private.h"
+#include "supervisor/network-mirror.h"
 #include "supervisor/network.h"
 #include "supervisor/network6.h"
 
@@ -115,6 +116,7 @@ static json_t *one_json(struct drover *d, const struct network_config *n)
 	put_bridge(j, b);
 	json_object_set_new(j, "nics", nics_json(d, n->s.name));
 	json_object_set_new(j, "leases", leases_json(b));
+	json_object_set_new(j, "mirrors", mirrors_json(b));
 	return j;
 }
 

@@ -11,6 +11,7 @@
 #include "supervisor/address-book.h"
 #include "supervisor/faults.h"
 #include "supervisor/network-bridge.h"
+#include "supervisor/network-mirror.h"
 #include "supervisor/network-private.h"
 #include "supervisor/network-shape.h"
 #include "supervisor/network6.h"
@@ -18,8 +19,8 @@
 /* ---- the address ---- */
 
 /* From a place that the nic's name gives, so that the same machine has the same one on every host. */
-static int first_free(
-	struct drover *d, const struct nic *nic, const struct network4 *v4, uint32_t *out)
+static int first_free(struct drover *d, const struct bridge_net *b, const struct nic *nic,
+	const struct network4 *v4, uint32_t *out)
 {
 	uint64_t size = (uint64_t)v4->last - v4->first + 1,
 		 start = strtoull(nic->tap + 3, NULL, 16);
@@ -28,7 +29,7 @@ static int first_free(
 		uint32_t address = v4->first + (uint32_t)((start + i) % size);
 		int r = address == v4->gateway ? 1 : address_is_taken(d, nic, address);
 
-		if (r > 0)
+		if (r > 0 || mirrors_have(b, address))
 			continue;
 		if (r == 0)
 			*out = address;
@@ -38,20 +39,22 @@ static int first_free(
 }
 
 /* What it was given before it keeps. */
-static int give_address(struct drover *d, struct nic *nic, const struct network4 *v4)
+static int give_address(
+	struct drover *d, const struct bridge_net *b, struct nic *nic, const struct network4 *v4)
 {
 	int taken = 1, r = 0;
 
-	if (nic->address >= v4->first && nic->address <= v4->last && nic->address != v4->gateway)
+	if (nic->address >= v4->first && nic->address <= v4->last && nic->address != v4->gateway &&
+		!mirrors_have(b, nic->address))
 		taken = address_is_taken(d, nic, nic->address);
 	if (taken < 0)
 		return taken;
 	if (taken > 0)
-		r = first_free(d, nic, v4, &nic->address);
+		r = first_free(d, b, nic, v4, &nic->address);
 	/* Maybe somebody has left since the book was made. */
 	if (r == -EADDRNOTAVAIL) {
 		address_book_drop(d);
-		r = first_free(d, nic, v4, &nic->address);
+		r = first_free(d, b, nic, v4, &nic->address);
 	}
 	return r == 0 ? address_take(d, nic, nic->address) : r;
 }
@@ -71,7 +74,7 @@ static int choose_address(struct attach *a, struct nic *nic, struct err *err)
 		nic->address = nic->fixed;
 		return 0;
 	}
-	r = give_address(a->m->d, nic, v4);
+	r = give_address(a->m->d, b, nic, v4);
 	if (r == -EADDRNOTAVAIL)
 		return err_set(err, r, "all addresses of its range are given to machines");
 	return r < 0 ? err_nomem(err) : 0;

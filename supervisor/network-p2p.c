@@ -11,6 +11,7 @@
 #include "netcfg/sysctl.h"
 #include "supervisor/faults.h"
 #include "supervisor/host-net.h"
+#include "supervisor/network-p2p-names.h"
 #include "supervisor/network-private.h"
 #include "supervisor/network-shape.h"
 #include "supervisor/network-values.h"
@@ -138,13 +139,15 @@ static int dnsmasq_argv(struct machine *m, struct nic *nic, struct strv *argv, s
 {
 	const struct network_config *net = network_of_nic(m, nic);
 	static const char *const none[] = { NULL };
-	char *program = find_program("dnsmasq");
+	bool offers = net != NULL && net->dns.n > 0 && !network_without_dns(net);
+	struct network_dns dns = { 0 };
+	char *program = find_program("dnsmasq"), *dir = NULL;
 	struct dnsmasq_p2p_spec spec = { .binary = program,
 		.tap = nic->tap,
 		.mac = nic->mac,
 		.host_name = m->name,
 		.net = nic->net,
-		.dns = net != NULL && net->dns.n > 0 ? (const char *const *)net->dns.v : none };
+		.dns = offers ? (const char *const *)net->dns.v : none };
 	struct in6_addr host = network6_p2p_host(&nic->net6);
 	struct network6_told told = { 0 };
 	int r = 0;
@@ -157,9 +160,15 @@ static int dnsmasq_argv(struct machine *m, struct nic *nic, struct strv *argv, s
 		spec.address6 = nic->address6;
 		r = spec.v6 == NULL ? err->code : 0;
 	}
+	if (r == 0 && net != NULL && network_p2p_serves(net)) {
+		spec.own_dns = &dns.spec;
+		r = p2p_names_read(m->d, net, nic, &dns, &dir, err);
+	}
 	if (r == 0)
 		r = dnsmasq_p2p_args(&spec, argv, err);
 	network6_told_finish(&told);
+	network_dns_finish(&dns);
+	free(dir);
 	free(program);
 	return r;
 }
@@ -182,6 +191,7 @@ static int dnsmasq_create(struct machine *m, struct nic *nic, struct err *err)
 static int start_dnsmasq(struct attach *a, struct nic *nic, struct err *err)
 {
 	struct machine *m = a->m;
+	const struct network_config *net = network_of_nic(m, nic);
 	struct strv argv = { 0 };
 	char who[256];
 	int r;
@@ -190,7 +200,14 @@ static int start_dnsmasq(struct attach *a, struct nic *nic, struct err *err)
 		return err_set(err, -EADDRINUSE,
 			"UDP port 67 is taken by %s: guests could get no address; stop it or keep it from binding all links",
 			who);
-	r = dnsmasq_create(m, nic, err);
+	if (net != NULL && network_p2p_serves(net) &&
+		dns_port_taken(nic->net.addr + 1, who, sizeof(who)))
+		return err_set(err, -EADDRINUSE,
+			"UDP port 53 is taken by %s: stop it or keep it from binding all links, or take domain, record and dns_log from the network",
+			who);
+	r = net != NULL ? p2p_names_write(m, nic, net, err) : 0;
+	if (r == 0)
+		r = dnsmasq_create(m, nic, err);
 	if (r == 0)
 		r = dnsmasq_argv(m, nic, &argv, err);
 	if (r == 0)

@@ -10,6 +10,7 @@
 #include "netcfg/sysctl.h"
 #include "supervisor/host-net.h"
 #include "supervisor/network-bridge-private.h"
+#include "supervisor/network-names.h"
 #include "supervisor/network-private.h"
 
 #define MS_IN_S 1000
@@ -125,7 +126,7 @@ const struct dnsmasq6_spec *network6_tell(struct network6_told *told,
 	const struct network_config *n, const char *link, const struct ip6_prefix *net,
 	const struct in6_addr *gateway, struct err *err)
 {
-	bool own = n->kind != NETWORK_P2P && !network_without_dns(n);
+	bool own = (n->kind != NETWORK_P2P || network_p2p_serves(n)) && !network_without_dns(n);
 	char text[IP6_TEXT];
 	struct network6 v;
 	const char *key;

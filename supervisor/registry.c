@@ -6,6 +6,7 @@
 
 #include "lib/json.h"
 #include "lib/log.h"
+#include "supervisor/network-names.h"
 #include "supervisor/plan.h"
 
 #define PROBE_TIMEOUT_MS 5000
@@ -288,21 +289,6 @@ static void registry_destroy(struct registry *r)
 	deadline_close(&r->wait_timer, wait_timer_closed);
 }
 
-/* The host whose images come through it: that of the upstream, unless `hosts` names others. */
-static int set_hosts(struct registry *r, const struct registry_config *cfg)
-{
-	const char *host = strstr(cfg->upstream, "://");
-
-	if (cfg->hosts.n > 0)
-		return strv_copy(&r->hosts, &cfg->hosts);
-	host = host != NULL ? host + 3 : cfg->upstream;
-	strv_addf(&r->hosts, "%.*s", (int)strcspn(host, "/"), host);
-	/* Docker Hub's images are named by one host and served by another. */
-	if (strv_has(&r->hosts, "registry-1.docker.io"))
-		strv_add(&r->hosts, "docker.io");
-	return r->hosts.bad ? -ENOMEM : 0;
-}
-
 static int registry_create(
 	struct registry **out, struct drover *d, const struct registry_config *cfg, struct err *err)
 {
@@ -338,7 +324,8 @@ static int registry_create(
 	relay.spool = r->storage;
 	if (r->name == NULL || r->owner == NULL || r->upstream == NULL || r->listen == NULL ||
 		r->storage == NULL || r->log_path == NULL || r->applied == NULL ||
-		set_hosts(r, cfg) < 0 || strv_copy(&r->prefetch, &cfg->prefetch) < 0 ||
+		registry_hosts(cfg, &r->hosts) < 0 || registry_hosts(cfg, &r->hosts) < 0 ||
+		strv_copy(&r->prefetch, &cfg->prefetch) < 0 ||
 		service_create(&r->service, d, &spec, &cb, err) < 0 ||
 		registry_relay_create(&r->relay, d, &relay, err) < 0) {
 		service_destroy(r->service);

@@ -74,6 +74,6 @@ route_fn route_image_import, route_image_export;
 route_fn route_image_prune, route_image_verify, route_image_outdated, route_image_inspect;
 
 /* routes-network.c */
-route_fn route_networks, route_network;
+route_fn route_networks, route_network, route_ca;
 
 #endif

@@ -174,6 +174,7 @@ const struct route routes[] = {
 	{ "GET", "/registries", route_registries },
 	{ "GET", "/networks", route_networks },
 	{ "GET", "/networks/{name}", route_network },
+	{ "GET", "/ca", route_ca },
 	{ "GET", "/doctor", route_doctor },
 	{ "POST", "/doctor", route_doctor_fix },
 };

@@ -13,7 +13,7 @@ _drover()
 	done
 	COMPREPLY=()
 	if [ ${#words[@]} = 0 ]; then
-		COMPREPLY=($(compgen -W 'list show start stop kill restart pause resume suspend reset nmi resize disk nic rm cancel clone migrate snapshot ssh console log qmp hmp screendump dump stats ch why events doctor check plan reload config pull image registry net version help --socket --output --help --version' -- "$cur"))
+		COMPREPLY=($(compgen -W 'list show start stop kill restart pause resume suspend reset nmi resize disk nic rm cancel clone migrate snapshot ssh console log qmp hmp screendump dump stats ch why events doctor check plan reload config pull image registry net ca version help --socket --output --help --version' -- "$cur"))
 		return
 	fi
 	verb=${words[0]}
@@ -56,6 +56,13 @@ _drover()
 	net)
 		if [ ${#words[@]} = 1 ]; then
 			COMPREPLY=($(compgen -W 'list show leases check' -- "$cur"))
+			return
+		fi
+		verb="$verb ${words[1]}"
+		;;
+	ca)
+		if [ ${#words[@]} = 1 ]; then
+			COMPREPLY=($(compgen -W 'show' -- "$cur"))
 			return
 		fi
 		verb="$verb ${words[1]}"
@@ -119,6 +126,7 @@ _drover()
 	'net show') opts='--help' names=1 ;;
 	'net leases') opts='--help' names=1 ;;
 	'net check') opts='--help' names=1 ;;
+	'ca show') opts='--help' ;;
 	'version') opts='--help' ;;
 	'help') opts='--completion --man --help' ;;
 	esac

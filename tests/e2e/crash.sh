@@ -19,6 +19,7 @@ fi
 
 stop_timeout=1
 extra='' # a further line of [vm m], for a point that needs it
+registry='' # a section that $network refers to
 network='' # further lines of [network taps], and of [drover]: a bridge is there as long as droverd
 leave=''
 crash_config() { # crash_config MEMORY
@@ -28,6 +29,7 @@ crash_config() { # crash_config MEMORY
 	[network taps]
 	cidr = 172.16.0.0/16
 	$network
+	$registry
 	[vm m]
 	kernel = $kernel
 	rootfs = $disk
@@ -413,18 +415,24 @@ crash_matrix() { # crash_matrix TABLE...
 				extra='tpm = yes'
 				;;
 			esac
-			network='' leave=''
+			network='' leave='' registry=''
 			case $table/$point in
 			attach/*) network='cidr6 = fd00:56::/48' ;;
-			network/* | port/* | release/bridge | release/nft-elements | release/reservation | release/port)
+			network/* | port/* | release/bridge | release/nft-elements | release/reservation | release/port | release/mirror)
 				network=$'kind = bridge\nport = dummy0\ncidr6 = fd00:55::/64\ndhcp6 = yes'
 				leave='on_exit = stop'
+				;;
+			esac
+			case $table/$point in
+			network/mirror* | network/firewall | release/mirror)
+				network+=$'\nmirror = r'
+				registry=$'[registry r]\nupstream = https://ghcr.io\nlisten = 127.0.0.1:5000\noffline = yes'
 				;;
 			esac
 			reset_world
 			n=$((n + 1))
 			case $table/$point in
-			release/bridge | release/port | release/nft-elements)
+			release/bridge | release/port | release/nft-elements | release/mirror)
 				round_leave "$table/$point"
 				for code in ${codes:-ENOSPC EMFILE ENOMEM EPERM}; do
 					reset_world

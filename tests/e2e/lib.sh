@@ -302,7 +302,7 @@ ssh_key() { [ -f "$W/key" ] || ssh-keygen -q -t ed25519 -N '' -C test -f "$W/key
 
 # What legitimately stays: below state_dir images, built disks, logs, the event log, and for
 # machines their folder, warm images; below run_dir folders. A test of a failure looks closer by AUDIT_SKIP=.
-audit_skip='^/(events\.jsonl.*|oci(/.*)?|log(/.*)?|registry(/.*)?|keys(/.*)?|vm(/.*)?|warm(/.*)?|net(/.*)?|guest_ids.*|qemu-probe\.json|(droverd\.)?lock)$'
+audit_skip='^/(events\.jsonl.*|oci(/.*)?|log(/.*)?|registry(/.*)?|keys(/.*)?|ca(/.*)?|vm(/.*)?|warm(/.*)?|net(/.*)?|guest_ids.*|qemu-probe\.json|(droverd\.)?lock)$'
 audit_folders='^/drover(/(vm|net|ledger|registry|droverd\.lock))?$'
 
 audit_take() { # audit_take FILE [ARGUMENT...]

@@ -68,6 +68,27 @@ static void the_command_line_is_exact(void **state)
 	strv_finish(&args);
 }
 
+static void names_are_served_where_wanted(void **state)
+{
+	static const char *const six[] = { "fd00::1", NULL };
+	struct dnsmasq_dns dns = { .servers = six, .names_dir = "/run/n", .domain = "taps.test" };
+	struct dnsmasq_p2p_spec spec = spec_of("tap0123456789ab", 0xac10aa98);
+	struct strv args = { 0 };
+	struct err err;
+
+	/* It is what the guest asks; its servers are not. */
+	spec.dns = six;
+	spec.own_dns = &dns;
+	assert_int_equal(dnsmasq_p2p_args(&spec, &args, &err), 0);
+	assert_true(strv_has(&args, "--dhcp-option=option:dns-server,172.16.170.153"));
+	assert_true(strv_has(&args, "--except-interface=lo"));
+	assert_true(strv_has(&args, "--server=fd00::1"));
+	assert_true(strv_has(&args, "--hostsdir=/run/n"));
+	assert_true(strv_has(&args, "--local=/taps.test/"));
+	assert_false(strv_has(&args, "--port=0"));
+	strv_finish(&args);
+}
+
 static void what_is_not_wanted_is_left_out(void **state)
 {
 	static const char *const names[] = { "ubuntu-6.5", "-a", "a-", "a_b", "",
@@ -348,6 +369,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_command_line_is_exact),
+		cmocka_unit_test(names_are_served_where_wanted),
 		cmocka_unit_test(what_is_not_wanted_is_left_out),
 		cmocka_unit_test(what_would_read_as_something_else_is_refused),
 		cmocka_unit_test(a_guest_gets_its_address),

@@ -23,10 +23,7 @@ static const struct dnsmasq_bridge_spec base = { .binary = "/usr/sbin/dnsmasq",
 	.net = { 0x0a4d0000, 23 },
 	.gateway = 0x0a4d0001,
 	.router = true,
-	.dns = true,
-	.host_dns = true,
 	.dhcp_dir = "/run/d",
-	.names_dir = "/run/n",
 	.lease_file = "/var/l" };
 
 #define HEAD                                                                                       \
@@ -38,16 +35,17 @@ static const struct dnsmasq_bridge_spec base = { .binary = "/usr/sbin/dnsmasq",
 
 static void the_command_is_exact(void **state)
 {
-	static const char *const servers[] = { "9.9.9.9", "1.1.1.1", NULL };
+	struct dnsmasq_dns dns = { .host_dns = true, .names_dir = "/run/n" };
 	struct dnsmasq_bridge_spec s = base;
 	struct strv v = { 0 };
 	struct err err;
 
+	s.dns = &dns;
 	assert_string_equal(args(&s), HEAD "--dhcp-option=option:router,10.77.0.1\n"
 					   "--dhcp-option=option:dns-server,10.77.0.1\n"
 					   "--hostsdir=/run/n\n--domain-needed\n");
-	s.router = s.host_dns = false;
-	s.domain = "lab.test";
+	s.router = dns.host_dns = false;
+	dns.domain = "lab.test";
 	s.mtu = 1400;
 	assert_string_equal(args(&s),
 		HEAD "--dhcp-option=option:router\n"
@@ -55,9 +53,6 @@ static void the_command_is_exact(void **state)
 		     "--dhcp-option=option:mtu,1400\n--no-resolv\n"
 		     "--hostsdir=/run/n\n--domain-needed\n--domain=lab.test\n--local=/lab.test/\n");
 	s = base;
-	s.servers = servers;
-	assert_non_null(strstr(args(&s), "--no-resolv\n--server=9.9.9.9\n--server=1.1.1.1\n"));
-	s.dns = false;
 	assert_string_equal(args(&s),
 		HEAD "--dhcp-option=option:router,10.77.0.1\n--dhcp-option=option:dns-server\n"
 		     "--port=0\n");

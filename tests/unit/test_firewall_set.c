@@ -11,6 +11,7 @@
 static json_t *link_elements(void)
 {
 	json_t *open = json_pack("[sss]", "tcp . 5000", "udp . 53", "tcp . 5000"), *j;
+	json_t *mirrors = json_pack("[s]", "10.0.0.254 . 443");
 	struct firewall_link l = { .name = "vm-br0",
 		.peers = true,
 		.out = true,
@@ -18,10 +19,12 @@ static json_t *link_elements(void)
 		.dhcp = true,
 		.dns = true,
 		.ping = true,
-		.open = open };
+		.open = open,
+		.mirrors = mirrors };
 
 	j = firewall_link_elements(&l);
 	json_decref(open);
+	json_decref(mirrors);
 	return j;
 }
 
@@ -55,6 +58,7 @@ static void elements_are_exact(void **state)
 		"add element inet drover open { \"vm-br0\" . tcp . 53 }\n"
 		"add element inet drover open { \"vm-br0\" . udp . 53 }\n"
 		"add element inet drover open { \"vm-br0\" . tcp . 5000 }\n"
+		"add element inet drover mirrors { \"vm-br0\" . 10.0.0.254 . 443 }\n"
 		"add element inet drover pings { \"vm-br0\" }\n");
 	buf_clear(&b);
 	firewall_elements_add_text(&b, guest);

@@ -175,7 +175,7 @@ static void put_config(struct buf *text, const struct config *c)
 
 		network_bridge_name("x", n, bridge);
 		if (n->kind != NETWORK_P2P) {
-			put_elements(text, network_link_elements(n, bridge));
+			put_elements(text, network_link_elements(n, bridge, NULL));
 			put_egress(text, n, bridge);
 		}
 	}
