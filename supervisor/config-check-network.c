@@ -10,7 +10,7 @@
 /* ---- one network ---- */
 
 /* A default is no choice, though somebody has written it down. */
-static bool is_chosen(const struct config_section *s, const char *name)
+bool config_key_chosen(const struct config_section *s, const char *name)
 {
 	const struct config_key *k = config_key_find(s->kind, name);
 	struct buf text = { 0 };
@@ -44,11 +44,11 @@ static void check_kind(struct load *l, const struct network_config *n)
 	static const char *const ported[] = { "port", "uplink" };
 
 	for (size_t i = 0; n->kind == NETWORK_P2P && i < ARRAY_LEN(bridged); i++)
-		if (is_chosen(&n->s, bridged[i]))
+		if (config_key_chosen(&n->s, bridged[i]))
 			check_key_error(
 				l, &n->s, bridged[i], "kind = p2p has no bridge and no use for it");
 	for (size_t i = 0; n->kind != NETWORK_BRIDGE && i < ARRAY_LEN(ported); i++)
-		if (is_chosen(&n->s, ported[i]))
+		if (config_key_chosen(&n->s, ported[i]))
 			check_key_error(
 				l, &n->s, ported[i], "only a network of kind = bridge has ports");
 	if (n->kind == NETWORK_NAT && !n->nat)
@@ -114,7 +114,7 @@ static void check_values(struct load *l, const struct network_config *n)
 		static const char *const needs[] = { "gateway", "range", "domain", "open" };
 
 		for (size_t i = 0; i < ARRAY_LEN(needs); i++)
-			if (is_chosen(&n->s, needs[i]))
+			if (config_key_chosen(&n->s, needs[i]))
 				check_key_error(l, &n->s, needs[i], "it needs a cidr");
 	}
 	if (n->domain != NULL && !config_is_hostname(n->domain))
@@ -129,10 +129,15 @@ void check_network(struct load *l, const struct network_config *n, bool misnamed
 	struct ip4_prefix prefix;
 	bool bad = n->s.key_pos[config_key_find(SECTION_NETWORK, "cidr") - config_keys].line != 0;
 
-	if (n->cidr == NULL && n->kind != NETWORK_BRIDGE && !misnamed && !bad)
+	if (n->cidr == NULL && n->kind != NETWORK_BRIDGE && n->kind != NETWORK_USER && !misnamed &&
+		!bad)
 		check_section_error(l, &n->s, "needs 'cidr'");
 	check_dns(l, n);
 	check_kind(l, n);
+	if (n->kind == NETWORK_USER) {
+		check_network_user(l, n);
+		return;
+	}
 	if (n->kind != NETWORK_P2P) {
 		check_links(l, n);
 		check_values(l, n);
@@ -328,10 +333,11 @@ static void check_forwards(struct load *l, const struct vm_config *vm, struct cl
 
 	if (vm->networks.n > 0 && nic_spec_parse(vm->networks.v[0], &s, NULL) == 0)
 		n = config_network(&l->c->pub, s.network);
-	if (vm->forwards.n > 0 && (n == NULL || n->kind == NETWORK_P2P ||
-					  n->kind == NETWORK_ISOLATED || n->cidr == NULL))
+	if (vm->forwards.n > 0 &&
+		(n == NULL || n->kind == NETWORK_P2P || n->kind == NETWORK_ISOLATED ||
+			(n->cidr == NULL && n->kind != NETWORK_USER)))
 		check_key_error(l, &vm->s, "forward",
-			"the machine's first network must be nat, routed or a bridge with a cidr");
+			"the machine's first network must be nat, routed, user or a bridge with a cidr");
 	for (size_t i = 0; i < vm->forwards.n; i++) {
 		if (forward_spec_parse(vm->forwards.v[i], &f, &err) < 0) {
 			check_key_error(l, &vm->s, "forward", "%s", err.msg);
@@ -352,7 +358,7 @@ static void check_room(
 	const char *key;
 	uint64_t room;
 
-	if (n->kind == NETWORK_P2P || n->cidr == NULL || network_values(n, &v, &key, NULL) < 0)
+	if (!network_has_bridge(n) || n->cidr == NULL || network_values(n, &v, &key, NULL) < 0)
 		return;
 	room = (uint64_t)v.v4.last - v.v4.first + 1;
 	room -= v.v4.gateway >= v.v4.first && v.v4.gateway <= v.v4.last;
@@ -379,7 +385,9 @@ static void check_nic(struct load *l, const struct vm_config *vm, const char *te
 	if (at < 0)
 		return;
 	n = (const void *)l->c->pub.by_kind[SECTION_NETWORK].v[at];
-	if (s.address != 0)
+	if (n->kind == NETWORK_USER)
+		check_nic_user(l, vm, &s, n);
+	else if (s.address != 0)
 		check_address(l, vm, &s, n, claims);
 	/* A fixed address may lie outside of the range. */
 	else if (counts != NULL)

@@ -29,7 +29,7 @@ static const char *const on_exit_words[] = { "keep", "stop", NULL };
 static const char *const log_level_words[] = { "error", "warn", "info", "debug", NULL };
 static const char *const log_format_words[] = { "text", "json", NULL };
 static const char *const network_kind_words[] = { "p2p", "nat", "isolated", "routed", "bridge",
-	NULL };
+	"user", NULL };
 static const char *const rp_filter_words[] = { "ours", "all", NULL };
 static const char *const machine_words[] = { "q35", "pc", "microvm", "virt", NULL };
 static const char *const arch_words[] = { "x86_64", "aarch64", NULL };
@@ -137,7 +137,9 @@ const struct config_key config_keys[] = {
 			"one bridge for all their machines: nat reaches the world under the host's "
 			"address, isolated nothing but its own machines, routed under its own "
 			"addresses and is reached from there, bridge has the machines on a bridge "
-			"of the host, or one made for it, with real ports." },
+			"of the host, or one made for it, with real ports. user needs no privilege: "
+			"each machine is alone with a network inside of its QEMU, from which it "
+			"reaches the world as any program of droverd's user does." },
 	{ SECTION_NETWORK, "cidr", KEY_CIDR, N(cidr), .reload = RELOAD_RECREATE,
 		.help = "IPv4 range of the network, such as 172.16.0.0/16, of which p2p takes the "
 			"machines' subnets; it must not overlap another network. Only bridge can "

@@ -137,7 +137,15 @@ bool config_is_hostname(const char *s);
 	load_error(l, (s)->pos.file, (s)->pos.line, "[%s %.80s] " fmt,                             \
 		section_kind_name((s)->kind), (s)->name, ##__VA_ARGS__)
 
+/* config-check-user.c: networks of kind user, and a nic on one. */
+struct nic_spec;
+void check_network_user(struct load *l, const struct network_config *n);
+void check_nic_user(struct load *l, const struct vm_config *vm, const struct nic_spec *s,
+	const struct network_config *n);
+
 /* config-check-network.c */
+/* Whether somebody has written it down, and not as it is by default. */
+bool config_key_chosen(const struct config_section *s, const char *name);
 void check_network(struct load *l, const struct network_config *n, bool misnamed);
 void check_networks(struct load *l); /* what they and the machines' nics are to one another */
 

@@ -136,6 +136,7 @@ int machine_set_nics(struct machine *m, struct err *err)
 		else
 			alloc_mac(run_id, m->name, i, nic->mac);
 		nic->fixed = spec.address;
+		nic->user = false;
 		alloc_tap_name(run_id, m->name, i, nic->tap);
 		nic->tap_fd = -1;
 	}
@@ -243,7 +244,7 @@ static void nic_attached(void *arg, const struct err *err)
 static void attach_nics(struct machine *m)
 {
 	for (unsigned i = 0; i < m->nnics; i++) {
-		if (m->nics[i].tap_fd < 0) {
+		if (m->nics[i].tap_fd < 0 && !m->nics[i].user) {
 			m->attaching = true;
 			network_attach(m, i, nic_attached, m);
 			return;

@@ -100,6 +100,7 @@ struct nic {
 	char tap[16];
 	struct ip4_prefix net; /* p2p: its /30; len 0: none given yet */
 	char bridge[16];       /* else the bridge that its TAP is a port of; "": none yet */
+	bool user;             /* its network is inside of the hypervisor: it has no TAP */
 	uint32_t fixed;        /* the configuration chose this address; 0: none */
 	uint32_t address;      /* on a bridge: the one that is kept for it; 0: none */
 	bool leased;           /* the guest has asked for it */
@@ -535,6 +536,7 @@ struct spec_hold {
 	char *sockets[SHARES_MAX], *tpm, *vnc;
 	struct hv_nic nics[NICS_MAX];
 	char nic_ids[NICS_MAX][8];
+	struct hv_user_net users[NICS_MAX];
 	char *binary, *jail, *cmdline, *log_path, *marker, *memory;
 	struct strv extra;
 };

@@ -55,7 +55,11 @@ static void timer_closed(void *arg)
 {
 	struct bridge_net *b = arg;
 
-	deadline_close(&b->lease_timer, bridge_free);
+	/* Without addresses there are no leases to follow. */
+	if (b->lease_timer.open)
+		deadline_close(&b->lease_timer, bridge_free);
+	else
+		bridge_free(b);
 }
 
 static int bridge_create(struct bridge_net **out, struct drover *d, const char *name)
@@ -216,7 +220,7 @@ static const struct network_config *wanted(struct drover *d, const char *name)
 {
 	const struct network_config *n = config_network(drover_config(d), name);
 
-	return n != NULL && n->kind != NETWORK_P2P ? n : NULL;
+	return n != NULL && network_has_bridge(n) ? n : NULL;
 }
 
 bool bridge_in_use(struct drover *d, const char *owner)
@@ -300,7 +304,7 @@ static void add_new(struct drover *d)
 	for (size_t i = 0; i < a->n; i++) {
 		const struct network_config *cfg = (const void *)a->v[i];
 
-		if (cfg->kind == NETWORK_P2P || bridge_find(d, cfg->s.name) != NULL)
+		if (!network_has_bridge(cfg) || bridge_find(d, cfg->s.name) != NULL)
 			continue;
 		if (bridge_create(&b, d, cfg->s.name) < 0)
 			log_error("network %s: no memory", cfg->s.name);

@@ -8,7 +8,7 @@
 
 static const char *kind_name(const struct network_config *n)
 {
-	static const char *const names[] = { "p2p", "nat", "isolated", "routed", "bridge" };
+	static const char *const names[] = { "p2p", "nat", "isolated", "routed", "bridge", "user" };
 
 	return names[n->kind];
 }

@@ -238,6 +238,11 @@ void network_bridge_name(const char *run_id, const struct network_config *n, cha
 	snprintf(out, 16, "dbr%s", tap + strlen("tap"));
 }
 
+bool network_has_bridge(const struct network_config *n)
+{
+	return n->kind != NETWORK_P2P && n->kind != NETWORK_USER;
+}
+
 bool network_without_dns(const struct network_config *n)
 {
 	return n->dns.n == 1 && strcmp(n->dns.v[0], "none") == 0;

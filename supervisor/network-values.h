@@ -52,6 +52,7 @@ int forward_spec_parse(const char *text, struct forward_spec *out, struct err *e
 
 /* The bridge's name: the section's, or "dbr" and 12 hex digits over (run_id, network). */
 void network_bridge_name(const char *run_id, const struct network_config *n, char out[16]);
+bool network_has_bridge(const struct network_config *n); /* neither p2p nor user */
 /* Whether dns = none, and whether it asks servers of its own. */
 bool network_without_dns(const struct network_config *n);
 

@@ -419,6 +419,9 @@ crash_matrix() { # crash_matrix TABLE...
 				network=$'kind = bridge\nport = dummy0' leave='on_exit = stop'
 				;;
 			esac
+			case $table in
+			user) network='kind = user' extra='forward = 8080:80' ;;
+			esac
 			reset_world
 			n=$((n + 1))
 			case $table/$point in
@@ -432,7 +435,7 @@ crash_matrix() { # crash_matrix TABLE...
 				;;
 			esac
 			case $table in
-			start | run | attach | network | port | service) round_start "$table/$point" ;;
+			start | run | attach | network | port | user | service) round_start "$table/$point" ;;
 			stop | teardown | release) round_stop "$table/$point" ;;
 			reload) round_reload "$table/$point" ;;
 			boot | adopt) round_boot "$table/$point" ;;
