@@ -17,7 +17,7 @@
 struct deletion {
 	struct list entry;
 	char name[IFNAMSIZ];
-	bool bridge; /* else a TAP */
+	const char *kind; /* of rtnetlink; NULL: a TAP */
 	link_deleted_fn *done;
 	void *arg;
 	struct err err;
@@ -36,7 +36,7 @@ struct link_deleter {
 
 static const char *what(const struct deletion *del)
 {
-	return del->bridge ? "bridge" : "TAP";
+	return del->kind != NULL ? del->kind : "TAP";
 }
 
 static void kicked(void *arg);
@@ -76,7 +76,8 @@ static void doom(struct link_deleter *d, struct deletion *del, unsigned *doomed)
 
 	if (r == -ENODEV)
 		return;
-	if (r == 0 && !(del->bridge ? strcmp(link.kind, "bridge") == 0 : link_is_tap(&link))) {
+	if (r == 0 &&
+		!(del->kind != NULL ? strcmp(link.kind, del->kind) == 0 : link_is_tap(&link))) {
 		err_set(&del->err, -EBUSY, "link %s is no %s: it is left alone", del->name,
 			what(del));
 		return;
@@ -182,7 +183,7 @@ static void kicked(void *arg)
 	uv_queue_work(d->loop, &d->work, work, worked); /* fails only without a work function */
 }
 
-static int queue(struct link_deleter *d, bool bridge, const char *name, link_deleted_fn *done,
+static int queue(struct link_deleter *d, const char *kind, const char *name, link_deleted_fn *done,
 	void *arg, struct err *err)
 {
 	struct deletion *del;
@@ -193,7 +194,7 @@ static int queue(struct link_deleter *d, bool bridge, const char *name, link_del
 	if (del == NULL)
 		return err_nomem(err);
 	memcpy(del->name, name, strlen(name) + 1);
-	del->bridge = bridge;
+	del->kind = kind;
 	del->done = done;
 	del->arg = arg;
 	list_append(&d->waiting, &del->entry);
@@ -205,13 +206,19 @@ static int queue(struct link_deleter *d, bool bridge, const char *name, link_del
 int link_deleter_tap(
 	struct link_deleter *d, const char *name, link_deleted_fn *done, void *arg, struct err *err)
 {
-	return queue(d, false, name, done, arg, err);
+	return queue(d, NULL, name, done, arg, err);
 }
 
 int link_deleter_bridge(
 	struct link_deleter *d, const char *name, link_deleted_fn *done, void *arg, struct err *err)
 {
-	return queue(d, true, name, done, arg, err);
+	return queue(d, "bridge", name, done, arg, err);
+}
+
+int link_deleter_vlan(
+	struct link_deleter *d, const char *name, link_deleted_fn *done, void *arg, struct err *err)
+{
+	return queue(d, "vlan", name, done, arg, err);
 }
 
 static void kick_closed(void *arg)

@@ -41,7 +41,7 @@ static void check_kind(struct load *l, const struct network_config *n)
 {
 	static const char *const bridged[] = { "gateway", "range", "domain", "bridge", "mtu",
 		"peers", "open" };
-	static const char *const ported[] = { "port", "uplink" };
+	static const char *const ported[] = { "port", "uplink", "vlan" };
 
 	for (size_t i = 0; n->kind == NETWORK_P2P && i < ARRAY_LEN(bridged); i++)
 		if (config_key_chosen(&n->s, bridged[i]))
@@ -85,12 +85,19 @@ static void check_links(struct load *l, const struct network_config *n)
 	if (n->bridge != NULL && !is_link_name(n->bridge))
 		check_key_error(l, &n->s, "bridge",
 			"%s cannot be the name of a link (1 to 15 characters)", quote(n->bridge));
+	if (n->vlan != 0 && n->port.n == 0)
+		check_key_error(l, &n->s, "vlan", "there is no port that it could be of");
 	for (size_t i = 0; i < n->port.n; i++) {
+		if (n->vlan != 0 && strlen(n->port.v[i]) > 10)
+			check_key_error(l, &n->s, "port",
+				"%s.%u is too long for the name of a link (15 characters)",
+				quote(n->port.v[i]), (unsigned)n->vlan);
 		if (!is_link_name(n->port.v[i]))
 			check_key_error(l, &n->s, "port",
 				"%s cannot be the name of a link (1 to 15 characters)",
 				quote(n->port.v[i]));
-		else if (n->kind == NETWORK_BRIDGE && !n->uplink && has_default_route(n->port.v[i]))
+		else if (n->kind == NETWORK_BRIDGE && !n->uplink && n->vlan == 0 &&
+			 has_default_route(n->port.v[i]))
 			check_key_error(l, &n->s, "port",
 				"%s carries the host's default route, and as a port it loses its "
 				"addresses; uplink = yes says that this is meant",
@@ -368,6 +375,19 @@ static void check_room(
 			(unsigned long long)room);
 }
 
+static void check_bare(struct load *l, const struct vm_config *vm, const struct nic_spec *s,
+	const struct network_config *n)
+{
+	struct nic_spec first;
+
+	if (s->address != 0)
+		check_key_error(l, &vm->s, "network", "address= is given twice");
+	if (vm->forwards.n > 0 && nic_spec_parse(vm->networks.v[0], &first, NULL) == 0 &&
+		first.none && strcmp(first.network, n->s.name) == 0)
+		check_key_error(l, &vm->s, "forward",
+			"the machine's first nic has address=none, to which nothing can be forwarded");
+}
+
 static void check_nic(struct load *l, const struct vm_config *vm, const char *text,
 	uint64_t *counts, struct claims *claims)
 {
@@ -385,7 +405,12 @@ static void check_nic(struct load *l, const struct vm_config *vm, const char *te
 	if (at < 0)
 		return;
 	n = (const void *)l->c->pub.by_kind[SECTION_NETWORK].v[at];
-	if (n->kind == NETWORK_USER)
+	if (s.none && !network_has_bridge(n))
+		check_key_error(l, &vm->s, "network",
+			"address=none is for networks with a bridge, which %s is not", n->s.name);
+	else if (s.none)
+		check_bare(l, vm, &s, n);
+	else if (n->kind == NETWORK_USER)
 		check_nic_user(l, vm, &s, n);
 	else if (s.address != 0)
 		check_address(l, vm, &s, n, claims);

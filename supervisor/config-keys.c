@@ -160,6 +160,11 @@ const struct config_key config_keys[] = {
 	{ SECTION_NETWORK, "port", KEY_LIST, N(port), .reload = RELOAD_RECREATE,
 		.help = "Link of the host that becomes a port of the bridge, of kind = bridge; may "
 			"be repeated." },
+	{ SECTION_NETWORK, "vlan", KEY_INT, N(vlan), .def = "0", .max = 4094,
+		.reload = RELOAD_RECREATE,
+		.help = "802.1Q VLAN, 1 to 4094, of the ports that is the network's: PORT.VLAN is "
+			"made for it, and the port itself stays the host's; so several networks can "
+			"share one. 0 is the port as it is." },
 	{ SECTION_NETWORK, "uplink", KEY_BOOL, N(uplink), .def = "no", .reload = RELOAD_LIVE,
 		.help = "Whether a port may be the link of the host's default route, whose addresses "
 			"are of no use once it is a port." },
@@ -351,7 +356,7 @@ const struct config_key config_keys[] = {
 		.reload = RELOAD_RECREATE,
 		.help = "Network of a nic; repeated for further nics, at most 8. Behind the name, with "
 			"blanks between: address=ADDRESS, one of cidr that the nic always has (not "
-			"on p2p); mac=MAC in place of one made from the names." },
+			"on p2p), or address=none for one that is given none; mac=MAC in place of one made from the names." },
 	{ SECTION_VM, "forward", KEY_LIST, V(forwards), .reload = RELOAD_RESTART,
 		.help = "[udp/]PORT:PORT: what comes to this port of the host goes to that port of "
 			"the machine's first nic; may be repeated. Not on p2p and isolated." },

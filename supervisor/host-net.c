@@ -12,6 +12,7 @@
 #include "netcfg/sysctl.h"
 #include "supervisor/machine-steps.h"
 #include "supervisor/network-bridge.h"
+#include "supervisor/network-vlan.h"
 #include "supervisor/network.h"
 #include "supervisor/service.h"
 #include "supervisor/faults.h"
@@ -415,6 +416,11 @@ static int release_one(struct release *r, struct object *o, struct err *err)
 		ret = link_deleter_bridge(r->d->linkdel, r->name, released, r, err);
 		return ret == 0 ? 1 : ret;
 	case OBJECT_PORT:
+		if (json_str(o->data, "of") != NULL) {
+			bridge_released_vlan(r->d, r->owner, r->name, o->data);
+			ret = link_deleter_vlan(r->d->linkdel, r->name, released, r, err);
+			return ret == 0 ? 1 : ret;
+		}
 		ret = bridge_release_port(r->d, r->name, o->data, err);
 		break;
 	case OBJECT_RESERVATION:

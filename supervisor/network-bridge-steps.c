@@ -15,7 +15,9 @@
 #include "supervisor/faults.h"
 #include "supervisor/host-net.h"
 #include "supervisor/network-bridge-private.h"
+#include "supervisor/network-preflight.h"
 #include "supervisor/network-private.h"
+#include "supervisor/network-vlan.h"
 
 /* ---- what could be in the way ---- */
 
@@ -59,6 +61,8 @@ static int check(struct bridge_net *b, struct err *err)
 	char who[256], net[19];
 	int r = check_link(b, err);
 
+	if (r == 0)
+		r = bridge_preflight(b, err);
 	if (r < 0 || b->v.v4.net.len == 0)
 		return r;
 	ip4_prefix_format(b->v.v4.net, net);
@@ -146,10 +150,15 @@ static int add_ports(struct bridge_net *b, struct err *err)
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < b->cfg->port.n; i++) {
-		const char *port = b->cfg->port.v[i];
+		char port[16];
 		struct bridge_info info;
 		json_t *data;
 
+		network_port_name(b->cfg, b->cfg->port.v[i], port);
+		if (b->cfg->vlan != 0)
+			r = bridge_make_vlan(b, b->cfg->port.v[i], err);
+		if (r < 0)
+			return r;
 		r = bridge_get(b->d->nl, port, &info);
 		if (r < 0)
 			return err_errno(err, r, "port %s", port);

@@ -14,6 +14,7 @@
 #include "netcfg/survey.h"
 #include "supervisor/faults.h"
 #include "supervisor/network-bridge-private.h"
+#include "supervisor/network-vlan.h"
 #include "supervisor/network.h"
 #include "supervisor/plan.h"
 
@@ -471,7 +472,7 @@ bool bridge_differs(const struct bridge_net *b, const struct survey *s, struct b
 {
 	struct ip4_prefix address = { b->v.v4.gateway, b->v.v4.net.len };
 	struct bridge_info info;
-	char gateway[19];
+	char gateway[19], port[16];
 
 	if (b->state != BRIDGE_UP)
 		return false;
@@ -487,9 +488,9 @@ bool bridge_differs(const struct bridge_net *b, const struct survey *s, struct b
 	else if (b->dnsmasq != NULL && !service_up(b->dnsmasq) && !service_waits(b->dnsmasq))
 		buf_adds(text, "its dnsmasq does not run");
 	for (size_t i = 0; text->len == 0 && i < b->cfg->port.n; i++) {
-		if (bridge_get(b->d->nl, b->cfg->port.v[i], &info) < 0 || info.master != b->index)
-			buf_printf(
-				text, "%s is no port of bridge %s", b->cfg->port.v[i], b->bridge);
+		network_port_name(b->cfg, b->cfg->port.v[i], port);
+		if (bridge_get(b->d->nl, port, &info) < 0 || info.master != b->index)
+			buf_printf(text, "%s is no port of bridge %s", port, b->bridge);
 	}
 	return text->len > 0;
 }

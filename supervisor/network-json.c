@@ -4,6 +4,7 @@
 #include "lib/json.h"
 #include "netcfg/survey.h"
 #include "supervisor/network-bridge-private.h"
+#include "supervisor/network-vlan.h"
 #include "supervisor/network.h"
 
 static const char *kind_name(const struct network_config *n)
@@ -96,6 +97,18 @@ static json_t *leases_json(const struct bridge_net *b)
 	return array;
 }
 
+static json_t *ports_json(const struct network_config *n)
+{
+	json_t *array = json_array();
+	char name[16];
+
+	for (size_t i = 0; i < n->port.n; i++) {
+		network_port_name(n, n->port.v[i], name);
+		json_array_append_new(array, json_string(name));
+	}
+	return array;
+}
+
 static json_t *one_json(struct drover *d, const struct network_config *n)
 {
 	const struct bridge_net *b = bridge_find(d, n->s.name);
@@ -106,6 +119,7 @@ static json_t *one_json(struct drover *d, const struct network_config *n)
 	json_put_str(j, "cidr", n->cidr);
 	json_put_str(j, "domain", n->domain);
 	put_bridge(j, b);
+	json_object_set_new(j, "ports", ports_json(n));
 	json_object_set_new(j, "nics", nics_json(d, n->s.name));
 	json_object_set_new(j, "leases", leases_json(b));
 	return j;

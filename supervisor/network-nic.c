@@ -87,8 +87,8 @@ static int choose_address(struct attach *a, struct nic *nic, struct err *err)
 	snprintf(nic->bridge, sizeof(nic->bridge), "%s", bridge_name(b));
 	nic->net = (struct ip4_prefix){ 0 };
 	v4 = &bridge_values(b)->v4;
-	if (nic->fixed != 0 || v4->net.len == 0) {
-		nic->address = nic->fixed;
+	if (nic->fixed != 0 || nic->bare || v4->net.len == 0) {
+		nic->address = nic->bare ? 0 : nic->fixed;
 		return 0;
 	}
 	r = used_addresses(a->m->d, nic, &used, &n, err);
@@ -137,7 +137,7 @@ static int reserve(struct attach *a, struct nic *nic, struct err *err)
 
 	if (b == NULL)
 		return err_set(err, -ENOENT, "its bridge is not there");
-	if (bridge_values(b)->v4.net.len == 0)
+	if (bridge_values(b)->v4.net.len == 0 || nic->address == 0)
 		return 0;
 	return bridge_reserve(b, a->m->owner, nic->tap, nic->mac, nic->address, a->m->name, err);
 }

@@ -131,6 +131,10 @@ static int parse_mac(const char *text, char out[18], struct err *err)
 
 static int nic_option(char *word, struct nic_spec *s, struct err *err)
 {
+	if (strcmp(word, "address=none") == 0) {
+		s->none = true;
+		return 0;
+	}
 	if (str_starts(word, "address="))
 		return parse_address(word + 8, &s->address, err);
 	if (str_starts(word, "mac="))

@@ -26,6 +26,7 @@ bool network4_has(const struct network4 *v4, uint32_t address); /* a machine may
 struct nic_spec {
 	char network[NAME_LEN_MAX + 1];
 	uint32_t address; /* 0: any */
+	bool none;        /* address=none: nothing is kept for it */
 	char mac[18];     /* "": one made from the names */
 };
 int nic_spec_parse(const char *text, struct nic_spec *out, struct err *err);

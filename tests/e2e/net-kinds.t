@@ -60,6 +60,7 @@ network = office mac=52:54:00:00:00:77
 network = floor
 network = quiet address=10.84.0.6
 network = taps
+network = quiet address=none
 [template nano]
 kernel = $(nano)
 memory = 16M
@@ -86,7 +87,7 @@ ok 'the guest answers by its first nic' ssh_wait many
 nic() { vm many ".nics[$1].$2"; }
 addresses() { guest many "ip -4 -o addr show dev eth$1" | grep -oE '([0-9]+\.){3}[0-9]+/[0-9]+' || true; }
 has() { [ "$(addresses "$1")" = "$2" ]; }
-is "$(vm many '[.nics[].network] | join(" ")')" 'direct office floor quiet taps' 'nics in their order'
+is "$(vm many '[.nics[].network] | join(" ")')" 'direct office floor quiet taps quiet' 'nics in their order'
 first=$(nic 0 'addresses[0]')/24 third=$(nic 2 'addresses[0]')/24 last=$(nic 4 'addresses[0]')/30
 ok 'an address of the routed network' has 0 "$first"
 like "$first" '^10\.81\.0\.' 'which it is'
@@ -95,6 +96,10 @@ ok 'it is not ours' grep -q 52:54:00:00:00:77 "$W/lan.leases"
 ok 'one of the network with a port' wait_for 60 has 2 "$third"
 ok 'the one that was chosen' wait_for 60 has 3 10.84.0.6/29
 ok 'and one of p2p' wait_for 60 has 4 "$last"
+is "$(vm many '.nics[5].addresses | length') $(addresses 5)" '0 ' 'none for the one that wants none'
+guest many 'busybox pkill -f "udhcpc -i eth5"; ip link set eth3 down; ip addr add 10.84.0.5/29 dev eth5'
+ok 'which may have any' ping -c 1 -W 5 10.84.0.5
+guest many 'ip link set eth3 up' >/dev/null
 is "$(guest many 'cat /sys/class/net/eth0/mtu /sys/class/net/eth3/mtu' | xargs)" '1500 1300' \
 	'the guest was told of the mtu'
 bridge() { drover net show "$1" -o json | jq -r .bridge; }
@@ -121,6 +126,12 @@ ok 'the host, too' ping -c 1 -W 5 "${office%/*}"
 ok 'the world does not reach the isolated one' not ping_from world 10.84.0.6
 ok 'all are up' drover net check
 
+like "$(drover net graph)" $'direct \\(routed, 10.81.0.0/24\\) on dbr[0-9a-f]+\n  => the world, under its own addresses\n(  -- routed [^\n]*\n)?  -- many +nic0 +10.81.0' \
+	'a picture of it'
+ok 'with the port' says '^  => phys0$' drover net graph
+ok 'for graphviz' says '"net quiet" -- "vm many" \[label="10.84.0.6"\];' drover net graph --dot
+is "$(drover net graph --svg | python3 -c 'import sys, xml.dom.minidom as x
+print(len(x.parse(sys.stdin).getElementsByTagName("line")))')" 9 'and drawn, with a line for each nic'
 pid=$(vm_pid many)
 stop_droverd KILL
 ip link set phys0 nomaster
