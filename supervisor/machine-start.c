@@ -137,6 +137,7 @@ int machine_set_nics(struct machine *m, struct err *err)
 			alloc_mac(run_id, m->name, i, nic->mac);
 		nic->fixed = spec.address;
 		nic->bare = spec.none;
+		nic->seen = 0;
 		nic->user = false;
 		alloc_tap_name(run_id, m->name, i, nic->tap);
 		nic->tap_fd = -1;

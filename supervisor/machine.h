@@ -104,6 +104,7 @@ struct nic {
 	bool bare;             /* the configuration wants no address to be kept for it */
 	uint32_t fixed;        /* the configuration chose this address; 0: none */
 	uint32_t address;      /* on a bridge: the one that is kept for it; 0: none */
+	uint32_t seen;         /* it has none of ours, and the guest says that it has this one */
 	bool leased;           /* the guest has asked for it */
 	struct service *dnsmasq;
 	int tap_fd;  /* between its making and the spawn; else -1 */

@@ -66,8 +66,10 @@ static int check(struct bridge_net *b, struct err *err)
 	if (r < 0 || b->v.v4.net.len == 0)
 		return r;
 	ip4_prefix_format(b->v.v4.net, net);
-	/* The address of a bridge of the host's own is in its network. */
-	if (!b->foreign && host_overlap(b->d->nl, b->v.v4.net, is_ours, b, who, sizeof(who)))
+	/* The address of a bridge of the host's own is in its network. Of one that is there already
+	 * network-watch.c tells. */
+	if (!b->foreign && ledger_find(b->d->ledger, b->owner, OBJECT_BRIDGE, b->bridge) == NULL &&
+		host_overlap(b->d->nl, b->v.v4.net, is_ours, b, who, sizeof(who)))
 		return err_set(err, -EADDRINUSE,
 			"%s is in use on this host: %s; choose another cidr", net, who);
 	if (dhcp_port_taken(NULL, 0, who, sizeof(who)))

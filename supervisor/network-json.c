@@ -5,6 +5,7 @@
 #include "netcfg/survey.h"
 #include "supervisor/network-bridge-private.h"
 #include "supervisor/network-vlan.h"
+#include "supervisor/network-watch.h"
 #include "supervisor/network.h"
 
 static const char *kind_name(const struct network_config *n)
@@ -27,6 +28,7 @@ static void put_problem(json_t *j, const struct bridge_net *b)
 {
 	struct survey s = { 0 };
 	struct buf text = { 0 };
+	char who[256];
 
 	if (b != NULL && b->err.code < 0)
 		buf_adds(&text, b->err.msg);
@@ -34,6 +36,8 @@ static void put_problem(json_t *j, const struct bridge_net *b)
 		bridge_differs(b, &s, &text);
 	if (text.len == 0 && b != NULL && bridge_service_down(b))
 		buf_adds(&text, "its dnsmasq does not run");
+	if (text.len == 0 && b != NULL && network_conflict(b, who, sizeof(who)))
+		buf_printf(&text, "its cidr is in use by another on this host, too: %s", who);
 	json_put_str(j, "problem", text.len > 0 ? text.data : NULL);
 	survey_finish(&s);
 	buf_finish(&text);

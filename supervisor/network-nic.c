@@ -11,6 +11,7 @@
 #include "supervisor/faults.h"
 #include "supervisor/network-bridge.h"
 #include "supervisor/network-private.h"
+#include "supervisor/network-seen.h"
 
 /* ---- the address ---- */
 
@@ -168,6 +169,8 @@ static int open_firewall(struct attach *a, struct nic *nic, struct err *err)
 	struct buf text = { 0 };
 	int r;
 
+	if (nic->address == 0)
+		network_seen_refresh(m->d);
 	guest.forwards = f;
 	data = firewall_guest_elements(&guest);
 	json_decref(f);
@@ -233,13 +236,15 @@ static bool await_network(struct attach *a, struct nic *nic)
 
 static int adopt(struct machine *m, struct nic *nic, struct err *err)
 {
-	return 0; /* nothing is watched for it alone */
+	if (nic->address == 0)
+		network_seen_refresh(m->d);
+	return 0; /* nothing else is watched for it alone */
 }
 
 static bool guest_address(const struct nic *nic, uint32_t *out)
 {
-	*out = nic->address;
-	return nic->address != 0;
+	*out = nic->address != 0 ? nic->address : nic->seen;
+	return *out != 0;
 }
 
 static bool service_down(const struct drover *d, const struct nic *nic)

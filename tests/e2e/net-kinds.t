@@ -100,6 +100,10 @@ is "$(vm many '.nics[5].addresses | length') $(addresses 5)" '0 ' 'none for the 
 guest many 'busybox pkill -f "udhcpc -i eth5"; ip link set eth3 down; ip addr add 10.84.0.5/29 dev eth5'
 ok 'which may have any' ping -c 1 -W 5 10.84.0.5
 guest many 'ip link set eth3 up' >/dev/null
+known() { [ "$(nic "$1" 'addresses[0]')" = "$2" ]; }
+ok 'and it is learned' wait_for 60 known 5 10.84.0.5
+is "$(drover events -o json | jq -r 'select(.event == "address" and .network == "quiet") | .address')" \
+	10.84.0.5 'and an event'
 is "$(guest many 'cat /sys/class/net/eth0/mtu /sys/class/net/eth3/mtu' | xargs)" '1500 1300' \
 	'the guest was told of the mtu'
 bridge() { drover net show "$1" -o json | jq -r .bridge; }
@@ -121,6 +125,7 @@ ok 'what is behind the port is reached' guest many 'busybox ping -c 1 -W 5 10.83
 ok 'and reaches it' ping_from cable "${third%/*}"
 office=$(addresses 1)
 ok 'as is who is on the bridge of the host' guest many 'busybox ping -c 1 -W 5 192.0.2.9'
+ok 'so what the DHCP of others has given is known' wait_for 60 known 1 "${office%/*}"
 ok 'and so back' ping_from lan "${office%/*}"
 ok 'the host, too' ping -c 1 -W 5 "${office%/*}"
 ok 'the world does not reach the isolated one' not ping_from world 10.84.0.6
