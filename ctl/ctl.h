@@ -138,6 +138,7 @@ int verb_net_show(struct ctl *c);
 int verb_net_leases(struct ctl *c);
 int verb_net_check(struct ctl *c);
 int verb_ca_show(struct ctl *c);
+int verb_net_graph(struct ctl *c);
 int verb_doctor(struct ctl *c);
 int verb_version(struct ctl *c);
 int verb_help(struct ctl *c);

@@ -23,6 +23,12 @@ static bool has_ended(const char *state)
 	return str_eq(state, "stopped") || str_eq(state, "failed") || str_eq(state, "removed");
 }
 
+/* Of a machine that is reached by a port of the host this is not the usual one. */
+static uint16_t port_of(const json_t *vm)
+{
+	return (uint16_t)json_int(json_obj(vm, "ssh"), "port", SSH_PORT);
+}
+
 /* CTL_OK with *address NULL when it is not known yet. */
 static int ask(struct ctl *c, json_t **vm, const char **address)
 {
@@ -44,10 +50,10 @@ static int ask(struct ctl *c, json_t **vm, const char **address)
 	return CTL_OK;
 }
 
-static int open_socket(const char *address, int *out)
+static int open_socket(const char *address, uint16_t port, int *out)
 {
-	struct sockaddr_in in4 = { .sin_family = AF_INET, .sin_port = htons(SSH_PORT) };
-	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_port = htons(SSH_PORT) };
+	struct sockaddr_in in4 = { .sin_family = AF_INET, .sin_port = htons(port) };
+	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
 	bool is4 = inet_pton(AF_INET, address, &in4.sin_addr) == 1;
 	int fd;
 
@@ -65,13 +71,13 @@ static int open_socket(const char *address, int *out)
 }
 
 /* A server that is there says "SSH-" first (RFC 4253 section 4.2). */
-static bool answers(const char *address, uint64_t timeout_ms)
+static bool answers(const char *address, uint16_t port, uint64_t timeout_ms)
 {
 	char text[4];
 	int fd = -1;
 	bool ok = false;
 
-	if (open_socket(address, &fd) == 0) {
+	if (open_socket(address, port, &fd) == 0) {
 		struct pollfd p = { .fd = fd, .events = POLLIN };
 
 		ok = poll(&p, 1, (int)timeout_ms) == 1 && read(fd, text, 4) == 4 &&
@@ -95,8 +101,8 @@ static int await_ssh(struct ctl *c, uint64_t wait_s, json_t **vm, const char **a
 		if (wait_s == 0 && *address != NULL)
 			return CTL_OK;
 		now = clock_mono_ms();
-		if (*address != NULL &&
-			answers(*address, MIN((uint64_t)TRY_MS, end > now ? end - now : 1)))
+		if (*address != NULL && answers(*address, port_of(*vm),
+						MIN((uint64_t)TRY_MS, end > now ? end - now : 1)))
 			return CTL_OK;
 		if (clock_mono_ms() >= end)
 			break;
@@ -107,8 +113,8 @@ static int await_ssh(struct ctl *c, uint64_t wait_s, json_t **vm, const char **a
 		ret = ctl_fail("vm %s has no address%s", c->args.v[0],
 			wait_s == 0 ? " yet (--wait SECONDS waits for it)" : "");
 	else
-		ret = ctl_fail("vm %s does not answer on port 22 of %s after %llu s", c->args.v[0],
-			*address, (unsigned long long)wait_s);
+		ret = ctl_fail("vm %s does not answer on port %u of %s after %llu s", c->args.v[0],
+			port_of(*vm), *address, (unsigned long long)wait_s);
 	json_decref(*vm);
 	return ret;
 }
@@ -118,6 +124,7 @@ static void make_argv(
 	struct strv *argv, const json_t *ssh, const char *address, const struct strv *args)
 {
 	const char *user = json_str(ssh, "user"), *identity = json_str(ssh, "identity");
+	char port[8];
 
 	strv_add(argv, "ssh");
 	strv_add(argv, "-o");
@@ -131,6 +138,11 @@ static void make_argv(
 		strv_add(argv, identity);
 		strv_add(argv, "-o");
 		strv_add(argv, "IdentitiesOnly=yes");
+	}
+	if (json_int(ssh, "port", SSH_PORT) != SSH_PORT) {
+		snprintf(port, sizeof(port), "%u", (unsigned)json_int(ssh, "port", SSH_PORT));
+		strv_add(argv, "-p");
+		strv_add(argv, port);
 	}
 	strv_add(argv, "-l");
 	strv_add(argv, user != NULL ? user : "root");

@@ -16,6 +16,8 @@ void table_cell(struct table *t, const char *text);
 void table_cellf(struct table *t, const char *fmt, ...) PRINTF(2, 3);
 /* Two spaces between columns, none at a line's end; the cells are freed. */
 void table_format(struct table *t, struct buf *out);
+/* net-graph.c: of what GET /networks has; neither of the two is text. */
+void net_graph(struct buf *out, const json_t *all, bool dot, bool svg);
 /* Like a table without heading: "key:   value". */
 void table_print(struct table *t);
 

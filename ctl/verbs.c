@@ -260,6 +260,11 @@ const struct verb verbs[] = {
 		"For guests, which trust in it to use the mirrors of their network; they can get it\n"
 		"from there, too: http://MIRROR/drover-ca.pem.",
 		{ { 0 } }, verb_ca_show },
+	{ "Networks", "net graph", "", 0, 0, false, "Draw who is connected to what",
+		"As text, or with an option as a picture; dashes and dots are machines that do not run.",
+		{ { "dot", 0, NULL, "for graphviz: drover net graph --dot | dot -Tpng" },
+			{ "svg", 0, NULL, "as an SVG, which needs no other program" } },
+		verb_net_graph },
 	{ "Other", "version", "", 0, 0, false, "Print the versions of drover and droverd", NULL,
 		{ { 0 } }, verb_version },
 	{ "Other", "help", "[VERB]", 0, 2, false, "Explain drover, or one verb", NULL,

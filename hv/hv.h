@@ -42,6 +42,21 @@ struct hv_disk {
 	const char *serial;  /* NULL: none */
 };
 
+/* A port of the host that is one of the guest. */
+struct hv_forward {
+	bool udp;
+	unsigned port, to;
+};
+
+/* A network that the hypervisor itself is, in place of a TAP: it needs no privilege. */
+struct hv_user_net {
+	char net[19], host[16], dns[16], guest[16]; /* "10.0.2.0/24", and addresses in it */
+	const char *hostname, *domain;              /* NULL: none */
+	bool restricted;                            /* reaches neither host nor world */
+	struct hv_forward *forwards;
+	size_t nforwards;
+};
+
 struct hv_nic {
 	const char *id;      /* "nic0", unique in the machine */
 	const char *mac;     /* aa:bb:cc:dd:ee:ff */
@@ -49,6 +64,8 @@ struct hv_nic {
 	bool vhost;          /* let the kernel move the packets: /dev/vhost-net must open */
 	const char *tap;     /* name of the TAP, for backends that take names, and for messages */
 	unsigned boot_index; /* as of a disk */
+	unsigned mtu;        /* that the guest is told of by the device; 0: it is not */
+	const struct hv_user_net *user; /* NULL: it has a TAP */
 };
 
 /* A folder of the host in the guest; virtiofsd listens at socket already. */

@@ -148,15 +148,19 @@ static int add_nic(struct qemu_args *b, const struct hv_nic *n, struct err *err)
 	struct buf v = { 0 };
 	int fd;
 
-	if (n->tap_fd < 0)
-		return 0;
-	fd = args_pass_fd(b, n->tap_fd);
-	if (fd < 0)
-		return err_set(err, -E2BIG, "more than %d nics", HV_FDS_MAX - 2);
-	buf_adds(&v, "tap,id=");
-	args_value(&v, n->id);
-	buf_printf(&v, "-tap,fd=%d%s", fd, n->vhost ? ",vhost=on" : "");
-	args_add_buf(b, "-netdev", &v);
+	if (n->user != NULL) {
+		args_user_net(b, n);
+	} else {
+		if (n->tap_fd < 0)
+			return 0;
+		fd = args_pass_fd(b, n->tap_fd);
+		if (fd < 0)
+			return err_set(err, -E2BIG, "more than %d nics", HV_FDS_MAX - 2);
+		buf_adds(&v, "tap,id=");
+		args_value(&v, n->id);
+		buf_printf(&v, "-tap,fd=%d%s", fd, n->vhost ? ",vhost=on" : "");
+		args_add_buf(b, "-netdev", &v);
+	}
 
 	args_device(&v, b, "virtio-net");
 	buf_adds(&v, ",id=");
@@ -168,6 +172,8 @@ static int add_nic(struct qemu_args *b, const struct hv_nic *n, struct err *err)
 		buf_adds(&v, ",mac=");
 		args_value(&v, n->mac);
 	}
+	if (n->mtu != 0)
+		buf_printf(&v, ",host_mtu=%u", n->mtu);
 	/* What does not boot from the network needs no ROM for that, whose loading takes time. */
 	if (n->boot_index > 0)
 		buf_printf(&v, ",bootindex=%u", n->boot_index);

@@ -29,6 +29,11 @@ void args_device(struct buf *v, const struct qemu_args *b, const char *virtio);
 /* qemu-args-board.c */
 void args_board(struct qemu_args *b, bool use_kvm);
 
+/* qemu-user.c: the -netdev of a nic with its own network. */
+void args_user_net(struct qemu_args *b, const struct hv_nic *n);
+/* The same as arguments of netdev_add; NULL without memory. */
+json_t *qemu_user_netdev(const struct hv_user_net *u, const char *id);
+
 /* qemu-args-devices.c */
 void args_display(struct qemu_args *b);
 int args_disks(struct qemu_args *b, struct err *err);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hv/qemu-args.h"
 #include "hv/qemu-row.h"
 
 /*
@@ -111,18 +112,24 @@ void qemu_add_nic(struct hv *hv, const struct hv_nic *nic, hv_done_fn *done, voi
 		run(row, &n, named, done, arg);
 		return;
 	}
-	qemu_row_add(row, "getfd", json_pack("{s:s}", "fdname", n.fd));
-	qemu_row_fd(row, nic->tap_fd);
-	/* netdev_add takes the name away, unless it fails. */
-	qemu_row_undo(row, "closefd", json_pack("{s:s}", "fdname", n.fd));
-	qemu_row_add(row, "netdev_add",
-		json_pack("{s:s, s:s, s:s, s:b}", "type", "tap", "id", n.netdev, "fd", n.fd,
-			"vhost", nic->vhost));
+	if (nic->user != NULL) {
+		qemu_row_add(row, "netdev_add", qemu_user_netdev(nic->user, n.netdev));
+	} else {
+		qemu_row_add(row, "getfd", json_pack("{s:s}", "fdname", n.fd));
+		qemu_row_fd(row, nic->tap_fd);
+		/* netdev_add takes the name away, unless it fails. */
+		qemu_row_undo(row, "closefd", json_pack("{s:s}", "fdname", n.fd));
+		qemu_row_add(row, "netdev_add",
+			json_pack("{s:s, s:s, s:s, s:b}", "type", "tap", "id", n.netdev, "fd", n.fd,
+				"vhost", nic->vhost));
+	}
 	qemu_row_undo(row, "netdev_del", json_pack("{s:s}", "id", n.netdev));
 	device = json_pack("{s:s, s:s, s:s, s:s}", "driver", "virtio-net-pci", "id", nic->id,
 		"netdev", n.netdev, "romfile", "");
 	if (nic->mac != NULL)
 		json_object_set_new(device, "mac", json_string(nic->mac));
+	if (nic->mtu != 0)
+		json_object_set_new(device, "host_mtu", json_integer(nic->mtu));
 	qemu_row_add(row, "device_add", device);
 	if (q->buses != NULL)
 		qemu_row_buses(row, q->buses);

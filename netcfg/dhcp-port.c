@@ -36,6 +36,8 @@ static bool bind_fails(uint32_t address, unsigned port)
 	if (port == DHCP_PORT)
 		setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	/* An address that the host does not have yet is as good as one that it has. */
+	setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &on, sizeof(on));
 	fails = bind(fd, (struct sockaddr *)&any, sizeof(any)) < 0 && errno == EADDRINUSE;
 	close(fd);
 	return fails;

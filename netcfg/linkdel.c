@@ -17,7 +17,7 @@
 struct deletion {
 	struct list entry;
 	char name[IFNAMSIZ];
-	const char *kind; /* NULL: a TAP */
+	const char *kind; /* of rtnetlink; NULL: a TAP */
 	link_deleted_fn *done;
 	void *arg;
 	struct err err;
@@ -219,6 +219,12 @@ int link_deleter_ifb(
 	struct link_deleter *d, const char *name, link_deleted_fn *done, void *arg, struct err *err)
 {
 	return queue(d, "ifb", name, done, arg, err);
+}
+
+int link_deleter_vlan(
+	struct link_deleter *d, const char *name, link_deleted_fn *done, void *arg, struct err *err)
+{
+	return queue(d, "vlan", name, done, arg, err);
 }
 
 static void kick_closed(void *arg)

@@ -25,6 +25,9 @@ int link_deleter_bridge(struct link_deleter *d, const char *name, link_deleted_f
 	struct err *err);
 int link_deleter_ifb(struct link_deleter *d, const char *name, link_deleted_fn *done, void *arg,
 	struct err *err);
+/* And for a VLAN of a link, which stays. */
+int link_deleter_vlan(struct link_deleter *d, const char *name, link_deleted_fn *done, void *arg,
+	struct err *err);
 /*
  * What runs is finished, what waits completes with -ECANCELED. closed (may be NULL) fires on a
  * later turn of the loop, when the memory is gone. Takes NULL (closed fires at once).

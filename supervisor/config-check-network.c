@@ -27,7 +27,7 @@ bool config_is_chosen(const struct config_section *s, const char *name)
 static void check_kind(struct load *l, const struct network_config *n)
 {
 	static const char *const bridged[] = { "gateway", "range", "bridge", "mtu", "open" };
-	static const char *const ported[] = { "port", "uplink" };
+	static const char *const ported[] = { "port", "uplink", "vlan" };
 
 	for (size_t i = 0; n->kind == NETWORK_P2P && i < ARRAY_LEN(bridged); i++)
 		if (config_is_chosen(&n->s, bridged[i]))
@@ -71,12 +71,19 @@ static void check_links(struct load *l, const struct network_config *n)
 	if (n->bridge != NULL && !is_link_name(n->bridge))
 		check_key_error(l, &n->s, "bridge",
 			"%s cannot be the name of a link (1 to 15 characters)", quote(n->bridge));
+	if (n->vlan != 0 && n->port.n == 0)
+		check_key_error(l, &n->s, "vlan", "there is no port that it could be of");
 	for (size_t i = 0; i < n->port.n; i++) {
+		if (n->vlan != 0 && strlen(n->port.v[i]) > 10)
+			check_key_error(l, &n->s, "port",
+				"%s.%u is too long for the name of a link (15 characters)",
+				quote(n->port.v[i]), (unsigned)n->vlan);
 		if (!is_link_name(n->port.v[i]))
 			check_key_error(l, &n->s, "port",
 				"%s cannot be the name of a link (1 to 15 characters)",
 				quote(n->port.v[i]));
-		else if (n->kind == NETWORK_BRIDGE && !n->uplink && has_default_route(n->port.v[i]))
+		else if (n->kind == NETWORK_BRIDGE && !n->uplink && n->vlan == 0 &&
+			 has_default_route(n->port.v[i]))
 			check_key_error(l, &n->s, "port",
 				"%s carries the host's default route, and as a port it loses its "
 				"addresses; uplink = yes says that this is meant",
@@ -113,12 +120,17 @@ void check_network(struct load *l, const struct network_config *n, bool misnamed
 	struct ip4_prefix prefix;
 	bool bad = n->s.key_pos[config_key_find(SECTION_NETWORK, "cidr") - config_keys].line != 0;
 
-	if (n->cidr == NULL && n->kind != NETWORK_BRIDGE && !misnamed && !bad)
+	if (n->cidr == NULL && n->kind != NETWORK_BRIDGE && n->kind != NETWORK_USER && !misnamed &&
+		!bad)
 		check_section_error(l, &n->s, "needs 'cidr'");
 	if (n->domain != NULL && !config_is_hostname(n->domain))
 		check_key_error(l, &n->s, "domain", "%s is not a domain's name", quote(n->domain));
 	check_network_names(l, n);
 	check_kind(l, n);
+	if (n->kind == NETWORK_USER) {
+		check_network_user(l, n);
+		return;
+	}
 	check_egress(l, n);
 	if (n->kind != NETWORK_P2P) {
 		check_links(l, n);
@@ -330,10 +342,11 @@ static void check_forwards(struct load *l, const struct vm_config *vm, struct cl
 
 	if (vm->networks.n > 0 && nic_spec_parse(vm->networks.v[0], &s, NULL) == 0)
 		n = config_network(&l->c->pub, s.network);
-	if (vm->forwards.n > 0 && (n == NULL || n->kind == NETWORK_P2P ||
-					  n->kind == NETWORK_ISOLATED || n->cidr == NULL))
+	if (vm->forwards.n > 0 &&
+		(n == NULL || n->kind == NETWORK_P2P || n->kind == NETWORK_ISOLATED ||
+			(n->cidr == NULL && n->kind != NETWORK_USER)))
 		check_key_error(l, &vm->s, "forward",
-			"the machine's first network must be nat, routed or a bridge with a cidr");
+			"the machine's first network must be nat, routed, user or a bridge with a cidr");
 	for (size_t i = 0; i < vm->forwards.n; i++) {
 		if (forward_spec_parse(vm->forwards.v[i], &f, &err) < 0) {
 			check_key_error(l, &vm->s, "forward", "%s", err.msg);
@@ -354,7 +367,7 @@ static void check_room(
 	const char *key;
 	uint64_t room;
 
-	if (n->kind == NETWORK_P2P || n->cidr == NULL || network4_values(n, &v, &key, NULL) < 0)
+	if (!network_has_bridge(n) || n->cidr == NULL || network4_values(n, &v, &key, NULL) < 0)
 		return;
 	room = (uint64_t)v.last - v.first + 1;
 	room -= v.gateway >= v.first && v.gateway <= v.last;
@@ -363,6 +376,19 @@ static void check_room(
 		check_key_error(l, &vm->s, "network",
 			"%s has %llu addresses, and this nic is one too many", n->s.name,
 			(unsigned long long)room);
+}
+
+static void check_bare(struct load *l, const struct vm_config *vm, const struct nic_spec *s,
+	const struct network_config *n)
+{
+	struct nic_spec first;
+
+	if (s->address != 0 || !ip6_is_zero(&s->address6))
+		check_key_error(l, &vm->s, "network", "address=none, and an address beside it");
+	if (vm->forwards.n > 0 && nic_spec_parse(vm->networks.v[0], &first, NULL) == 0 &&
+		first.none && strcmp(first.network, n->s.name) == 0)
+		check_key_error(l, &vm->s, "forward",
+			"the machine's first nic has address=none, to which nothing can be forwarded");
 }
 
 static void check_nic(struct load *l, const struct vm_config *vm, const char *text,
@@ -382,7 +408,14 @@ static void check_nic(struct load *l, const struct vm_config *vm, const char *te
 	if (at < 0)
 		return;
 	n = (const void *)l->c->pub.by_kind[SECTION_NETWORK].v[at];
-	if (s.address != 0)
+	if (s.none && !network_has_bridge(n))
+		check_key_error(l, &vm->s, "network",
+			"address=none is for networks with a bridge, which %s is not", n->s.name);
+	else if (s.none)
+		check_bare(l, vm, &s, n);
+	else if (n->kind == NETWORK_USER)
+		check_nic_user(l, vm, &s, n);
+	else if (s.address != 0)
 		check_address(l, vm, &s, n, claims);
 	/* A fixed address may lie outside of the range. */
 	else if (counts != NULL)

@@ -29,7 +29,7 @@ static const char *const on_exit_words[] = { "keep", "stop", NULL };
 static const char *const log_level_words[] = { "error", "warn", "info", "debug", NULL };
 static const char *const log_format_words[] = { "text", "json", NULL };
 static const char *const network_kind_words[] = { "p2p", "nat", "isolated", "routed", "bridge",
-	NULL };
+	"user", NULL };
 /* enum choice */
 static const char *const choice_words[] = { "auto", "yes", "no", NULL };
 static const char *const rp_filter_words[] = { "ours", "all", NULL };
@@ -139,7 +139,9 @@ const struct config_key config_keys[] = {
 			"one bridge for all their machines: nat reaches the world under the host's "
 			"address, isolated nothing but its own machines, routed under its own "
 			"addresses and is reached from there, bridge has the machines on a bridge "
-			"of the host, or one made for it, with real ports." },
+			"of the host, or one made for it, with real ports. user needs no privilege: "
+			"each machine is alone with a network inside of its QEMU, from which it "
+			"reaches the world as any program of droverd's user does." },
 	{ SECTION_NETWORK, "cidr", KEY_CIDR, N(cidr), .reload = RELOAD_RECREATE,
 		.help = "IPv4 range of the network, such as 172.16.0.0/16, of which p2p takes the "
 			"machines' subnets; it must not overlap another network. Only bridge can "
@@ -160,6 +162,11 @@ const struct config_key config_keys[] = {
 	{ SECTION_NETWORK, "port", KEY_LIST, N(port), .reload = RELOAD_RECREATE,
 		.help = "Link of the host that becomes a port of the bridge, of kind = bridge; may "
 			"be repeated." },
+	{ SECTION_NETWORK, "vlan", KEY_INT, N(vlan), .def = "0", .max = 4094,
+		.reload = RELOAD_RECREATE,
+		.help = "802.1Q VLAN, 1 to 4094, of the ports that is the network's: PORT.VLAN is "
+			"made for it, and the port itself stays the host's; so several networks can "
+			"share one. 0 is the port as it is." },
 	{ SECTION_NETWORK, "uplink", KEY_BOOL, N(uplink), .def = "no", .reload = RELOAD_LIVE,
 		.help = "Whether a port may be the link of the host's default route, whose addresses "
 			"are of no use once it is a port." },
@@ -431,8 +438,8 @@ const struct config_key config_keys[] = {
 		.reload = RELOAD_RECREATE,
 		.help = "Network of a nic; repeated for further nics, at most 8. Behind the name, with "
 			"blanks between: address=ADDRESS, one of cidr that the nic always has (not "
-			"on p2p); mac=MAC in place of one made from the names; rate=RATE in place of "
-			"the network's." },
+			"on p2p), or address=none for one that is given none; mac=MAC in place of one "
+			"made from the names; rate=RATE in place of the network's." },
 	{ SECTION_VM, "forward", KEY_LIST, V(forwards), .reload = RELOAD_RESTART,
 		.help = "[udp/]PORT:PORT: what comes to this port of the host goes to that port of "
 			"the machine's first nic; may be repeated. Not on p2p and isolated." },

@@ -137,6 +137,12 @@ bool config_is_hostname(const char *s);
 	load_error(l, (s)->pos.file, (s)->pos.line, "[%s %.80s] " fmt,                             \
 		section_kind_name((s)->kind), (s)->name, ##__VA_ARGS__)
 
+/* config-check-user.c: networks of kind user, and a nic on one. */
+struct nic_spec;
+void check_network_user(struct load *l, const struct network_config *n);
+void check_nic_user(struct load *l, const struct vm_config *vm, const struct nic_spec *s,
+	const struct network_config *n);
+
 /* config-check-network.c */
 void check_network(struct load *l, const struct network_config *n, bool misnamed);
 /* A default is no choice, though somebody has written it down. */

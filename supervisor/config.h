@@ -130,7 +130,8 @@ enum network_kind {
 	NETWORK_NAT,
 	NETWORK_ISOLATED,
 	NETWORK_ROUTED,
-	NETWORK_BRIDGE
+	NETWORK_BRIDGE,
+	NETWORK_USER
 };
 enum rp_filter {
 	RP_FILTER_OURS,
@@ -163,6 +164,7 @@ struct network_config {
 	char *gateway, *range, *domain;
 	char *bridge;       /* NULL: a name of its own */
 	struct strv port;   /* links that are its ports */
+	uint64_t vlan;      /* of the ports; 0: what comes untagged, and all others */
 	bool uplink;        /* one of them may carry the default route */
 	bool peers;         /* machines reach one another */
 	uint64_t mtu;       /* 0: the kernel's */

@@ -14,6 +14,7 @@
 #include "supervisor/pulse.h"
 #include "supervisor/reconcile.h"
 #include "supervisor/network-bridge.h"
+#include "supervisor/network-seen.h"
 #include "supervisor/registry.h"
 #include "supervisor/server.h"
 #include "supervisor/upgrade.h"
@@ -40,6 +41,7 @@ static void server_closed(void *arg)
 	bridges_release(d);
 	http_client_destroy(d->http, NULL, NULL);
 	firewall_destroy(d->firewall, NULL, NULL);
+	network_seen_release(d);
 	link_deleter_destroy(d->linkdel, NULL, NULL);
 	deadline_close(&d->converge, NULL);
 	for (size_t i = 0; i < ARRAY_LEN(dm->signals); i++)

@@ -44,6 +44,7 @@ struct drover {
 	struct http_client *http;
 	struct firewall *firewall;
 	struct netlink *nl;
+	struct network_seen *seen; /* NULL: not needed yet */
 	struct link_deleter *linkdel;
 	struct reconciler *reconciler; /* NULL before the start is over */
 	struct pulse *pulse;           /* likewise */

@@ -8,7 +8,8 @@
 
 #include "lib/str.h"
 
-#define SSH_PORT 22
+#define SSH_PORT  22
+#define HTTP_PORT 80
 
 static int parse_tcp(struct health_check *c, const char *text, struct err *err)
 {
@@ -85,6 +86,7 @@ int health_check_parse(struct health_check *out, const char *text, struct err *e
 	} else if (str_starts(text, "http://")) {
 		c.kind = HEALTH_HTTP;
 		r = parse_http(&c, text, err);
+		c.port = r == 0 && c.url[0] == ':' ? (unsigned)atoi(c.url + 1) : HTTP_PORT;
 	} else if (strcmp(text, "agent") == 0) {
 		c.kind = HEALTH_AGENT;
 	} else if (str_starts(text, "console:")) {

@@ -22,7 +22,7 @@ enum health_kind {
 
 struct health_check {
 	enum health_kind kind;
-	unsigned port; /* tcp and ssh */
+	unsigned port; /* tcp, ssh, and http at the machine */
 	char *url;     /* http; without a host it begins with ':' or '/' */
 	regex_t regex; /* console */
 };

@@ -177,17 +177,29 @@ static void probe_done(void *arg, const struct err *err)
 		end_round(c->h);
 }
 
-static void start_check(struct check *c, const struct probe_target *target)
+static void start_check(struct check *c)
 {
 	struct health *h = c->h;
+	unsigned port = c->what.port;
+	char address[64];
+	struct probe_target target = { .loop = h->loop,
+		.http = h->http,
+		.timeout_ms = h->spec.timeout_ms,
+		.ping = h->cb.ping,
+		.forget = h->cb.forget,
+		.arg = h->cb.arg };
 	struct err err;
 
+	if (h->cb.address(h->cb.arg, &port, address)) {
+		target.address = address;
+		target.port = port != c->what.port ? port : 0;
+	}
 	if (c->what.kind == HEALTH_CONSOLE) {
 		if (!c->seen)
 			err_set(&err, -EAGAIN, "not seen on the console%s",
 				h->spec.late ? " by this daemon, which came later" : "");
 		answer(c, c->seen ? NULL : &err);
-	} else if (probe_start(&c->probe, &c->what, target, probe_done, c, &err) < 0) {
+	} else if (probe_start(&c->probe, &c->what, &target, probe_done, c, &err) < 0) {
 		c->probe = NULL;
 		answer(c, &err);
 	} else {
@@ -197,21 +209,11 @@ static void start_check(struct check *c, const struct probe_target *target)
 
 static void begin_round(struct health *h)
 {
-	char address[64];
-	struct probe_target target = { .loop = h->loop,
-		.http = h->http,
-		.timeout_ms = h->spec.timeout_ms,
-		.ping = h->cb.ping,
-		.forget = h->cb.forget,
-		.arg = h->cb.arg };
-
-	if (h->cb.address(h->cb.arg, address))
-		target.address = address;
 	h->in_round = true;
 	h->round_ms = uv_now(h->loop);
 	h->pending = 0;
 	for (size_t i = 0; i < h->n; i++)
-		start_check(&h->checks[i], &target);
+		start_check(&h->checks[i]);
 	if (h->pending == 0)
 		end_round(h);
 	else

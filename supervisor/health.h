@@ -43,8 +43,9 @@ struct health_callbacks {
 	void (*changed)(void *arg, enum health_state state);
 	/* It has become unhealthy, or it still is so after as many more failures. */
 	void (*act)(void *arg);
-	/* The machine's address into out; false: it has none. */
-	bool (*address)(void *arg, char out[64]);
+	/* The address at which a port of the machine is reached into out, and in *port another port,
+	 * if it is; false: nowhere. */
+	bool (*address)(void *arg, unsigned *port, char out[64]);
 	/* As in probe.h. */
 	void (*ping)(void *arg, uint64_t timeout_ms, hv_reply_fn *reply, void *reply_arg);
 	void (*forget)(void *arg, const void *reply_arg);

@@ -15,6 +15,7 @@
 #include "supervisor/network-bridge.h"
 #include "supervisor/network-egress.h"
 #include "supervisor/network-mirror.h"
+#include "supervisor/network-vlan.h"
 #include "supervisor/network.h"
 #include "supervisor/service.h"
 #include "supervisor/faults.h"
@@ -448,6 +449,11 @@ static int release_one(struct release *r, struct object *o, struct err *err)
 		ret = link_deleter_ifb(r->d->linkdel, ifb, released, r, err);
 		return ret == 0 ? 1 : ret;
 	case OBJECT_PORT:
+		if (json_str(o->data, "of") != NULL) {
+			bridge_released_vlan(r->d, r->owner, r->name, o->data);
+			ret = link_deleter_vlan(r->d->linkdel, r->name, released, r, err);
+			return ret == 0 ? 1 : ret;
+		}
 		ret = bridge_release_port(r->d, r->name, o->data, err);
 		break;
 	case OBJECT_MIRROR:

@@ -6,6 +6,7 @@
 #include "lib/log.h"
 #include "supervisor/health.h"
 #include "supervisor/machine.h"
+#include "supervisor/network.h"
 
 /* For the monitor of a machine that is about to be reset: a slow one is not dead. */
 #define MONITOR_MS 5000
@@ -135,12 +136,12 @@ static void act(void *arg)
 
 /* ---- what the checks need ---- */
 
-static bool address(void *arg, char out[64])
+static bool address(void *arg, unsigned *port, char out[64])
 {
 	const struct machine *m = arg;
 	char ip[16];
 
-	if (!machine_address(m, 0, ip))
+	if (!network_reach(m, port, ip))
 		return false;
 	snprintf(out, 64, "%s", ip);
 	return true;

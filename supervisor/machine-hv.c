@@ -11,6 +11,7 @@
 #include "supervisor/machine-steps.h"
 #include "supervisor/marker.h"
 #include "supervisor/migrate.h"
+#include "supervisor/network.h"
 #include "supervisor/warm.h"
 
 void machine_set_hint(struct machine *m, enum cause cause, char *text)
@@ -470,7 +471,12 @@ int machine_spec(struct machine *m, struct hv_spec *spec, struct spec_hold *hold
 			.vhost = machine_vhost(m),
 			.mac = m->nics[i].mac,
 			.tap_fd = m->nics[i].tap_fd,
-			.tap = m->nics[i].tap };
+			.tap = m->nics[i].tap,
+			.mtu = network_mtu(m, &m->nics[i]) };
+		if (m->nics[i].user && network_user_spec(m, &m->nics[i], &hold->users[i], err) < 0)
+			return err->code;
+		if (m->nics[i].user)
+			hold->nics[nnics - 1].user = &hold->users[i];
 	}
 	*spec = (struct hv_spec){
 		.name = m->name,
@@ -516,6 +522,8 @@ void spec_hold_finish(struct spec_hold *hold)
 	free(hold->log_path);
 	free(hold->marker);
 	strv_finish(&hold->extra);
+	for (size_t i = 0; i < NICS_MAX; i++)
+		free(hold->users[i].forwards);
 	spec_hold_finish_helpers(hold);
 	for (size_t i = 0; i < hold->nvolumes; i++)
 		volume_finish(&hold->volumes[i]);

@@ -9,6 +9,7 @@
 #include "supervisor/machine-shown.h"
 #include "supervisor/migrate.h"
 #include "supervisor/network6.h"
+#include "supervisor/network.h"
 
 #define WHY_LINES 20
 
@@ -147,13 +148,15 @@ static json_t *ssh_json(const struct machine *m)
 	const struct vm_config *cfg = machine_shown_config(m);
 	json_t *j = json_object();
 	char address[16];
-	bool known = machine_address(m, 0, address);
+	unsigned port = 22;
+	bool known = network_reach(m, &port, address);
 
 	json_put_str(j, "user", cfg != NULL ? cfg->ssh_user : machine_applied_key(m, "ssh_user"));
 	put_null(j, "identity");
 	if (cfg != NULL)
 		put_identity(j, m, cfg);
 	json_put_str(j, "address", known ? address : NULL);
+	json_put_int(j, "port", port);
 	return j;
 }
 

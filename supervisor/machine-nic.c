@@ -192,12 +192,14 @@ static void attached(void *arg, const struct err *err)
 	struct machine *m = arg;
 	struct nic_job *job = m->nic_job;
 	struct nic *nic = &m->nics[job->i];
+	struct hv_user_net user = { .nforwards = 0 };
 	char id[8];
 	struct hv_nic hv_nic = { .id = id,
 		.mac = nic->mac,
 		.tap_fd = nic->tap_fd,
 		.vhost = machine_vhost(m),
-		.tap = nic->tap };
+		.tap = nic->tap,
+		.mtu = network_mtu(m, nic) };
 	struct err mine;
 
 	job->host = false;
@@ -217,8 +219,16 @@ static void attached(void *arg, const struct err *err)
 		release(m);
 		return;
 	}
+	if (nic->user && network_user_spec(m, nic, &user, &mine) < 0) {
+		job->err = mine;
+		release(m);
+		return;
+	}
+	if (nic->user)
+		hv_nic.user = &user;
 	snprintf(id, sizeof(id), "nic%u", job->i);
 	hv_add_nic(m->hv, &hv_nic, plugged, m);
+	free(user.forwards);
 }
 
 static bool mac_is_good(const char *mac)

@@ -137,6 +137,9 @@ int machine_set_nics(struct machine *m, struct err *err)
 			alloc_mac(run_id, m->name, i, nic->mac);
 		nic->fixed = spec.address;
 		nic->fixed6 = spec.address6;
+		nic->bare = spec.none;
+		nic->seen = 0;
+		nic->user = false;
 		alloc_tap_name(run_id, m->name, i, nic->tap);
 		nic->tap_fd = -1;
 	}
@@ -244,7 +247,7 @@ static void nic_attached(void *arg, const struct err *err)
 static void attach_nics(struct machine *m)
 {
 	for (unsigned i = 0; i < m->nnics; i++) {
-		if (m->nics[i].tap_fd < 0) {
+		if (m->nics[i].tap_fd < 0 && !m->nics[i].user) {
 			m->attaching = true;
 			network_attach(m, i, nic_attached, m);
 			return;

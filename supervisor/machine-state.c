@@ -39,6 +39,8 @@ static json_t *nics_json(const struct machine *m)
 		}
 		if (nic->bridge[0] != '\0')
 			json_put_str(j, "bridge", nic->bridge);
+		if (nic->user)
+			json_put_bool(j, "user", true);
 		if (nic->address != 0) {
 			ip4_format(nic->address, net);
 			json_put_str(j, "address", net);
@@ -181,6 +183,7 @@ static void load_nics(struct machine *m, const json_t *j)
 			nic->net = (struct ip4_prefix){ 0 };
 		snprintf(nic->bridge, sizeof(nic->bridge), "%s",
 			json_str(e, "bridge") != NULL ? json_str(e, "bridge") : "");
+		nic->user = json_flag(e, "user", false);
 		nic->address = 0;
 		if (json_str(e, "address") != NULL)
 			ip4_parse(json_str(e, "address"), &nic->address);

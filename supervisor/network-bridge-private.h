@@ -25,6 +25,7 @@ struct bridge_net {
 	enum bridge_state state;
 	int index;               /* of the bridge */
 	bool foreign;            /* the bridge was there before us, and stays as it is */
+	bool conflict;           /* others have addresses of it, which was told */
 	bool changed;            /* the link that the dnsmasq knows is another one by now */
 	bool egress_anew;        /* the names of its allow-list are others than before */
 	bool rebuilding;         /* bridge_made() is to come */

@@ -18,7 +18,9 @@
 #include "supervisor/network-dns.h"
 #include "supervisor/network-egress.h"
 #include "supervisor/network-mirror.h"
+#include "supervisor/network-preflight.h"
 #include "supervisor/network-private.h"
+#include "supervisor/network-vlan.h"
 #include "supervisor/network6.h"
 
 /* ---- what could be in the way ---- */
@@ -63,11 +65,15 @@ static int check(struct bridge_net *b, struct err *err)
 	char who[256], net[19];
 	int r = check_link(b, err);
 
+	if (r == 0)
+		r = bridge_preflight(b, err);
 	if (r < 0 || b->v.v4.net.len == 0)
 		return r;
 	ip4_prefix_format(b->v.v4.net, net);
-	/* The address of a bridge of the host's own is in its network. */
-	if (!b->foreign && host_overlap(b->d->nl, b->v.v4.net, is_ours, b, who, sizeof(who)))
+	/* The address of a bridge of the host's own is in its network. Of one that is there already
+	 * network-watch.c tells. */
+	if (!b->foreign && ledger_find(b->d->ledger, b->owner, OBJECT_BRIDGE, b->bridge) == NULL &&
+		host_overlap(b->d->nl, b->v.v4.net, is_ours, b, who, sizeof(who)))
 		return err_set(err, -EADDRINUSE,
 			"%s is in use on this host: %s; choose another cidr", net, who);
 	if (dhcp_port_taken(NULL, 0, who, sizeof(who)))
@@ -155,10 +161,15 @@ static int add_ports(struct bridge_net *b, struct err *err)
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < b->cfg->port.n; i++) {
-		const char *port = b->cfg->port.v[i];
+		char port[16];
 		struct bridge_info info;
 		json_t *data;
 
+		network_port_name(b->cfg, b->cfg->port.v[i], port);
+		if (b->cfg->vlan != 0)
+			r = bridge_make_vlan(b, b->cfg->port.v[i], err);
+		if (r < 0)
+			return r;
 		r = bridge_get(b->d->nl, port, &info);
 		if (r < 0)
 			return err_errno(err, r, "port %s", port);

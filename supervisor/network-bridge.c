@@ -15,6 +15,7 @@
 #include "supervisor/faults.h"
 #include "supervisor/network-bridge-private.h"
 #include "supervisor/network-mirror.h"
+#include "supervisor/network-vlan.h"
 #include "supervisor/network.h"
 #include "supervisor/network6.h"
 #include "supervisor/plan.h"
@@ -244,7 +245,7 @@ static const struct network_config *wanted(struct drover *d, const char *name)
 {
 	const struct network_config *n = config_network(drover_config(d), name);
 
-	return n != NULL && n->kind != NETWORK_P2P ? n : NULL;
+	return n != NULL && network_has_bridge(n) ? n : NULL;
 }
 
 bool bridge_in_use(struct drover *d, const char *owner)
@@ -340,7 +341,7 @@ static void add_new(struct drover *d)
 	for (size_t i = 0; i < a->n; i++) {
 		const struct network_config *cfg = (const void *)a->v[i];
 
-		if (cfg->kind == NETWORK_P2P || bridge_find(d, cfg->s.name) != NULL)
+		if (!network_has_bridge(cfg) || bridge_find(d, cfg->s.name) != NULL)
 			continue;
 		if (bridge_create(&b, d, cfg->s.name) < 0)
 			log_error("network %s: no memory", cfg->s.name);
@@ -530,7 +531,7 @@ bool bridge_differs(const struct bridge_net *b, const struct survey *s, struct b
 {
 	struct ip4_prefix address = { b->v.v4.gateway, b->v.v4.net.len };
 	struct bridge_info info;
-	char gateway[19];
+	char gateway[19], port[16];
 
 	if (b->state != BRIDGE_UP)
 		return false;
@@ -550,9 +551,9 @@ bool bridge_differs(const struct bridge_net *b, const struct survey *s, struct b
 	else
 		mirrors_differ(b, s, text);
 	for (size_t i = 0; text->len == 0 && i < b->cfg->port.n; i++) {
-		if (bridge_get(b->d->nl, b->cfg->port.v[i], &info) < 0 || info.master != b->index)
-			buf_printf(
-				text, "%s is no port of bridge %s", b->cfg->port.v[i], b->bridge);
+		network_port_name(b->cfg, b->cfg->port.v[i], port);
+		if (bridge_get(b->d->nl, port, &info) < 0 || info.master != b->index)
+			buf_printf(text, "%s is no port of bridge %s", port, b->bridge);
 	}
 	return text->len > 0;
 }

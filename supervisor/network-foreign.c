@@ -17,7 +17,7 @@ static void our_links(const struct drover *d, struct strv *out)
 		const struct network_config *n = (const void *)a->v[i];
 
 		taps = taps || n->kind == NETWORK_P2P;
-		bridges = bridges || (n->kind != NETWORK_P2P && n->bridge == NULL);
+		bridges = bridges || (network_has_bridge(n) && n->bridge == NULL);
 	}
 	if (taps)
 		strv_add(out, "tap+");
@@ -26,7 +26,7 @@ static void our_links(const struct drover *d, struct strv *out)
 	for (size_t i = 0; i < a->n; i++) {
 		const struct network_config *n = (const void *)a->v[i];
 
-		if (n->kind != NETWORK_P2P && n->bridge != NULL)
+		if (network_has_bridge(n) && n->bridge != NULL)
 			strv_add(out, n->bridge);
 	}
 }

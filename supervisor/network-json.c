@@ -5,12 +5,14 @@
 #include "netcfg/survey.h"
 #include "supervisor/network-bridge-private.h"
 #include "supervisor/network-mirror.h"
+#include "supervisor/network-vlan.h"
+#include "supervisor/network-watch.h"
 #include "supervisor/network.h"
 #include "supervisor/network6.h"
 
 static const char *kind_name(const struct network_config *n)
 {
-	static const char *const names[] = { "p2p", "nat", "isolated", "routed", "bridge" };
+	static const char *const names[] = { "p2p", "nat", "isolated", "routed", "bridge", "user" };
 
 	return names[n->kind];
 }
@@ -28,6 +30,7 @@ static void put_problem(json_t *j, const struct bridge_net *b)
 {
 	struct survey s = { 0 };
 	struct buf text = { 0 };
+	char who[256];
 
 	if (b != NULL && b->err.code < 0)
 		buf_adds(&text, b->err.msg);
@@ -35,6 +38,8 @@ static void put_problem(json_t *j, const struct bridge_net *b)
 		bridge_differs(b, &s, &text);
 	if (text.len == 0 && b != NULL && bridge_service_down(b))
 		buf_adds(&text, "its dnsmasq does not run");
+	if (text.len == 0 && b != NULL && network_conflict(b, who, sizeof(who)))
+		buf_printf(&text, "its cidr is in use by another on this host, too: %s", who);
 	json_put_str(j, "problem", text.len > 0 ? text.data : NULL);
 	survey_finish(&s);
 	buf_finish(&text);
@@ -103,6 +108,18 @@ static json_t *leases_json(const struct bridge_net *b)
 	return array;
 }
 
+static json_t *ports_json(const struct network_config *n)
+{
+	json_t *array = json_array();
+	char name[16];
+
+	for (size_t i = 0; i < n->port.n; i++) {
+		network_port_name(n, n->port.v[i], name);
+		json_array_append_new(array, json_string(name));
+	}
+	return array;
+}
+
 static json_t *one_json(struct drover *d, const struct network_config *n)
 {
 	const struct bridge_net *b = bridge_find(d, n->s.name);
@@ -114,6 +131,7 @@ static json_t *one_json(struct drover *d, const struct network_config *n)
 	json_put_str(j, "cidr6", n->v6.cidr);
 	json_put_str(j, "domain", n->domain);
 	put_bridge(j, b);
+	json_object_set_new(j, "ports", ports_json(n));
 	json_object_set_new(j, "nics", nics_json(d, n->s.name));
 	json_object_set_new(j, "leases", leases_json(b));
 	json_object_set_new(j, "mirrors", mirrors_json(b));

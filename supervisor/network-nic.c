@@ -15,6 +15,7 @@
 #include "supervisor/network-private.h"
 #include "supervisor/network-shape.h"
 #include "supervisor/network6.h"
+#include "supervisor/network-seen.h"
 
 /* ---- the address ---- */
 
@@ -70,8 +71,8 @@ static int choose_address(struct attach *a, struct nic *nic, struct err *err)
 	snprintf(nic->bridge, sizeof(nic->bridge), "%s", bridge_name(b));
 	nic->net = (struct ip4_prefix){ 0 };
 	v4 = &bridge_values(b)->v4;
-	if (nic->fixed != 0 || v4->net.len == 0) {
-		nic->address = nic->fixed;
+	if (nic->fixed != 0 || nic->bare || v4->net.len == 0) {
+		nic->address = nic->bare ? 0 : nic->fixed;
 		return 0;
 	}
 	r = give_address(a->m->d, b, nic, v4);
@@ -114,7 +115,7 @@ static int reserve(struct attach *a, struct nic *nic, struct err *err)
 
 	if (b == NULL)
 		return err_set(err, -ENOENT, "its bridge is not there");
-	if (bridge_values(b)->v4.net.len == 0)
+	if (bridge_values(b)->v4.net.len == 0 || nic->address == 0)
 		return 0;
 	network6_forget_lease(b, nic);
 	return bridge_reserve(b, a->m->owner, nic, a->m->name, err);
@@ -147,6 +148,8 @@ static int open_firewall(struct attach *a, struct nic *nic, struct err *err)
 	struct buf text = { 0 };
 	int r;
 
+	if (nic->address == 0)
+		network_seen_refresh(m->d);
 	guest.forwards = f;
 	data = firewall_guest_elements(&guest);
 	json_decref(f);
@@ -214,13 +217,15 @@ static bool await_network(struct attach *a, struct nic *nic)
 
 static int adopt(struct machine *m, struct nic *nic, struct err *err)
 {
-	return 0; /* nothing is watched for it alone */
+	if (nic->address == 0)
+		network_seen_refresh(m->d);
+	return 0; /* nothing else is watched for it alone */
 }
 
 static bool guest_address(const struct nic *nic, uint32_t *out)
 {
-	*out = nic->address;
-	return nic->address != 0;
+	*out = nic->address != 0 ? nic->address : nic->seen;
+	return *out != 0;
 }
 
 static bool service_down(const struct drover *d, const struct nic *nic)

@@ -144,6 +144,10 @@ static int parse_mac(const char *text, char out[18], struct err *err)
 
 static int nic_option(char *word, struct nic_spec *s, struct err *err)
 {
+	if (strcmp(word, "address=none") == 0) {
+		s->none = true;
+		return 0;
+	}
 	if (str_starts(word, "address="))
 		return parse_address(word + 8, &s->address, err);
 	if (str_starts(word, "address6="))
@@ -268,6 +272,11 @@ unsigned network_group(const char *run_id, const char *network)
 
 	alloc_tap_name(run_id, network, 0x6c0095, tap);
 	return sscanf(tap + strlen("tap"), "%7x", &group) == 1 && group != 0 ? group : 1;
+}
+
+bool network_has_bridge(const struct network_config *n)
+{
+	return n->kind != NETWORK_P2P && n->kind != NETWORK_USER;
 }
 
 bool network_without_dns(const struct network_config *n)

@@ -31,6 +31,7 @@ bool network4_has(const struct network4 *v4, uint32_t address); /* a machine may
 struct nic_spec {
 	char network[NAME_LEN_MAX + 1];
 	uint32_t address;         /* 0: any */
+	bool none;                /* address=none: nothing is kept for it */
 	struct in6_addr address6; /* ::: any */
 	char mac[18];             /* "": one made from the names */
 	struct shape rate;        /* of its own */
@@ -62,6 +63,7 @@ int forward_spec_parse(const char *text, struct forward_spec *out, struct err *e
 void network_bridge_name(const char *run_id, const struct network_config *n, char out[16]);
 /* The group of its links, never 0. */
 unsigned network_group(const char *run_id, const char *network);
+bool network_has_bridge(const struct network_config *n); /* neither p2p nor user */
 /* Whether dns = none, and whether it asks servers of its own. */
 bool network_without_dns(const struct network_config *n);
 

@@ -23,6 +23,13 @@ const struct network_config *network_of_nic(const struct machine *m, const struc
 	return net;
 }
 
+unsigned network_mtu(const struct machine *m, const struct nic *nic)
+{
+	const struct network_config *net = network_of_nic(m, nic);
+
+	return net != NULL ? (unsigned)net->mtu : 0;
+}
+
 static void attach_free(void *arg)
 {
 	free(arg);
@@ -110,12 +117,16 @@ int attach_save(struct attach *a, struct nic *nic, struct err *err)
 
 static const struct network_ops *ops_of_config(const struct network_config *net)
 {
-	return net->kind == NETWORK_P2P ? &network_p2p : &network_bridged;
+	return net->kind == NETWORK_P2P    ? &network_p2p
+	       : net->kind == NETWORK_USER ? &network_user
+					   : &network_bridged;
 }
 
 /* Of one that is attached: what it was made as, whatever the configuration says by now. */
 static const struct network_ops *ops_of(const struct nic *nic)
 {
+	if (nic->user)
+		return &network_user;
 	if (nic->bridge[0] != '\0')
 		return &network_bridged;
 	return nic->net.len != 0 ? &network_p2p : NULL;
@@ -267,7 +278,7 @@ void network_adopt(struct machine *m)
 
 		/* Of one that was half there machine_nics_adopt() decides. */
 		if (!network_attached(nic) || nic->stage == NIC_ADDING ||
-			nic->stage == NIC_REMOVING)
+			nic->stage == NIC_REMOVING || nic->user)
 			continue;
 		m->d->host_ready = true;
 		m->d->host_forwards = m->d->host_forwards || nic->net.len != 0;

@@ -15,12 +15,26 @@ struct survey_tap;
 
 /* Its section: as the run began, or one that has come since; NULL: there is none. */
 const struct network_config *network_of_nic(const struct machine *m, const struct nic *nic);
+unsigned network_mtu(const struct machine *m, const struct nic *nic); /* 0: the usual one */
 /* Whether it has been given its place on the network, now or by an earlier daemon. */
 bool network_attached(const struct nic *nic);
 /* What the guest has, or will have when it asks. */
 bool network_guest_address(const struct nic *nic, uint32_t *out);
 /* Whether what serves this nic (addresses, names) is not there. */
 bool network_service_down(const struct drover *d, const struct nic *nic);
+
+/*
+ * Of a nic whose network is inside of the hypervisor. out->forwards is malloc'd, the strings are
+ * the configuration's and m's.
+ */
+struct hv_user_net;
+int network_user_spec(
+	const struct machine *m, const struct nic *nic, struct hv_user_net *out, struct err *err);
+/*
+ * Where the host itself reaches a port of m: the guest's address, or 127.0.0.1 and the port that
+ * is forwarded to it. false: not at all.
+ */
+bool network_reach(const struct machine *m, unsigned *port, char address[16]);
 
 typedef void network_done_fn(void *arg, const struct err *err);
 

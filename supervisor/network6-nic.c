@@ -86,8 +86,9 @@ int network6_choose(struct attach *a, struct nic *nic, struct err *err)
 		return err_set(err, -ENOENT, "its bridge is not there");
 	v6 = &bridge_values(b)->v6;
 	nic->net6 = (struct ip6_prefix){ .len = 0 };
-	if (v6->net.len == 0 || !v6->dhcp || !ip6_is_zero(&nic->fixed6)) {
-		nic->address6 = v6->net.len != 0 ? nic->fixed6 : (struct in6_addr){ 0 };
+	if (v6->net.len == 0 || nic->bare || !v6->dhcp || !ip6_is_zero(&nic->fixed6)) {
+		nic->address6 = v6->net.len != 0 && !nic->bare ? nic->fixed6
+							       : (struct in6_addr){ 0 };
 		return 0;
 	}
 	r = used_addresses6(a->m->d, nic, &used, &n, err);
@@ -126,7 +127,7 @@ void network6_guest_elements(const struct bridge_net *b, const struct nic *nic, 
 	if (b == NULL)
 		return;
 	v6 = &bridge_values(b)->v6;
-	if (v6->net.len == 0) {
+	if (v6->net.len == 0 || nic->bare) {
 		firewall_put(elements, "any_address6", "%s", nic->tap);
 	} else if (v6->autonomous) {
 		ip6_prefix_format(&v6->net, text);

@@ -195,16 +195,20 @@ static int start_http(struct probe *p, const struct health_check *check,
 {
 	bool local = health_check_needs_address(check);
 	bool v6 = local && strchr(p->address, ':') != NULL;
-	char *url = str_printf("http://%s%s%s%s", v6 ? "[" : "", local ? p->address : "",
-		v6 ? "]" : "", check->url);
-	struct http_spec spec = { .url = url,
-		.timeout_ms = t->timeout_ms,
+	char port[8] = "", *url;
+	struct http_spec spec = { .timeout_ms = t->timeout_ms,
 		.connect_timeout_ms = t->timeout_ms,
 		.fresh = true,
 		.no_proxy = true,
 		.on_data = drop_body };
-	int r = url == NULL ? err_nomem(err)
-			    : http_request(t->http, &spec, http_done, p, &p->req, err);
+	int r;
+
+	if (local && t->port != 0)
+		snprintf(port, sizeof(port), ":%u", t->port);
+	url = str_printf("http://%s%s%s%s%s", v6 ? "[" : "", local ? p->address : "", v6 ? "]" : "",
+		port, check->url + (port[0] != '\0' ? strcspn(check->url, "/") : 0));
+	spec.url = url;
+	r = url == NULL ? err_nomem(err) : http_request(t->http, &spec, http_done, p, &p->req, err);
 
 	free(url);
 	return r;
@@ -254,9 +258,11 @@ int probe_start(struct probe **out, const struct health_check *check, const stru
 	p = calloc(1, sizeof(*p));
 	if (p == NULL)
 		return err_nomem(err);
-	*p = (struct probe){
-		.kind = check->kind, .port = check->port, .done = done, .arg = arg, .fd = -1
-	};
+	*p = (struct probe){ .kind = check->kind,
+		.port = t->port != 0 ? t->port : check->port,
+		.done = done,
+		.arg = arg,
+		.fd = -1 };
 	p->address = t->address != NULL ? strdup(t->address) : NULL;
 	if (t->address != NULL && p->address == NULL)
 		r = err_nomem(err);

@@ -15,6 +15,7 @@ struct probe_target {
 	uv_loop_t *loop;
 	struct http_client *http;
 	const char *address; /* of the machine, numeric; NULL: it has none */
+	unsigned port;       /* there, in place of the check's; 0: that one */
 	uint64_t timeout_ms; /* the owner's deadline, for those who can be told */
 	/* guest-ping, as hv_agent() and hv_agent_forget(); NULL: there is no agent. */
 	void (*ping)(void *arg, uint64_t timeout_ms, hv_reply_fn *reply, void *reply_arg);

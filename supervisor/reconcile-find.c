@@ -244,7 +244,7 @@ static void find_nics(struct pass *p, const struct survey *s)
 
 	list_for_each_entry (m, &p->r->d->machines, entry) {
 		for (unsigned i = 0; reconcile_settled(m) && i < m->nnics; i++) {
-			if (network_attached(&m->nics[i]))
+			if (network_attached(&m->nics[i]) && !m->nics[i].user)
 				find_nic(p, m, &m->nics[i], s);
 		}
 	}

@@ -8,6 +8,7 @@
 #include "lib/json.h"
 #include "lib/log.h"
 #include "supervisor/network-egress.h"
+#include "supervisor/network-watch.h"
 
 /* Changes come in bunches; and whoever keeps changing things back shall not keep us busy. */
 #define KICK_MS  50
@@ -202,7 +203,8 @@ static void link_event(void *arg, const struct net_event *e)
 	bool loss = e->kind == NET_LINK_GONE || e->kind == NET_ADDRESS_GONE ||
 		    (e->kind == NET_LINK_CHANGED && !e->up);
 
-	if (e->kind == NET_EVENTS_LOST || (loss && !r->kicked && is_used(r, e->ifname)))
+	loss = network_watch(r->d, e) || (loss && is_used(r, e->ifname));
+	if (e->kind == NET_EVENTS_LOST || loss)
 		kick(r);
 }
 

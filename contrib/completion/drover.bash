@@ -55,7 +55,7 @@ _drover()
 		;;
 	net)
 		if [ ${#words[@]} = 1 ]; then
-			COMPREPLY=($(compgen -W 'list show leases check' -- "$cur"))
+			COMPREPLY=($(compgen -W 'list show leases check graph' -- "$cur"))
 			return
 		fi
 		verb="$verb ${words[1]}"
@@ -127,6 +127,7 @@ _drover()
 	'net leases') opts='--help' names=1 ;;
 	'net check') opts='--help' names=1 ;;
 	'ca show') opts='--help' ;;
+	'net graph') opts='--dot --svg --help' ;;
 	'version') opts='--help' ;;
 	'help') opts='--completion --man --help' ;;
 	esac

@@ -429,6 +429,9 @@ crash_matrix() { # crash_matrix TABLE...
 				registry=$'[registry r]\nupstream = https://ghcr.io\nlisten = 127.0.0.1:5000\noffline = yes'
 				;;
 			esac
+			case $table in
+			user) network='kind = user' extra='forward = 8080:80' ;;
+			esac
 			reset_world
 			n=$((n + 1))
 			case $table/$point in
@@ -442,7 +445,7 @@ crash_matrix() { # crash_matrix TABLE...
 				;;
 			esac
 			case $table in
-			start | run | attach | network | port | service) round_start "$table/$point" ;;
+			start | run | attach | network | port | user | service) round_start "$table/$point" ;;
 			stop | teardown | release) round_stop "$table/$point" ;;
 			reload) round_reload "$table/$point" ;;
 			boot | adopt) round_boot "$table/$point" ;;

@@ -319,7 +319,7 @@ static void on_act(void *arg)
 	write_down(arg, "act");
 }
 
-static bool on_address(void *arg, char out[64])
+static bool on_address(void *arg, unsigned *port, char out[64])
 {
 	strcpy(out, "127.0.0.1");
 	return !((struct rig *)arg)->no_address;

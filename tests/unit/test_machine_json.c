@@ -150,7 +150,7 @@ static void test_never_ran(void **state)
 	assert_json(j, "guest_id", "null");
 	assert_json(j, "started", "null");
 	assert_json(j, "ssh",
-		"{\"user\":\"admin\",\"identity\":\"/state/keys/made/id_ed25519\",\"address\":null}");
+		"{\"user\":\"admin\",\"identity\":\"/state/keys/made/id_ed25519\",\"address\":null,\"port\":22}");
 	assert_keys(why, "name state boot cause sentence started ended status console story");
 	assert_json(why, "cause", "null");
 	assert_json(why, "sentence", "\"it has not run yet\"");
@@ -169,7 +169,8 @@ static void test_no_network(void **state)
 	assert_json(j, "image", "\"/boot/vmlinuz\"");
 	assert_json(j, "rootfs", "null");
 	assert_json(j, "wanted", "\"stopped\"");
-	assert_json(j, "ssh", "{\"user\":\"root\",\"identity\":\"/home/me/key\",\"address\":null}");
+	assert_json(j, "ssh",
+		"{\"user\":\"root\",\"identity\":\"/home/me/key\",\"address\":null,\"port\":22}");
 	json_decref(j);
 }
 

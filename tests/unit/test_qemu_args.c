@@ -160,6 +160,46 @@ static void test_microvm(void **state)
 			"-cpu\nmax\n") "-kernel\n/k/vmlinux\n-initrd\n/k/initrd\n-append\ntsc_early_khz=1\n" DEVICES);
 }
 
+/* Networks that QEMU itself is, and what the guest is told of the largest packet. */
+static void test_user_net(void **state)
+{
+	struct hv_forward forwards[] = { { false, 8080, 80 }, { true, 53, 5353 } };
+	const struct hv_user_net net = { .net = "10.0.2.0/24",
+		.host = "10.0.2.2",
+		.dns = "10.0.2.3",
+		.guest = "10.0.2.15",
+		.hostname = "web-1",
+		.domain = "lab.test",
+		.forwards = forwards,
+		.nforwards = 2 };
+	const struct hv_user_net closed = { .net = "10.1.0.0/29",
+		.host = "10.1.0.1",
+		.dns = "10.1.0.6",
+		.guest = "10.1.0.2",
+		.restricted = true };
+	const struct hv_nic nics[] = {
+		{ .id = "nic0", .tap_fd = -1, .user = &net, .mtu = 1400 },
+		{ .id = "nic1", .tap_fd = -1, .user = &closed },
+		{ .id = "nic2", .tap_fd = 30 },
+	};
+	struct hv_spec s = base();
+
+	s.nics = nics;
+	s.nnics = 3;
+	check(&s, true,
+		COMMON
+		"-machine\nq35,dump-guest-core=off\n-accel\nkvm\n-cpu\nhost\n" SIZE KERNEL SOCKETS RNG(
+			"pci") "-netdev\nuser,id=nic0-tap,ipv6=off,net=10.0.2.0/24,host=10.0.2.2,dns=10.0.2.3,"
+			       "dhcpstart=10.0.2.15,hostname=web-1,domainname=lab.test,"
+			       "hostfwd=tcp::8080-10.0.2.15:80,hostfwd=udp::53-10.0.2.15:5353\n"
+			       "-device\nvirtio-net-pci,id=nic0,netdev=nic0-tap,host_mtu=1400,romfile=\n"
+			       "-netdev\nuser,id=nic1-tap,ipv6=off,net=10.1.0.0/29,host=10.1.0.1,dns=10.1.0.6,"
+			       "dhcpstart=10.1.0.2,restrict=on\n"
+			       "-device\nvirtio-net-pci,id=nic1,netdev=nic1-tap,romfile=\n"
+			       "-netdev\ntap,id=nic2-tap,fd=5\n"
+			       "-device\nvirtio-net-pci,id=nic2,netdev=nic2-tap,romfile=\n");
+}
+
 static void test_agent(void **state)
 {
 	const struct hv_nic nic = { .id = "nic0", .mac = "02:00:00:00:00:01", .tap_fd = 30 };
@@ -280,6 +320,7 @@ int main(void)
 		cmocka_unit_test(test_q35),
 		cmocka_unit_test(test_pc),
 		cmocka_unit_test(test_microvm),
+		cmocka_unit_test(test_user_net),
 		cmocka_unit_test(test_agent),
 		cmocka_unit_test(test_watchdog),
 		cmocka_unit_test(test_panic_device),
