@@ -2,7 +2,10 @@
 
 #include <errno.h>
 #include <linux/if_bridge.h>
+#include <linux/neighbour.h>
 #include <net/if.h>
+#include <netinet/ether.h>
+#include <stdio.h>
 #include <string.h>
 #include "lib/str.h"
 #include "netcfg/netlink.h"
@@ -15,6 +18,16 @@ static struct nl_msg *whole(struct nl_msg *msg, int r)
 		return NULL;
 	}
 	return msg;
+}
+
+static bool port_learns(struct nlattr *info)
+{
+	struct nlattr *port = nla_find(nla_data(info), nla_len(info), IFLA_INFO_SLAVE_DATA);
+	struct nlattr *learning = port != NULL ? nla_find(nla_data(port), nla_len(port),
+							 IFLA_BRPORT_LEARNING)
+					       : NULL;
+
+	return learning != NULL && nla_get_u8(learning) != 0;
 }
 
 static void read_bridge(void *arg, struct nlmsghdr *hdr)
@@ -35,6 +48,8 @@ static void read_bridge(void *arg, struct nlmsghdr *hdr)
 	if (attrs[IFLA_LINKINFO] != NULL)
 		kind = nla_find(nla_data(attrs[IFLA_LINKINFO]), nla_len(attrs[IFLA_LINKINFO]),
 			IFLA_INFO_KIND);
+	if (attrs[IFLA_LINKINFO] != NULL && out->master != 0)
+		out->learns = port_learns(attrs[IFLA_LINKINFO]);
 	out->is_bridge = kind != NULL && nla_strcmp(kind, "bridge") == 0;
 }
 
@@ -83,26 +98,59 @@ int bridge_enslave(struct netlink *nl, const char *port, const char *bridge, str
 	return 0;
 }
 
-int bridge_isolate(struct netlink *nl, const char *port, bool isolated, struct err *err)
+static int set_port(struct netlink *nl, int index, const struct bridge_port *as)
 {
-	struct ifinfomsg info = { .ifi_family = AF_BRIDGE };
+	struct ifinfomsg info = { .ifi_family = AF_BRIDGE, .ifi_index = index };
+	struct nl_msg *msg = nlmsg_alloc_simple(RTM_SETLINK, NLM_F_REQUEST);
 	struct nlattr *nest = NULL;
+	int r = msg == NULL ? -1 : nlmsg_append(msg, &info, sizeof(info), NLMSG_ALIGNTO);
+
+	if (r >= 0)
+		nest = nla_nest_start(msg, IFLA_PROTINFO | NLA_F_NESTED);
+	r = nest == NULL ? -1 : nla_put_u8(msg, IFLA_BRPORT_ISOLATED, as->isolated);
+	if (r >= 0)
+		r = nla_put_u8(msg, IFLA_BRPORT_LEARNING, as->mac == NULL);
+	if (r >= 0)
+		r = nla_put_u8(msg, IFLA_BRPORT_UNICAST_FLOOD, as->flood);
+	/* Where the bridge speaks STP a machine has no say in it. */
+	if (r >= 0)
+		r = nla_put_u8(msg, IFLA_BRPORT_GUARD, 1);
+	if (r >= 0)
+		nla_nest_end(msg, nest);
+	return netlink_talk(nl, whole(msg, r), NULL, NULL);
+}
+
+/* Sticky: what is static alone still moves to where a frame comes from (br_fdb_update()). */
+static int set_place(struct netlink *nl, int index, const char *mac)
+{
+	struct ndmsg entry = { .ndm_family = AF_BRIDGE,
+		.ndm_ifindex = index,
+		.ndm_state = NUD_NOARP,
+		.ndm_flags = NTF_MASTER | NTF_STICKY };
+	struct nl_msg *msg = nlmsg_alloc_simple(
+		RTM_NEWNEIGH, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_REPLACE);
+	struct ether_addr addr;
+	int r = msg == NULL || ether_aton_r(mac, &addr) == NULL ? -1 : 0;
+
+	if (r == 0)
+		r = nlmsg_append(msg, &entry, sizeof(entry), NLMSG_ALIGNTO);
+	if (r >= 0)
+		r = nla_put(msg, NDA_LLADDR, sizeof(addr), &addr);
+	return netlink_talk(nl, whole(msg, r), NULL, NULL);
+}
+
+int bridge_set_port(
+	struct netlink *nl, const char *port, const struct bridge_port *as, struct err *err)
+{
 	struct link_info link;
-	struct nl_msg *msg;
 	int r = link_get(nl, port, &link);
 
 	if (r < 0)
 		return netlink_fail(err, r, "link %s", port);
-	info.ifi_index = link.index;
-	msg = nlmsg_alloc_simple(RTM_SETLINK, NLM_F_REQUEST);
-	r = msg == NULL ? -1 : nlmsg_append(msg, &info, sizeof(info), NLMSG_ALIGNTO);
-	if (r >= 0)
-		nest = nla_nest_start(msg, IFLA_PROTINFO | NLA_F_NESTED);
-	r = nest == NULL ? -1 : nla_put_u8(msg, IFLA_BRPORT_ISOLATED, isolated);
-	if (r >= 0)
-		nla_nest_end(msg, nest);
-	r = netlink_talk(nl, whole(msg, r), NULL, NULL);
-	return r < 0 ? netlink_fail(err, r, "link %s: isolate it from other ports", port) : 0;
+	r = set_port(nl, link.index, as);
+	if (r == 0 && as->mac != NULL)
+		r = set_place(nl, link.index, as->mac);
+	return r < 0 ? netlink_fail(err, r, "link %s: what it may do as a port", port) : 0;
 }
 
 int link_down(struct netlink *nl, const char *name, struct err *err)

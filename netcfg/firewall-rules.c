@@ -9,8 +9,9 @@ static const struct firewall_rule inet_rules[] = {
 		"[{\"match\":{\"op\":\"in\",\"left\":{\"ct\":{\"key\":\"state\"}},\"rig"
 		"ht\":[\"established\",\"related\"]}},{\"accept\":null}]" },
 	{ "from_link",
-		"[{\"match\":{\"op\":\"in\",\"left\":{\"ct\":{\"key\":\"status\"}},\"ri"
-		"ght\":\"dnat\"}},{\"accept\":null}]" },
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"meta\":{\"key\":\"iifname\"}},\""
+		"right\":\"@way_out\"}},{\"match\":{\"op\":\"in\",\"left\":{\"ct\":{\"k"
+		"ey\":\"status\"}},\"right\":\"dnat\"}},{\"accept\":null}]" },
 	{ "from_link",
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"meta\":{\"key\":\"oifname\"}},\""
 		"right\":\"@links\"}},{\"drop\":null}]" },
@@ -176,7 +177,7 @@ static const struct firewall_chain inet_chains[] = {
 static const struct firewall_rule bridge_rules[] = {
 	{ "honest",
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"udp\""
-		",\"field\":\"sport\"}},\"right\":67}},{\"drop\":null}]" },
+		",\"field\":\"dport\"}},\"right\":68}},{\"drop\":null}]" },
 	{ "honest",
 		"[{\"accept\":null}]" },
 	{ "guest",
@@ -203,8 +204,8 @@ static const struct firewall_rule bridge_rules[] = {
 	{ "guest",
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"ether"
 		"\",\"field\":\"type\"}},\"right\":\"ip\"}},{\"match\":{\"op\":\"==\",\""
-		"left\":{\"payload\":{\"protocol\":\"udp\",\"field\":\"sport\"}},\"righ"
-		"t\":67}},{\"drop\":null}]" },
+		"left\":{\"payload\":{\"protocol\":\"udp\",\"field\":\"dport\"}},\"righ"
+		"t\":68}},{\"drop\":null}]" },
 	{ "guest",
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"ether"
 		"\",\"field\":\"type\"}},\"right\":\"ip\"}},{\"match\":{\"op\":\"==\",\""
@@ -223,8 +224,8 @@ static const struct firewall_rule bridge_rules[] = {
 	{ "guest",
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"ether"
 		"\",\"field\":\"type\"}},\"right\":\"ip6\"}},{\"match\":{\"op\":\"==\","
-		"\"left\":{\"payload\":{\"protocol\":\"udp\",\"field\":\"sport\"}},\"ri"
-		"ght\":547}},{\"drop\":null}]" },
+		"\"left\":{\"payload\":{\"protocol\":\"udp\",\"field\":\"dport\"}},\"ri"
+		"ght\":546}},{\"drop\":null}]" },
 	{ "guest",
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"ether"
 		"\",\"field\":\"type\"}},\"right\":\"ip6\"}},{\"match\":{\"op\":\"==\","

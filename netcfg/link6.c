@@ -60,6 +60,29 @@ int link6_add_address(struct netlink *nl, const char *name, const struct in6_add
 	return netlink_fail(err, r, "link %s: add address %s/%u", name, text, len);
 }
 
+int link6_drop_address(struct netlink *nl, const char *name, const struct in6_addr *addr,
+	uint8_t len, struct err *err)
+{
+	struct link_info link;
+	struct nl_msg *msg;
+	char text[IP6_TEXT];
+	int r = link_get(nl, name, &link);
+
+	if (r == -ENODEV)
+		return 0;
+	msg = r == 0 ? address6_msg(link.index, addr, len) : NULL;
+	if (msg != NULL) {
+		nlmsg_hdr(msg)->nlmsg_type = RTM_DELADDR;
+		nlmsg_hdr(msg)->nlmsg_flags = NLM_F_REQUEST;
+	}
+	if (r == 0)
+		r = netlink_talk(nl, msg, NULL, NULL);
+	if (r == 0 || r == -EADDRNOTAVAIL)
+		return 0;
+	ip6_format(addr, text);
+	return netlink_fail(err, r, "link %s: drop address %s/%u", name, text, len);
+}
+
 struct in6_addr link6_local(void)
 {
 	struct in6_addr a = { .s6_addr = { 0xfe, 0x80, [15] = 1 } };

@@ -16,6 +16,9 @@ int link6_ready(const char *name, struct err *err);
 /* One that is there already is no error. It can be used at once, without a carrier even. */
 int link6_add_address(struct netlink *nl, const char *name, const struct in6_addr *addr,
 	uint8_t len, struct err *err);
+/* An address or a link that is not there is no error. */
+int link6_drop_address(struct netlink *nl, const char *name, const struct in6_addr *addr,
+	uint8_t len, struct err *err);
 /* The host's link-local address on links of ours: guests that know it know it again. */
 struct in6_addr link6_local(void);
 

@@ -12,6 +12,7 @@
 #include "netcfg/shape.h"
 #include "netcfg/sysctl.h"
 #include "supervisor/machine-steps.h"
+#include "supervisor/network-address.h"
 #include "supervisor/network-bridge.h"
 #include "supervisor/network-egress.h"
 #include "supervisor/network-mirror.h"
@@ -145,7 +146,7 @@ json_t *host_net_elements(struct drover *d)
 
 	list_for_each_entry (owner, ledger_owners(d->ledger), entry) {
 		list_for_each_entry (o, &owner->objects, entry) {
-			if (o->kind == OBJECT_NFT_ELEMENTS && o->data != NULL)
+			if (o->kind == OBJECT_NFT_ELEMENTS && o->data != NULL && !o->going)
 				json_array_append(array, o->data);
 		}
 	}
@@ -189,7 +190,7 @@ static bool tap_of(const struct object *o, struct firewall_tap *out)
 {
 	const char *net = o->data != NULL ? json_str(o->data, "net") : NULL;
 
-	if (o->kind != OBJECT_NFT_TAP || net == NULL ||
+	if (o->kind != OBJECT_NFT_TAP || net == NULL || o->going ||
 		ip4_prefix_parse(net, false, &out->net, NULL) < 0)
 		return false;
 	out->tap = o->name;
@@ -459,6 +460,9 @@ static int release_one(struct release *r, struct object *o, struct err *err)
 	case OBJECT_MIRROR:
 		ret = mirror_release_address(r->d, r->name, o->data, err);
 		break;
+	case OBJECT_ADDRESS:
+		ret = bridge_take_address(r->d, r->name, o->data, err);
+		break;
 	case OBJECT_RESERVATION:
 		ret = bridge_forget(r->d, r->name, json_str(o->data, "network"), err);
 		break;
@@ -497,6 +501,7 @@ static void release_next(void *arg)
 	}
 	r->kind = o->kind;
 	r->generation = o->generation;
+	o->going = true;
 	r->name = strdup(o->name);
 	if (r->name == NULL) {
 		log_error("%s: no memory to release its objects", r->owner);

@@ -29,6 +29,7 @@ static const char *const kind_names[] = {
 	[OBJECT_NFT_ELEMENTS] = "nft-elements",
 	[OBJECT_RESERVATION] = "reservation",
 	[OBJECT_IFB] = "ifb",
+	[OBJECT_ADDRESS] = "address",
 	[OBJECT_MIRROR] = "mirror",
 };
 
@@ -298,7 +299,7 @@ int ledger_add(struct ledger *l, const char *owner_name, enum object_kind kind, 
 	json_decref(o->data);
 	o->data = data;
 	o->generation = ++l->generation;
-	o->failed = false;
+	o->failed = o->going = false;
 	return owner_save(l, owner, err);
 }
 
@@ -342,6 +343,7 @@ void ledger_fail(struct ledger *l, const char *owner_name, enum object_kind kind
 	if (o == NULL)
 		return;
 	o->failed = true;
+	o->going = false;
 	if (owner_save(l, owner_find(l, owner_name), &err) < 0)
 		log_warn("%s (ignoring)", err.msg);
 }

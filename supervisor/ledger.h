@@ -39,6 +39,8 @@ enum object_kind {
 	OBJECT_RESERVATION,
 	OBJECT_IFB,    /* name: of the TAP whose way in it is (netcfg/shape.h) */
 	OBJECT_MIRROR, /* name: an address of a bridge; data: {bridge, registry} */
+	/* name: "10.0.0.1/24", of either family, on a bridge of the host's own; data: {link} */
+	OBJECT_ADDRESS,
 	OBJECT_KINDS
 };
 const char *object_kind_name(enum object_kind kind);
@@ -50,6 +52,7 @@ struct object {
 	json_t *data; /* may be NULL */
 	uint64_t generation;
 	bool failed; /* its release did */
+	bool going;  /* is being released, by this daemon: others make it no more */
 };
 
 /* "vm/web-1", "net", "registry/ghcr" */

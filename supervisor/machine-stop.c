@@ -407,6 +407,9 @@ static void let_go(struct machine *m)
 
 static void release_objects(struct machine *m)
 {
+	/* It uses no bridge any more, for which a change of one may have waited. */
+	for (unsigned i = 0; i < m->nnics; i++)
+		m->nics[i].bridge[0] = '\0';
 	objects_release(m->d, m->owner, released, m);
 }
 

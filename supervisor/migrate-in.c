@@ -12,6 +12,7 @@
 #include "lib/log.h"
 #include "supervisor/dropin.h"
 #include "supervisor/faults.h"
+#include "supervisor/network.h"
 #include "supervisor/pool-work.h"
 #include "supervisor/reload.h"
 #include "supervisor/server.h"
@@ -684,12 +685,18 @@ static void receive(struct migrate_in *in)
 static void runs(struct migrate_in *in)
 {
 	struct machine *m = in->g.m;
+	struct err err;
 
 	in->ran = true;
 	m->receiving = false;
 	if (in->copied)
 		migrate_keep_disks(m, true);
 	machine_save_soon(m);
+	/* Its ports know now that it is behind them. */
+	for (unsigned i = 0; i < m->nnics; i++) {
+		if (m->nics[i].bridge[0] != '\0' && network_set_link(m, &m->nics[i], &err) < 0)
+			log_warn("vm %s: %s (tried again)", m->name, err.msg);
+	}
 	machine_tell(m, "received", "it came from %s", in->from);
 	emit(in, "received", NULL);
 	machine_passthrough_reload(m);

@@ -23,13 +23,14 @@ struct bridge_net {
 	struct network_values v;
 	json_t *applied;
 	enum bridge_state state;
-	int index;               /* of the bridge */
-	bool foreign;            /* the bridge was there before us, and stays as it is */
-	bool conflict;           /* others have addresses of it, which was told */
-	bool changed;            /* the link that the dnsmasq knows is another one by now */
-	bool egress_anew;        /* the names of its allow-list are others than before */
-	bool rebuilding;         /* bridge_made() is to come */
-	bool release_due;        /* when it has come */
+	int index;        /* of the bridge */
+	bool foreign;     /* the bridge was there before us, and stays as it is */
+	bool conflict;    /* others have addresses of it, which was told */
+	bool changed;     /* the link that the dnsmasq knows is another one by now */
+	bool egress_anew; /* its table of egress was not made yet for the list as it is now */
+	bool pending;     /* it is to be another one, when no machine uses it any more */
+	bool rebuilding;  /* bridge_made() is to come */
+	bool release_due; /* when it has come */
 	struct service *dnsmasq; /* NULL: it needs none */
 	struct mirrors *mirrors; /* network-mirror-private.h; NULL: it has none */
 	char *mirrors_wanted;    /* they were made from this */

@@ -14,6 +14,7 @@
 #include "netcfg/sysctl.h"
 #include "supervisor/faults.h"
 #include "supervisor/host-net.h"
+#include "supervisor/network-address.h"
 #include "supervisor/network-bridge-private.h"
 #include "supervisor/network-dns.h"
 #include "supervisor/network-egress.h"
@@ -198,7 +199,7 @@ static int set_address(struct bridge_net *b, struct err *err)
 	int r = 0;
 
 	if (b->v.v4.net.len != 0)
-		r = link_add_address(b->d->nl, b->bridge, address, err);
+		r = bridge_give_address(b, address, err);
 	return r == 0 && !b->foreign ? link_up(b->d->nl, b->bridge, err) : r;
 }
 
@@ -419,9 +420,11 @@ static int open_firewall(struct bridge_net *b, struct err *err)
 	json_t *data, *mirrors = mirrors_ports(b);
 	int r;
 
-	/* Without an address of ours on it, or by what its owner wants of it, it is the host's affair. */
-	data = b->v.v4.net.len != 0 ? network_link_elements(b->cfg, b->bridge, mirrors)
-				    : json_object();
+	/* A bridge of the host's own is the host's affair, and so is one without an address of ours: who
+	 * comes by it is not of our machines alone. */
+	data = b->v.v4.net.len != 0 && !b->foreign
+		       ? network_link_elements(b->cfg, b->bridge, mirrors)
+		       : json_object();
 	json_decref(mirrors);
 	network6_link_elements(b, data);
 	r = ledger_add(b->d->ledger, b->owner, OBJECT_NFT_ELEMENTS, b->bridge, data, err);

@@ -160,6 +160,7 @@ void bridge_made(void *arg, const struct err *err)
 		return;
 	}
 	b->state = BRIDGE_UP;
+	b->egress_anew = false; /* what guests ask for from now on stays open */
 	b->err.code = 0;
 	b->retry_ms = RETRY_MIN_MS;
 	more = json_object();
@@ -222,21 +223,41 @@ static int configure(struct bridge_net *b, const struct network_config *cfg)
 	b->cfg = cfg;
 	network_bridge_name(drover_config(b->d)->drover->run_id, cfg, b->bridge);
 	b->state = BRIDGE_MAKING;
+	b->pending = false;
 	later(b, 0, begin);
 	return 0;
 }
 
 /* ---- as configured ---- */
 
+static bool uses(const struct machine *m, const char *name)
+{
+	for (unsigned i = 0; machine_active(m) && i < m->nnics; i++) {
+		if (m->nics[i].bridge[0] != '\0' && str_eq(m->nics[i].network, name))
+			return true;
+	}
+	return false;
+}
+
 static bool is_used(struct drover *d, const char *name)
 {
 	const struct machine *m;
 
 	list_for_each_entry (m, &d->machines, entry) {
-		for (unsigned i = 0; machine_active(m) && i < m->nnics; i++) {
-			if (m->nics[i].bridge[0] != '\0' && str_eq(m->nics[i].network, name))
-				return true;
-		}
+		if (uses(m, name))
+			return true;
+	}
+	return false;
+}
+
+/* By a machine whose change waits until somebody stops it (on_change = defer). */
+static bool is_kept(struct drover *d, const char *name)
+{
+	const struct machine *m;
+
+	list_for_each_entry (m, &d->machines, entry) {
+		if (m->deferred != NULL && uses(m, name))
+			return true;
 	}
 	return false;
 }
@@ -311,6 +332,27 @@ static bool is_as_applied(
 	return same;
 }
 
+/*
+ * What cannot be changed under machines waits for them: those that the plan restarts are about to go,
+ * others run on with it as it was.
+ */
+static void wait_for_machines(struct bridge_net *b)
+{
+	if (!b->pending)
+		log_info("network %s: it is changed when no machine uses it any more", b->name);
+	b->pending = true;
+	if (b->state == BRIDGE_UP && is_kept(b->d, b->name))
+		tell_waiters(b, NULL);
+}
+
+/* Somebody has taken the change back. */
+static void stay(struct bridge_net *b)
+{
+	if (b->pending && b->state == BRIDGE_UP)
+		tell_waiters(b, NULL);
+	b->pending = false;
+}
+
 static void converge_one(struct bridge_net *b)
 {
 	const struct network_config *cfg = wanted(b->d, b->name);
@@ -325,9 +367,11 @@ static void converge_one(struct bridge_net *b)
 	else if (cfg == NULL && !is_used(b->d, b->name))
 		release(b);
 	else if (now != NULL && strcmp(bridge, b->bridge) == 0 && is_as_applied(b, cfg, now))
-		;
+		stay(b);
 	else if (now != NULL && strcmp(bridge, b->bridge) == 0 && is_live_change(b->applied, now))
 		configure(b, cfg);
+	else if (now != NULL && is_used(b->d, b->name))
+		wait_for_machines(b);
 	else if (now != NULL)
 		release(b);
 	json_decref(now);
@@ -482,9 +526,15 @@ const struct network_values *bridge_values(const struct bridge_net *b)
 	return &b->v;
 }
 
+bool bridge_is_foreign(const struct bridge_net *b)
+{
+	return b->foreign;
+}
+
+/* While one that shall not be disturbed keeps it as it is, others can have it so as well. */
 bool bridge_ready(const struct bridge_net *b)
 {
-	return b->state == BRIDGE_UP;
+	return b->state == BRIDGE_UP && (!b->pending || is_kept(b->d, b->name));
 }
 
 bool bridge_service_down(const struct bridge_net *b)
@@ -511,7 +561,7 @@ bool bridge_wait(struct drover *d, const char *network, struct bridge_wait *wait
 		bridges_converge(d);
 		b = bridge_find(d, network);
 	}
-	if (b == NULL || b->state == BRIDGE_UP)
+	if (b == NULL || bridge_ready(b))
 		return false;
 	list_append(&b->waiters, &wait->entry);
 	/* Whoever asks for it has changed something, maybe. */

@@ -38,7 +38,8 @@ const char *bridge_owner(const struct bridge_net *b);
 const char *bridge_name(const struct bridge_net *b); /* of its link */
 const struct network_config *bridge_config(const struct bridge_net *b);
 const struct network_values *bridge_values(const struct bridge_net *b);
-bool bridge_ready(const struct bridge_net *b);
+bool bridge_is_foreign(const struct bridge_net *b); /* of the host's own */
+bool bridge_ready(const struct bridge_net *b);      /* machines can have it */
 /* Whether its dnsmasq should be there and is not, or it could not be made. */
 bool bridge_service_down(const struct bridge_net *b);
 /* The one that is called so in the ledger; NULL: it has none. */

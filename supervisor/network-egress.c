@@ -61,7 +61,6 @@ int network_egress_record(struct bridge_net *b, struct err *err)
 	json_t *data;
 	int r = 0;
 
-	b->egress_anew = false;
 	if (o == NULL && b->cfg->egress.n == 0)
 		return 0;
 	want = wanted(b);

@@ -36,6 +36,8 @@ static void put_problem(json_t *j, const struct bridge_net *b)
 		buf_adds(&text, b->err.msg);
 	else if (b != NULL && survey_take(b->d->nl, &s, NULL) == 0)
 		bridge_differs(b, &s, &text);
+	if (text.len == 0 && b != NULL && b->pending)
+		buf_adds(&text, "its change waits until no machine uses it any more");
 	if (text.len == 0 && b != NULL && bridge_service_down(b))
 		buf_adds(&text, "its dnsmasq does not run");
 	if (text.len == 0 && b != NULL && network_conflict(b, who, sizeof(who)))

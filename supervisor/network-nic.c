@@ -60,10 +60,26 @@ static int give_address(
 	return r == 0 ? address_take(d, nic, nic->address) : r;
 }
 
+/* Who runs with the address that is this nic's by configuration: it was given it before. */
+static const struct machine *holder_of(const struct drover *d, const struct nic *nic)
+{
+	const struct machine *m;
+
+	list_for_each_entry (m, &d->machines, entry) {
+		for (unsigned i = 0; machine_active(m) && i < m->nnics; i++) {
+			if (&m->nics[i] != nic && m->nics[i].address == nic->fixed)
+				return m;
+		}
+	}
+	return NULL;
+}
+
 static int choose_address(struct attach *a, struct nic *nic, struct err *err)
 {
 	struct bridge_net *b = bridge_find(a->m->d, nic->network);
+	const struct machine *holder;
 	const struct network4 *v4;
+	char text[16];
 	int r;
 
 	if (b == NULL || !bridge_ready(b))
@@ -71,6 +87,12 @@ static int choose_address(struct attach *a, struct nic *nic, struct err *err)
 	snprintf(nic->bridge, sizeof(nic->bridge), "%s", bridge_name(b));
 	nic->net = (struct ip4_prefix){ 0 };
 	v4 = &bridge_values(b)->v4;
+	holder = nic->fixed != 0 ? holder_of(a->m->d, nic) : NULL;
+	if (holder != NULL) {
+		ip4_format(nic->fixed, text);
+		return err_set(err, -EADDRINUSE, "address=%s is that of vm %s until it stops", text,
+			holder->name);
+	}
 	if (nic->fixed != 0 || nic->bare || v4->net.len == 0) {
 		nic->address = nic->bare ? 0 : nic->fixed;
 		return 0;
@@ -86,6 +108,7 @@ static int choose_address(struct attach *a, struct nic *nic, struct err *err)
 static int set_link(struct machine *m, const struct nic *nic, struct err *err)
 {
 	struct bridge_net *b = bridge_find(m->d, nic->network);
+	struct bridge_port as;
 	char key[64], old[16];
 	struct err ignored;
 	bool changed;
@@ -93,6 +116,11 @@ static int set_link(struct machine *m, const struct nic *nic, struct err *err)
 
 	if (b == NULL)
 		return err_set(err, -ENOENT, "network %s is gone", nic->network);
+	/* A machine that is still received may be behind another port until it runs here. A bridge of
+	 * the host's own may have VLANs, for which it needs to be known by what it floods. */
+	as = (struct bridge_port){ .isolated = !bridge_config(b)->peers,
+		.flood = m->receiving || bridge_is_foreign(b),
+		.mac = m->receiving ? NULL : nic->mac };
 	/* The host itself has nothing to say on a port. */
 	snprintf(key, sizeof(key), "net/ipv6/conf/%s/disable_ipv6", nic->tap);
 	sysctl_change(key, "1", old, sizeof(old), &changed, &ignored);
@@ -101,7 +129,7 @@ static int set_link(struct machine *m, const struct nic *nic, struct err *err)
 	if (r == 0)
 		r = bridge_enslave(m->d->nl, nic->tap, nic->bridge, err);
 	if (r == 0)
-		r = bridge_isolate(m->d->nl, nic->tap, !bridge_config(b)->peers, err);
+		r = bridge_set_port(m->d->nl, nic->tap, &as, err);
 	if (r == 0)
 		r = network_shape_set(m, nic, err);
 	return r == 0 ? link_up(m->d->nl, nic->tap, err) : r;
@@ -238,12 +266,14 @@ static bool service_down(const struct drover *d, const struct nic *nic)
 static bool differs(const struct machine *m, const struct nic *nic, const struct survey *s,
 	const struct survey_tap *tap, struct buf *text)
 {
-	struct bridge_info info;
+	struct bridge_info info, port = { .learns = false };
 
-	if (bridge_get(m->d->nl, nic->bridge, &info) < 0 || tap->master == info.index)
-		return network_shape_differs(m, nic, text);
-	buf_printf(text, "it is no port of bridge %s", nic->bridge);
-	return true;
+	bridge_get(m->d->nl, nic->tap, &port);
+	if (bridge_get(m->d->nl, nic->bridge, &info) == 0 && tap->master != info.index)
+		buf_printf(text, "it is no port of bridge %s", nic->bridge);
+	else if (!m->receiving && port.learns)
+		buf_printf(text, "bridge %s learns addresses from it", nic->bridge);
+	return text->len > 0 || network_shape_differs(m, nic, text);
 }
 
 const struct network_ops network_bridged = {

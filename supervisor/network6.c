@@ -9,6 +9,7 @@
 #include "netcfg/link6.h"
 #include "netcfg/sysctl.h"
 #include "supervisor/host-net.h"
+#include "supervisor/network-address.h"
 #include "supervisor/network-bridge-private.h"
 #include "supervisor/network-names.h"
 #include "supervisor/network-private.h"
@@ -67,6 +68,7 @@ int network6_ready(struct bridge_net *b, struct err *err)
 
 int network6_set_address(struct bridge_net *b, struct err *err)
 {
+	struct ip6_prefix address = { b->v.v6.gateway, b->v.v6.net.len };
 	struct in6_addr local = link6_local();
 	int r;
 
@@ -77,10 +79,9 @@ int network6_set_address(struct bridge_net *b, struct err *err)
 	if (b->dnsmasq != NULL && service_up(b->dnsmasq) &&
 		!link6_has_address(b->index, &b->v.v6.gateway, b->v.v6.net.len))
 		b->changed = true;
-	r = link6_add_address(b->d->nl, b->bridge, &local, 64, err);
-	if (r == 0)
-		r = link6_add_address(b->d->nl, b->bridge, &b->v.v6.gateway, b->v.v6.net.len, err);
-	return r;
+	/* On a link of the host's own another router may be called so. */
+	r = b->foreign ? 0 : link6_add_address(b->d->nl, b->bridge, &local, 64, err);
+	return r == 0 ? bridge_give_address6(b, &address, err) : r;
 }
 
 bool network6_differs(const struct bridge_net *b, struct buf *text)

@@ -399,6 +399,7 @@ crash_matrix() { # crash_matrix TABLE...
 	# A link that a network with a bridge takes as its port.
 	ip link add dummy0 type veth peer name dummy1
 	ip link set dummy0 up && ip link set dummy0 down # the first time is another
+	ip link add host0 address 02:00:00:00:00:01 type bridge && ip link set host0 up # and one on a bridge of the host
 	baseline
 	for table; do
 		n=0 fails=0
@@ -418,6 +419,8 @@ crash_matrix() { # crash_matrix TABLE...
 			network='' leave='' registry=''
 			case $table/$point in
 			attach/*) network='cidr6 = fd00:56::/48' ;;
+			release/ifb) network='rate = 10M/10M' ;;
+			release/address) network=$'kind = bridge\nbridge = host0' leave='on_exit = stop' ;;
 			network/* | port/* | release/bridge | release/nft-elements | release/reservation | release/port | release/mirror)
 				network=$'kind = bridge\nport = dummy0\ncidr6 = fd00:55::/64\ndhcp6 = yes'
 				leave='on_exit = stop'
@@ -435,7 +438,7 @@ crash_matrix() { # crash_matrix TABLE...
 			reset_world
 			n=$((n + 1))
 			case $table/$point in
-			release/bridge | release/port | release/nft-elements | release/mirror)
+			release/bridge | release/port | release/nft-elements | release/mirror | release/address)
 				round_leave "$table/$point"
 				for code in ${codes:-ENOSPC EMFILE ENOMEM EPERM}; do
 					reset_world

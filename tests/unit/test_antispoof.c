@@ -357,6 +357,8 @@ static void ipv6_and_the_rest(void **state)
 	passes(&f);
 	udp6(&f, 547, 546); /* it answers */
 	stops(&f);
+	udp6(&f, 1000, 546); /* from wherever */
+	stops(&f);
 	ether(&f, mac_all, mac_a, 0x8100); /* behind a tag what is in it would not be looked at */
 	put16(&f, 5);
 	put16(&f, 0x0806);
@@ -455,25 +457,79 @@ static void any_address_but_no_other_mac(void **state)
 	stops(&f);
 	udp4(&f, mac_a, 0xc0a80001, 0xffffffff, 67, 68);
 	stops(&f);
+	udp4(&f, mac_a, 0xc0a80001, 0xffffffff, 1000, 68);
+	stops(&f);
+	end();
+}
+
+static int set_port(const char *name, bool isolated)
+{
+	struct bridge_port as = { .isolated = isolated, .flood = true };
+	struct err err;
+
+	return bridge_set_port(w.nl, name, &as, &err);
+}
+
+static bool learns(const char *port)
+{
+	struct bridge_info info;
+
+	assert_int_equal(bridge_get(w.nl, port, &info), 0);
+	return info.learns;
+}
+
+static bool place_of_b(const char *port)
+{
+	char cmd[128];
+
+	snprintf(cmd, sizeof(cmd), "bridge fdb show dev %s | grep -q " MAC_B, port);
+	return system(cmd) == 0;
+}
+
+/* No rule sees frames that are for the bridge itself, but it would learn from them. */
+static void nobody_takes_the_place_of_another(void **state)
+{
+	struct bridge_port a = { .mac = MAC_A }, b = { .mac = MAC_B };
+	static const uint8_t lldp[] = { 0x01, 0x80, 0xc2, 0, 0, 0x0e };
+	struct frame f;
+	struct err err;
+
+	begin();
+	load_rules(false, V6_ANY);
+	assert_true(learns("tapa"));
+	ether(&f, lldp, mac_b, 0x88cc);
+	for (int i = 0; i < 46; i++)
+		put8(&f, 0);
+	stops(&f);
+	assert_true(place_of_b("tapa")); /* that is the danger */
+	assert_int_equal(bridge_set_port(w.nl, "tapa", &a, &err), 0);
+	assert_int_equal(bridge_set_port(w.nl, "tapb", &b, &err), 0);
+	assert_false(learns("tapa"));
+	assert_true(place_of_b("tapb"));
+	assert_false(place_of_b("tapa"));
+	stops(&f);
+	assert_true(place_of_b("tapb"));
+	assert_false(place_of_b("tapa"));
+	udp4(&f, mac_a, IP_A, IP_B, 1000, 2000);
+	passes(&f);
 	end();
 }
 
 static void isolated_ports_do_not_reach_one_another(void **state)
 {
 	struct frame f;
-	struct err err;
 
 	begin();
 	load_rules(false, V6_ANY);
-	assert_int_equal(bridge_isolate(w.nl, "tapa", true, &err), 0);
+	assert_int_equal(set_port("tapa", true), 0);
 	udp4(&f, mac_a, IP_A, IP_B, 1000, 2000);
 	passes(&f);
-	assert_int_equal(bridge_isolate(w.nl, "tapb", true, &err), 0);
+	assert_int_equal(set_port("tapb", true), 0);
 	stops(&f);
 	sh("bridge -d link show dev tapb | grep -q 'isolated on'");
-	assert_int_equal(bridge_isolate(w.nl, "tapa", false, &err), 0);
+	assert_int_equal(set_port("tapa", false), 0);
 	passes(&f);
-	assert_true(bridge_isolate(w.nl, "nothing", true, &err) < 0);
+	assert_true(set_port("nothing", true) < 0);
 	end();
 }
 
@@ -509,6 +565,7 @@ int main(void)
 		cmocka_unit_test(ipv6_that_was_given),
 		cmocka_unit_test(ipv6_that_is_made_up),
 		cmocka_unit_test(any_address_but_no_other_mac),
+		cmocka_unit_test(nobody_takes_the_place_of_another),
 		cmocka_unit_test(isolated_ports_do_not_reach_one_another),
 		cmocka_unit_test(ports_and_sizes),
 	};

@@ -68,7 +68,7 @@ static void the_table_is_exact(void **state)
 		"\t}\n"
 		"\tchain from_link {\n"
 		"\t\tct state established,related accept\n"
-		"\t\tct status dnat accept\n"
+		"\t\tiifname @way_out ct status dnat accept\n"
 		"\t\toifname @links drop\n"
 		"\t\toifname @taps drop\n"
 		"\t\tiifname @way_out accept\n"
