@@ -196,10 +196,25 @@ const struct verb verbs[] = {
 		verb_events },
 	{ "What happened", "doctor", "", 0, 0, false,
 		"Tell what is wrong with the host, and mend it",
-		"Checks what machines need of this host, and compares it with what should be there.\n"
-		"Exit status 1 if machines cannot run, or if something differs and was not mended.",
-		{ { "fix", 0, NULL,
-			"put back what is missing, remove what is ours and no one's, now" } },
+		"Checks what machines need of this host: KVM, modules, devices, cgroups, limits, space,\n"
+		"programs and their versions, settings of the network, firewalls of others; tells what\n"
+		"mends each, and compares the host with what droverd has made of it. Where droverd\n"
+		"cannot be reached it looks itself, as far as you may: \"unseen\" is what it could not\n"
+		"see. Nothing is changed without --fix, which puts back what is missing of drover's and\n"
+		"removes what is ours and no one's, and then asks before each change of the host: it\n"
+		"loads modules and turns on nested KVM (never while machines run), by files of its own\n"
+		"below /etc, which --undo takes away again. What droverd sets itself, like forwarding,\n"
+		"what belongs to others, like their firewalls, and packages it leaves alone.\n"
+		"With --root it looks at another tree, such as that of an image, and --fix changes only\n"
+		"files there. Exit status 1 if something has failed, differs and was not mended, or if\n"
+		"a change failed or, with --yes, was refused.",
+		{ { "fix", 0, NULL, "mend what drover can, asking before each change of the host" },
+			{ "yes", 'y', NULL, "with --fix and --undo: without asking" },
+			{ "undo", 0, NULL, "take back what --fix has changed of the host" },
+			{ "strict", 0, NULL, "exit status 1 for warnings, too" },
+			{ "root", 0, "DIR", "look at the tree in DIR instead of this host" },
+			{ "config", 'c', "FILE",
+				"what is needed for this configuration; does not ask droverd" } },
 		verb_doctor },
 	{ "Configuration", "check", "[FILE]", 0, 1, false, "Check a configuration, without droverd",
 		"Runs `droverd -n -c FILE`; the default is droverd's own.", { { 0 } }, verb_check },

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <config.h>
 #include "lib/json.h"
@@ -11,11 +12,13 @@
 #define DEFAULT_PATH "/etc/drover/drover.ini"
 
 static const char usage[] =
-	"usage: droverd [-c FILE] [-n] [--plan [-o json]] [--KEY VALUE]...\n"
+	"usage: droverd [-c FILE] [-n] [--plan [-o json]] [--doctor [--root DIR]] [--KEY VALUE]...\n"
 	"\n"
 	"  -c, --config FILE   the configuration (default " DEFAULT_PATH ")\n"
 	"  -n, --check         check the configuration, print every error, and exit\n"
 	"      --plan          with -n: print what a first start would do\n"
+	"      --doctor        print what the host has and lacks, as JSON, and exit\n"
+	"      --root DIR      with --doctor: of the tree in DIR, such as that of an image\n"
 	"      --reference     print every key with its default, as etc/drover.ini\n"
 	"  -o json             with --plan: for programs\n"
 	"  -V, --version\n"
@@ -97,12 +100,26 @@ static int print_faults(void)
 }
 #endif
 
+static int set_root(struct args *a, const char *dir)
+{
+	struct stat st;
+
+	if (dir == NULL || dir[0] != '/')
+		return wrong("an absolute path is missing after", "--root");
+	if (stat(dir, &st) < 0 || !S_ISDIR(st.st_mode))
+		return wrong("this is no folder:", dir);
+	/* That of the host is no other tree. */
+	a->root = dir[strspn(dir, "/")] != '\0' ? dir : NULL;
+	return -1;
+}
+
 static int one(struct args *a, const char *arg, const char *next, int *i)
 {
 	if (strcmp(arg, "-c") == 0 || strcmp(arg, "--config") == 0) {
 		if (next == NULL)
 			return wrong("a file is missing after", arg);
 		a->path = next;
+		a->path_given = true;
 		++*i;
 	} else if (strcmp(arg, "-n") == 0 || strcmp(arg, "--check") == 0) {
 		a->check = true;
@@ -113,6 +130,11 @@ static int one(struct args *a, const char *arg, const char *next, int *i)
 			return wrong("only json is known after", arg);
 		a->json = true;
 		++*i;
+	} else if (strcmp(arg, "--doctor") == 0) {
+		a->doctor = true;
+	} else if (strcmp(arg, "--root") == 0) {
+		++*i;
+		return set_root(a, next);
 	} else if (strcmp(arg, "--reference") == 0) {
 		return print_reference();
 #ifdef DROVER_FAULTS

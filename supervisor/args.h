@@ -6,7 +6,10 @@
 
 struct args {
 	const char *path; /* of the configuration */
+	bool path_given;
 	bool check, plan, json;
+	bool doctor;
+	const char *root; /* with doctor: absolute; NULL: this host */
 	struct config_override *overrides;
 	size_t noverrides;
 	int exit_status;

@@ -7,15 +7,21 @@
 #define DROVER_SUPERVISOR_DOCTOR_H
 
 #include <jansson.h>
+#include "supervisor/args.h"
 #include "supervisor/drover.h"
 
 /*
- * report: {checks:[{check, ok, level, message, fix|null}], differences:[{kind, name, owner|null,
- * difference, action, mended}]}, borrowed. level is what a failed check amounts to: "error" (machines will
- * not run), "warning" (something will be missing), "info".
+ * report: what examine_report() adds (supervisor/examine.h), and differences:[{kind, name, owner|null,
+ * difference, action, mended}]; borrowed.
  */
 typedef void doctor_done_fn(void *arg, json_t *report, const struct err *err);
 /* fix: mends the differences, however young. done exactly once, never before this returns. */
 int doctor_run(struct drover *d, bool fix, doctor_done_fn *done, void *arg, struct err *err);
+
+/*
+ * Without a daemon, as whoever calls it: prints the report, without differences, as JSON; returns the exit
+ * status. Of the tree args->root if there is one.
+ */
+int doctor_alone(const struct args *args);
 
 #endif

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "supervisor/daemon.h"
+#include "supervisor/doctor.h"
 #include "supervisor/notify.h"
 #include "supervisor/plan.h"
 #include "supervisor/upgrade.h"
@@ -41,6 +42,8 @@ int main(int argc, char **argv)
 	r = args_parse(&g.args, argc, argv);
 	if (r >= 0)
 		return r;
+	if (g.args.doctor)
+		return doctor_alone(&g.args);
 	g.self = g.given.path != NULL ? g.given.path : upgrade_path(argv[0]);
 	g.argv = argv;
 	g.d.load = (struct config_load_opts){ .path = g.args.path,

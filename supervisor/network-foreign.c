@@ -4,14 +4,15 @@
 #include <string.h>
 
 #include "lib/log.h"
+#include "supervisor/drover.h"
 #include "supervisor/network.h"
 #include "supervisor/network-values.h"
 
-/* TAPs of p2p machines, and the bridges. */
-static void our_links(const struct drover *d, struct strv *out)
+void network_foreign_links(const struct config *c, struct strv *out)
 {
-	const struct config_array *a = &drover_config(d)->by_kind[SECTION_NETWORK];
-	bool taps = a->n == 0, bridges = false;
+	static const struct config_array none;
+	const struct config_array *a = c != NULL ? &c->by_kind[SECTION_NETWORK] : &none;
+	bool taps = a->n == 0, bridges = c == NULL;
 
 	for (size_t i = 0; i < a->n; i++) {
 		const struct network_config *n = (const void *)a->v[i];
@@ -31,18 +32,6 @@ static void our_links(const struct drover *d, struct strv *out)
 	}
 }
 
-int network_ask_foreign(struct drover *d, foreign_done_fn *done, void *arg, struct err *err)
-{
-	struct strv links = { 0 };
-	int r;
-
-	our_links(d, &links);
-	r = links.bad ? err_nomem(err)
-		      : foreign_check(d->loop, (const char *const *)links.v, done, arg, err);
-	strv_finish(&links);
-	return r;
-}
-
 static void foreign_checked(void *arg, const char *warning, const struct err *err)
 {
 	if (err != NULL)
@@ -53,8 +42,15 @@ static void foreign_checked(void *arg, const char *warning, const struct err *er
 
 void network_check_foreign(struct drover *d)
 {
+	struct strv links = { 0 };
 	struct err err;
+	int r;
 
-	if (network_ask_foreign(d, foreign_checked, d, &err) < 0)
+	network_foreign_links(drover_config(d), &links);
+	r = links.bad ? err_nomem(&err)
+		      : foreign_check(
+				d->loop, (const char *const *)links.v, foreign_checked, d, &err);
+	strv_finish(&links);
+	if (r < 0)
 		log_warn("the host's firewall cannot be looked at: %s (ignoring)", err.msg);
 }

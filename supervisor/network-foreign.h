@@ -6,9 +6,9 @@
 #define DROVER_SUPERVISOR_NETWORK_FOREIGN_H
 
 #include "netcfg/foreign.h"
-#include "supervisor/drover.h"
+#include "supervisor/config.h"
 
-/* As foreign_check(). */
-int network_ask_foreign(struct drover *d, foreign_done_fn *done, void *arg, struct err *err);
+/* For foreign_check(): TAPs of p2p machines, and the bridges. c NULL: those of any configuration. */
+void network_foreign_links(const struct config *c, struct strv *out);
 
 #endif

@@ -107,7 +107,7 @@ _drover()
 	'ch') opts='--write --help' names=1 ;;
 	'why') opts='--help' names=1 ;;
 	'events') opts='--since --follow --help' names=1 ;;
-	'doctor') opts='--fix --help' ;;
+	'doctor') opts='--fix --yes --undo --strict --root --config --help' ;;
 	'check') opts='--help' files=1 ;;
 	'plan') opts='--help' ;;
 	'reload') opts='--help' ;;

@@ -118,7 +118,8 @@ static void test_keys(void **state)
 	assert_int_equal(PARSE(stderr, "--memory", "1G"), 2);
 	assert_string_equal(buf_str(&w.out),
 		"droverd: there is no argument '--memory'\n"
-		"usage: droverd [-c FILE] [-n] [--plan [-o json]] [--KEY VALUE]...\n");
+		"usage: droverd [-c FILE] [-n] [--plan [-o json]] [--doctor [--root DIR]] "
+		"[--KEY VALUE]...\n");
 }
 
 static void test_usage_errors(void **state)
@@ -131,6 +132,9 @@ static void test_usage_errors(void **state)
 		{ { "--run-dir" }, "droverd: a value is missing after '--run-dir'\n" },
 		{ { "-o" }, "droverd: only json is known after '-o'\n" },
 		{ { "-o", "xml" }, "droverd: only json is known after '-o'\n" },
+		{ { "--root" }, "droverd: an absolute path is missing after '--root'\n" },
+		{ { "--root", "tree" }, "droverd: an absolute path is missing after '--root'\n" },
+		{ { "--root", "/dev/null" }, "droverd: this is no folder: '/dev/null'\n" },
 		{ { "-x" }, "droverd: there is no argument '-x'\n" },
 		{ { "file.ini" }, "droverd: there is no argument 'file.ini'\n" },
 		{ { "" }, "droverd: there is no argument ''\n" },
