@@ -16,6 +16,8 @@ client() {
 client_join() {
 	ip link set "$1" master "$2"
 	ip -n "$1" link set eth0 address "$3"
+	# A machine's MAC address is behind its own port and does not move by itself.
+	bridge fdb replace "$3" dev "$1" master static sticky
 	client_ask "$1"
 }
 

@@ -63,6 +63,8 @@ networks() { # networks [LINE OF lab...]
 	network = made
 	END
 }
+# A machine's MAC address is behind its own port and does not move by itself.
+place() { bridge fdb replace "$(vm "$2" .mac)" dev "v$1" master static sticky; }
 # client NAME BRIDGE [MACHINE]: a host on the bridge, as the machine.
 client() {
 	ip netns add "$1"
@@ -71,6 +73,7 @@ client() {
 	ip netns exec "$1" sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.eth0.accept_dad=0 \
 		net.ipv6.conf.eth0.accept_ra=1 net.ipv6.conf.eth0.router_solicitation_interval=1
 	ip link set "v$1" master "$2" up
+	[ -z "${3-}" ] || place "$1" "$3"
 	ip -n "$1" link set lo up
 	ip -n "$1" link set eth0 up
 }
@@ -158,6 +161,7 @@ is "$(cat /proc/sys/net/ipv6/conf/out0/accept_ra)" 2 'which has to be said'
 unlease6 one
 drover restart one >"$W/output" 2>&1
 await 60 vm_is one running
+place one one
 ok 'started anew it gets its address under another DUID' lease6 one LLT
 ok 'the same' contains "$W/one.env" '^new_ip6_address=2001:db8:1::9$'
 dnsmasq() { pgrep -f -- '--interface=lab0'; }
