@@ -104,6 +104,7 @@ enum option_id {
 	OPT_OVERLAY,
 	OPT_IF_COPIED,
 	OPT_QCOW2,
+	OPT_FLATTEN,
 	OPT_HELP
 };
 
@@ -123,7 +124,7 @@ static const struct option_row {
 	{ "tries", "N", OPT_TRIES, TAKES_PULL, "of a request that fails for the moment; 5" },
 	{ "stall", "TIME", OPT_STALL, TAKES_PULL, "how long a registry may be silent; 30s" },
 	{ "size", "BYTES", OPT_SIZE, TAKES_SIZE, "of the disk, e.g. 16G" },
-	{ "size-without-reflink", "BYTES", OPT_IF_COPIED, TAKES_DISK_SIZE,
+	{ "unshared-size", "BYTES", OPT_IF_COPIED, TAKES_DISK_SIZE,
 		"the same, where copies of it cannot share its blocks and grow" },
 	{ "memory-limit", "BYTES", OPT_MEMORY_LIMIT, TAKES_PULL, "of unpacking; 1G" },
 	{ "time-limit", "TIME", OPT_TIME_LIMIT, TAKES_PULL, "of unpacking; 1h" },
@@ -141,6 +142,8 @@ static const struct option_row {
 	{ "overlay", "FILE", OPT_OVERLAY, NEEDS_FROM_TO,
 		"where an overlay would be made, in place of --to; none without it" },
 	{ "qcow2", NULL, OPT_QCOW2, NEEDS_DISK, "the disk is such an overlay" },
+	{ "flatten", "FILE", OPT_FLATTEN, NEEDS_DISK,
+		"a whole disk that takes its place where e2fsck has to mend the filesystem" },
 	{ "name", "REF", OPT_NAME, NEEDS_FROM, "what the image is called; else as the file says" },
 	{ "disk", "FILE", OPT_DISK, NEEDS_DISK, "an ext4 that nobody uses" },
 	{ "inject", "FILE", OPT_INJECT, TAKES_INJECT,
@@ -251,6 +254,9 @@ static int take_option(struct job_opts *o, enum option_id id, const char *value,
 		break;
 	case OPT_IF_COPIED:
 		r = parse_size(value, &o->size_if_copied, err);
+		break;
+	case OPT_FLATTEN:
+		o->flatten = value;
 		break;
 	case OPT_QCOW2:
 		o->qcow2 = true;

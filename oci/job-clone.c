@@ -283,17 +283,50 @@ int job_clone(const struct job_opts *o)
 	return r;
 }
 
+/* ---- into one that is there ---- */
+
+/* What e2fsck has to mend has to be one file. It is another disk's name that tells of it. */
+static int inject_flat(const struct job_opts *o, struct err *err)
+{
+	char *tmp = str_printf("%s.part", o->flatten);
+	int r = tmp == NULL ? err_nomem(err) : unlink_if_there(tmp, err);
+
+	if (r == 0)
+		r = overlay_flatten(o->to, tmp, err);
+	if (r == 0)
+		r = inject_file(tmp, o->inject, false, err);
+	if (r == 0)
+		r = file_sync(tmp, err);
+	if (r == 0 && rename(tmp, o->flatten) < 0)
+		r = err_errno(err, -errno, "rename %s to %s", quote(tmp), quote(o->flatten));
+	if (r == 0)
+		r = sync_parent(o->flatten, err);
+	if (r < 0 && tmp != NULL)
+		unlink(tmp);
+	free(tmp);
+	if (r < 0)
+		return r;
+	r = unlink_if_there(o->to, err);
+	sweep_beside(o->to);
+	return r == 0 ? sync_parent(o->to, err) : r;
+}
+
 int job_inject(const struct job_opts *o)
 {
+	const char *disk = o->to;
 	struct err err = { 0 };
 	int r = sandbox_for(o, &err);
 
 	if (r == 0)
 		r = inject_file(o->to, o->inject, o->qcow2, &err);
+	if (r == -EUCLEAN && o->qcow2 && o->flatten != NULL) {
+		disk = o->flatten;
+		r = inject_flat(o, &err);
+	}
 	if (r == 0)
-		r = file_sync(o->to, &err);
+		r = file_sync(disk, &err);
 	if (r == 0) {
-		progress_event(json_pack("{s:s,s:s}", "event", "done", "disk", o->to));
+		progress_event(json_pack("{s:s,s:s}", "event", "done", "disk", disk));
 	} else {
 		err_wrap(&err, "write into %s", quote(o->to));
 		progress_error(NULL, &err);

@@ -40,6 +40,7 @@ struct job_opts {
 	enum clone_method method;
 	const char *overlay; /* NULL: none is */
 	bool qcow2;          /* the disk to inject into is an overlay */
+	const char *flatten; /* in place of which this is made where that must be; or NULL */
 	bool no_sync;        /* the clone need not outlive a crash of the host */
 	/* Of the relay (oci/relay.h). */
 	int listen_fd;

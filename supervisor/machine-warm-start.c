@@ -151,6 +151,8 @@ static int copy_file(struct warm_start *w, const json_t *f, struct err *err)
 		r = err_errno(err, -errno, "delete %s", quote(to));
 	if (r == 0)
 		r = clone_file_until(from, to, false, &w->cancelled, &method, err);
+	if (r == 0 && str_eq(json_str(f, "disk"), "disk0"))
+		r = machine_drop_other_disk(to, err);
 	free(from);
 	free(to);
 	return r;
@@ -167,7 +169,7 @@ static int copy(void *arg, struct err *err)
 		if (r == 0)
 			r = copy_file(w, f, err);
 	}
-	return r;
+	return r == 0 ? machine_link_bases(w->image, files, w->m->dir, err) : r;
 }
 
 static int keep(void *arg, struct err *err)
@@ -186,7 +188,7 @@ static bool is_fresh(const struct machine *m)
 
 static int set_disk(struct machine *m, struct err *err)
 {
-	char *disk = path_join(m->dir, "disk.raw");
+	char *disk = machine_find_disk(m->dir);
 
 	if (disk == NULL)
 		return err_nomem(err);
