@@ -74,7 +74,8 @@ void check_shared_volumes(struct load *l)
 
 void check_clone(struct load *l, const struct vm_config *vm)
 {
-	enum image_format f = vm->rootfs != NULL ? image_format_of_name(vm->rootfs) : FORMAT_BY_NAME;
+	enum image_format f = vm->rootfs != NULL ? image_format_of_name(vm->rootfs)
+						 : FORMAT_BY_NAME;
 
 	if (vm->clone != CLONE_KEY_OVERLAY || vm->rootfs == NULL || vm->rootfs[0] != '/' ||
 		(f != FORMAT_BY_NAME && f != FORMAT_RAW))

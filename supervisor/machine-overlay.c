@@ -20,7 +20,7 @@
 enum hv_disk_format machine_disk_format(const struct machine *m)
 {
 	return m->disk_path != NULL && str_ends(m->disk_path, OVERLAY_SUFFIX) ? HV_DISK_QCOW2
-									     : HV_DISK_RAW;
+									      : HV_DISK_RAW;
 }
 
 bool machine_is_raw_path(const char *rootfs)
