@@ -484,11 +484,11 @@ void machine_step_disk(struct machine *m)
 	strv_add(&args, m->rootfs_path);
 	strv_add(&args, "--to");
 	strv_addf(&args, "%s/" MACHINE_DISK, m->dir);
-	machine_clone_args(m, &args);
 	if (cfg->disk_size != 0) {
 		strv_add(&args, "--size");
 		strv_addf(&args, "%llu", (unsigned long long)cfg->disk_size);
 	}
+	machine_clone_args(m, &args);
 	if (r == 0 && text != NULL)
 		r = add_inject(m, text, &args, &err);
 	subscribe(m, disk_done);

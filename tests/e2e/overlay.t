@@ -51,11 +51,7 @@ put() { # put VM BYTE
 		'{execute: "human-monitor-command", arguments: {"command-line": $c}}' >"$W/command"
 	drover qmp --write "$1" <"$W/command" >"$W/reply" 2>&1; contains "$W/reply" '^\{"return": ""\}$'
 }
-flat() { # flat VM: its disk as one file, when it does not run
-	local disk=$W/state/vm/$1/disk
-	if [ -e "$disk.raw" ]; then cp "$disk.raw" "$W/$1.flat"; else qemu-img convert -O raw "$disk.qcow2" "$W/$1.flat"; fi
-}
-has() { flat "$1" && [ "$(od -An -tx1 -j 6291456 -N 1 "$W/$1.flat")" = " ${2#0x}" ]; }
+has() { [ "$(od -An -tx1 -j 6291456 -N 1 "$(disk_of "$1")")" = " ${2#0x}" ]; }
 field() { vm "$1" ".$2"; }
 inside() { debugfs -R "cat $2" "$W/$1.flat" 2>/dev/null; }
 
@@ -81,8 +77,7 @@ ok 'and so has the other one' has db 0x42
 is "$(sum "$(built)")" "$before" 'what is below is as it was'
 for vm in web db; do
 	ok "$vm: its overlay is whole" qemu-img check -q "$W/state/vm/$vm/disk.qcow2"
-	flat $vm
-	ok "$vm: so is the filesystem in it" e2fsck -fn "$W/$vm.flat"
+	ok "$vm: so is the filesystem in it" e2fsck -fn "$(disk_of $vm)"
 done
 is "$(inside web /etc/hostname) $(inside db /etc/hostname)" 'shop db' 'each has its own name'
 
@@ -98,7 +93,7 @@ ok 'and one of the snapshot' drover clone web other --from first
 ok 'a clone of the clone' drover clone copy again
 for vm in copy other again; do
 	ok "$vm lies above the same file, without a layer between" [ "$(base $vm)" -ef "$(built)" ]
-	flat $vm
+	disk_of $vm >/dev/null
 	is "$(inside $vm /etc/hostname)" $vm "$vm has a name of its own"
 	ok "$vm has a machine-id of its own" [ "$(inside $vm /etc/machine-id)" != 0123456789abcdef0123456789abcdef ]
 	ok "$vm is in order" e2fsck -fn "$W/$vm.flat"
@@ -162,8 +157,7 @@ ok 'put back it starts' up web
 
 # A guest that was killed leaves its journal to be replayed.
 ok 'stop' drover stop web
-ok 'flat' flat web
-cp "$W/web.flat" "$W/dirty"
+cp "$(disk_of web)" "$W/dirty"
 debugfs -w -R 'set_super_value feature_incompat needs_recovery' "$W/dirty" 2>/dev/null
 debugfs -w -R 'feature needs_recovery' "$W/dirty" >/dev/null 2>&1
 qemu-io -f qcow2 -c "write -s $W/dirty 0 65536" "$dir/disk.qcow2" >/dev/null
