@@ -171,6 +171,15 @@ ok 'it has the data' has web 0x44
 is "$(debugfs -R 'cat /etc/hostname' "$dir/disk.raw" 2>/dev/null)" new 'and the name'
 ok 'the overlay is gone' [ ! -e "$dir/disk.qcow2" -a -z "$(ls "$dir" | grep '^base-')" ]
 
+# A snapshot of when it was an overlay: that comes back, and its successor, were it not to start.
+ok 'the overlay is restored' drover snapshot restore web second
+ok 'it runs' vm_wait web running
+is "$(field web disk_layers.format)" qcow2 'as an overlay'
+ok 'stop' drover stop web
+is "$(cd "$dir" && ls -d disk.*)" disk.qcow2 'and nothing else'
+ok 'it has the data of then' has web 0x44
+ok 'it is whole' qemu-img check -q "$dir/disk.qcow2"
+
 write_config "[vm bad]
 kernel = $kernel
 rootfs = $W/source.raw
