@@ -133,6 +133,19 @@ static int copy_memory(struct machine_job *j, struct err *err)
 	return r;
 }
 
+static int take_disk(struct machine_job *j, const char *from, const char *name, struct err *err)
+{
+	char *to = path_join(j->tmp, name), *made = NULL;
+	int r = to == NULL ? err_nomem(err)
+			   : machine_take_disk(j->m->cfg, from, to, &j->cancelled, &made, err);
+
+	if (r == 0)
+		r = file_sync(made, err);
+	free(to);
+	free(made);
+	return r;
+}
+
 static int copy_snapshot(struct machine_job *j, struct err *err)
 {
 	const json_t *files = json_arr(j->manifest, "files"), *f;
@@ -147,8 +160,12 @@ static int copy_snapshot(struct machine_job *j, struct err *err)
 			continue;
 		base = strrchr(path, '/');
 		from = path_join(j->dir, name);
-		r = from == NULL ? err_nomem(err)
-				 : copy_file(j, from, base != NULL ? base + 1 : path, err);
+		if (from == NULL)
+			r = err_nomem(err);
+		else if (str_eq(json_str(f, "disk"), "disk0"))
+			r = take_disk(j, from, base != NULL ? base + 1 : path, err);
+		else
+			r = copy_file(j, from, base != NULL ? base + 1 : path, err);
 		free(from);
 	}
 	return r == 0 ? machine_link_bases(j->dir, files, j->tmp, err) : r;

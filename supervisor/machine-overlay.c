@@ -85,6 +85,13 @@ bool machine_is_own_disk(const char *name)
 	return strcmp(name, MACHINE_DISK) == 0 || strcmp(name, MACHINE_OVERLAY) == 0;
 }
 
+static int unlink_if_there(const char *path, struct err *err)
+{
+	if (unlink(path) < 0 && errno != ENOENT)
+		return err_errno(err, -errno, "delete %s", quote(path));
+	return 0;
+}
+
 char *machine_other_disk(const char *path)
 {
 	const char *slash = strrchr(path, '/');
@@ -98,10 +105,8 @@ char *machine_other_disk(const char *path)
 int machine_drop_other_disk(const char *path, struct err *err)
 {
 	char *other = machine_other_disk(path);
-	int r = other == NULL ? err_nomem(err) : 0;
+	int r = other == NULL ? err_nomem(err) : unlink_if_there(other, err);
 
-	if (r == 0 && unlink(other) < 0 && errno != ENOENT)
-		r = err_errno(err, -errno, "delete %s", quote(other));
 	free(other);
 	return r;
 }
@@ -152,6 +157,40 @@ int machine_link_bases(const char *from, const json_t *files, const char *dir, s
 			r = link_one(name, from, dir, err);
 	}
 	return r;
+}
+
+int machine_take_disk(const struct vm_config *cfg, const char *from, const char *to,
+	const atomic_bool *cancel, char **made, struct err *err)
+{
+	bool whole = str_ends(to, "/" MACHINE_DISK);
+	enum clone_method method;
+	char *path = strdup(to);
+	int r = path == NULL ? err_nomem(err) : -EOPNOTSUPP;
+
+	/* The layer of an overlay is copied, and no second one made above it. */
+	if (path != NULL && whole && machine_may_overlay(cfg)) {
+		if (cfg->clone == CLONE_KEY_AUTO)
+			r = clone_file_until(from, to, true, cancel, &method, err);
+		if (r == -EOPNOTSUPP) {
+			free(path);
+			path = machine_other_disk(to);
+			r = path == NULL ? err_nomem(err) : unlink_if_there(path, err);
+			if (r == 0)
+				r = overlay_create(from, path, 0, err);
+		}
+	}
+	if (r == -EOPNOTSUPP) {
+		free(path);
+		path = strdup(to);
+		r = path == NULL ? err_nomem(err)
+				 : clone_file_until(from, to, false, cancel, &method, err);
+	}
+	if (r < 0) {
+		free(path);
+		return r;
+	}
+	*made = path;
+	return 0;
 }
 
 /* ---- what is shown of it ---- */

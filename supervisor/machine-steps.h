@@ -2,6 +2,7 @@
 #ifndef DROVER_SUPERVISOR_MACHINE_STEPS_H
 #define DROVER_SUPERVISOR_MACHINE_STEPS_H
 
+#include <stdatomic.h>
 #include "supervisor/machine.h"
 
 /* Every step ends in this, once: on to the next one, or err and the start has failed. */
@@ -48,6 +49,13 @@ int machine_link_base(const char *overlay, const char *dir, struct err *err);
 int machine_link_bases(const char *from, const json_t *files, const char *dir, struct err *err);
 /* {format, backing, virtual_size} of its disk, or null. */
 json_t *machine_layers_json(const struct machine *m);
+
+/*
+ * pool: the disk of a snapshot or a warm image, which nobody writes, becomes `to`, or an overlay above
+ * it beside that: *made is which, malloc'd.
+ */
+int machine_take_disk(const struct vm_config *cfg, const char *from, const char *to,
+	const atomic_bool *cancel, char **made, struct err *err);
 
 /* What is no plain file or block device cannot be a disk, and a FIFO would be waited for for ever. */
 int machine_check_file(const char *path, struct err *err);

@@ -132,6 +132,17 @@ static void boot(struct machine *m, const char *why)
 	machine_start_next(m, NULL);
 }
 
+static int take_disk(const struct warm_start *w, const char *from, const char *to, struct err *err)
+{
+	char *made = NULL;
+	int r = machine_take_disk(w->m->run_cfg, from, to, &w->cancelled, &made, err);
+
+	if (r == 0)
+		r = machine_drop_other_disk(made, err);
+	free(made);
+	return r;
+}
+
 /* ---- the disks ---- */
 
 static int copy_file(struct warm_start *w, const json_t *f, struct err *err)
@@ -150,9 +161,9 @@ static int copy_file(struct warm_start *w, const json_t *f, struct err *err)
 	if (r == 0 && unlink(to) < 0 && errno != ENOENT)
 		r = err_errno(err, -errno, "delete %s", quote(to));
 	if (r == 0)
-		r = clone_file_until(from, to, false, &w->cancelled, &method, err);
-	if (r == 0 && str_eq(json_str(f, "disk"), "disk0"))
-		r = machine_drop_other_disk(to, err);
+		r = str_eq(json_str(f, "disk"), "disk0")
+			    ? take_disk(w, from, to, err)
+			    : clone_file_until(from, to, false, &w->cancelled, &method, err);
 	free(from);
 	free(to);
 	return r;

@@ -37,6 +37,10 @@ $1
 END
 }
 write_config ''
+# What a daemon leaves that is killed while it makes a disk.
+mkdir -p "$W/state/vm/web"
+echo junk >"$W/state/vm/web/disk.qcow2.part"
+echo junk >"$W/state/vm/web/base-0123456789abcdef.raw"
 baseline
 start_droverd
 
