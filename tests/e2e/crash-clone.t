@@ -3,7 +3,7 @@
 # are there as those of a removed one, or there is nothing of it; and it can be made.
 . "$(dirname "$0")/crash.sh"
 codes=ENOSPC
-[ -z "${overlay-}" ] || disk=file:$disk # crash-clone-overlay.t
+[ -z "${overlay-}" ] || disk=file:$disk$'\nclone = overlay' # crash-clone-overlay.t
 mark() { # as the guest would
 	local disk=$W/state/vm/$1/disk
 	if [ -e "$disk.qcow2" ]; then

@@ -4,7 +4,7 @@
 . "$(dirname "$0")/migrate-lib.sh"
 command -v qemu-img >/dev/null || skip_all 'there is no qemu-img (Debian package qemu-utils)'
 world
-disk_prefix=file:
+disk_prefix=file: disk_suffix=$'\nclone = overlay' # also where blocks can be shared
 start_two
 mine=$W/state/vm/m theirs=$W/b/vm/m
 files() { find "$1" -maxdepth 1 \( -name 'disk*' -o -name 'base*' \) -printf '%f ' | tr ' ' '\n' | sed 's/^base-.*/base/' | sort | xargs; }
