@@ -184,6 +184,43 @@ is "$(cd "$dir" && ls -d disk.*)" disk.qcow2 'and nothing else'
 ok 'it has the data of then' has web 0x44
 ok 'it is whole' qemu-img check -q "$dir/disk.qcow2"
 
+# Larger: what has no filesystem of its own, as a disk with partitions has none; else a whole disk.
+head -c 8M /dev/urandom >"$W/parts.raw"
+write_config "[vm large]
+template = t
+rootfs = file:$W/parts.raw
+clone = overlay
+ssh_key =
+disk_size = 16M
+[vm grown]
+template = t
+rootfs = file:$W/source.raw
+disk_size = 16M
+[vm stuck]
+template = t
+rootfs = file:$W/source.raw
+clone = overlay
+disk_size = 16M
+[vm small]
+template = t
+rootfs = file:$W/source.raw
+disk_size = 4M"
+ok 'sizes' drover reload
+ok 'a larger disk' up large
+is "$(field large disk_layers.format) $(field large disk_layers.virtual_size)" 'qcow2 16777216' 'can be an overlay'
+ok 'it can be written' put large 0x46
+ok 'stop' drover stop large
+ok 'and is whole' qemu-img check -q "$W/state/vm/large/disk.qcow2"
+is "$(stat -c %s "$(disk_of large)")" 16777216 'and so large'
+ok 'below is what was' cmp -n 6291456 "$(disk_of large)" "$W/parts.raw"
+ok 'one whose filesystem grows' up grown
+is "$(field grown disk_layers.format)" raw 'is a whole one'
+ok 'stop' drover stop grown
+like "$(dumpe2fs -h "$W/state/vm/grown/disk.raw" 2>/dev/null)" 'Block count: +(4096|16384)[^0-9]' 'which has grown'
+like "$(drover start stuck 2>&1)" 'an overlay cannot have a filesystem that grows' 'an overlay would not'
+like "$(drover start small 2>&1)" 'smaller than the original.s .*, and disks are not shrunk' 'none is shrunk'
+for vm in stuck small; do is "$(find "$W/state/vm/$vm" -name 'disk*' -o -name 'base*')" '' "$vm: nothing is left"; done
+
 write_config "[vm bad]
 kernel = $kernel
 rootfs = $W/source.raw
