@@ -46,6 +46,8 @@ static const struct verb {
 		"makes the ext4 disk, or finds it made; pulls first if need be" },
 	{ "clone", job_clone, NEEDS_FROM_TO | TAKES_SIZE | TAKES_INJECT,
 		"copies a disk for one machine, by reflink or an overlay where that is possible" },
+	{ "flatten", job_flatten, NEEDS_FROM | NEEDS_TO,
+		"writes an overlay out to a whole disk, which takes its place" },
 	{ "inject", job_inject, NEEDS_DISK | TAKES_INJECT,
 		"writes name and keys into a machine's disk that is there already" },
 	{ "list", job_list, NEEDS_STORE, "lists the images of the store" },

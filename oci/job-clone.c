@@ -285,30 +285,44 @@ int job_clone(const struct job_opts *o)
 
 /* ---- into one that is there ---- */
 
-/* What e2fsck has to mend has to be one file. It is another disk's name that tells of it. */
-static int inject_flat(const struct job_opts *o, struct err *err)
+/* The overlay is written out, and goes once the whole disk is there: its name tells of it. */
+static int flatten(const char *overlay, const char *to, const char *inject, struct err *err)
 {
-	char *tmp = str_printf("%s.part", o->flatten);
+	char *tmp = str_printf("%s.part", to);
 	int r = tmp == NULL ? err_nomem(err) : unlink_if_there(tmp, err);
 
 	if (r == 0)
-		r = overlay_flatten(o->to, tmp, err);
-	if (r == 0)
-		r = inject_file(tmp, o->inject, false, err);
+		r = overlay_flatten(overlay, tmp, err);
+	if (r == 0 && inject != NULL)
+		r = inject_file(tmp, inject, false, err);
 	if (r == 0)
 		r = file_sync(tmp, err);
-	if (r == 0 && rename(tmp, o->flatten) < 0)
-		r = err_errno(err, -errno, "rename %s to %s", quote(tmp), quote(o->flatten));
+	if (r == 0 && rename(tmp, to) < 0)
+		r = err_errno(err, -errno, "rename %s to %s", quote(tmp), quote(to));
 	if (r == 0)
-		r = sync_parent(o->flatten, err);
+		r = sync_parent(to, err);
 	if (r < 0 && tmp != NULL)
 		unlink(tmp);
 	free(tmp);
 	if (r < 0)
 		return r;
-	r = unlink_if_there(o->to, err);
-	sweep_beside(o->to);
-	return r == 0 ? sync_parent(o->to, err) : r;
+	r = unlink_if_there(overlay, err);
+	sweep_beside(overlay);
+	return r == 0 ? sync_parent(overlay, err) : r;
+}
+
+int job_flatten(const struct job_opts *o)
+{
+	struct err err = { 0 };
+	int r = sandbox_for(o, &err);
+
+	if (r == 0)
+		r = flatten(o->from, o->to, NULL, &err);
+	if (r == 0)
+		progress_event(json_pack("{s:s,s:s}", "event", "done", "disk", o->to));
+	else
+		progress_error(NULL, &err);
+	return r;
 }
 
 int job_inject(const struct job_opts *o)
@@ -320,8 +334,9 @@ int job_inject(const struct job_opts *o)
 	if (r == 0)
 		r = inject_file(o->to, o->inject, o->qcow2, &err);
 	if (r == -EUCLEAN && o->qcow2 && o->flatten != NULL) {
+		/* What e2fsck has to mend has to be one file. */
 		disk = o->flatten;
-		r = inject_flat(o, &err);
+		r = flatten(o->to, o->flatten, o->inject, &err);
 	}
 	if (r == 0)
 		r = file_sync(disk, &err);

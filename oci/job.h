@@ -52,9 +52,9 @@ struct job_opts {
 
 /* Returns 0 or -errno. */
 typedef int job_fn(const struct job_opts *o);
-job_fn job_pull, job_kernel, job_rootfs, job_clone, job_inject, job_list, job_rm, job_prune,
-	job_relay, job_cache_prune, job_prefetch, job_sandbox_report, job_inspect, job_verify,
-	job_outdated, job_import, job_export;
+job_fn job_pull, job_kernel, job_rootfs, job_clone, job_flatten, job_inject, job_list, job_rm,
+	job_prune, job_relay, job_cache_prune, job_prefetch, job_sandbox_report, job_inspect,
+	job_verify, job_outdated, job_import, job_export;
 
 /* oci/sandbox.h for a process of drover-image; a kernel without Landlock is told of at the log's
  * debug level, and by the verb sandbox. */

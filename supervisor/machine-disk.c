@@ -452,6 +452,38 @@ static void disk_done(void *arg, const json_t *result, const struct err *err)
 	machine_start_next(m, err);
 }
 
+static void flattened(void *arg, const json_t *result, const struct err *err)
+{
+	struct machine *m = arg;
+
+	m->image_busy = false;
+	remove_part(m);
+	machine_find_flattened(m);
+	if (err != NULL) {
+		machine_start_next(m, err);
+		return;
+	}
+	machine_tell(m, "disk", "is one file from now on, as %s has it", m->run_cfg->hypervisor);
+	machine_save(m, NULL);
+	machine_step_disk(m);
+}
+
+static void flatten_disk(struct machine *m)
+{
+	struct strv args = { 0 };
+	struct err err;
+	int r;
+
+	machine_flatten_args(m, &args);
+	subscribe(m, flattened);
+	r = args.bad ? err_nomem(&err) : image_job_args(m->d, &args, &m->image, &err);
+	strv_finish(&args);
+	if (r < 0) {
+		m->image_busy = false;
+		machine_start_next(m, &err);
+	}
+}
+
 void machine_step_disk(struct machine *m)
 {
 	const struct vm_config *cfg = m->run_cfg;
@@ -467,6 +499,10 @@ void machine_step_disk(struct machine *m)
 	}
 	if (disk_is_there(m) && machine_check_overlay(m, &err) < 0) {
 		machine_start_next(m, &err);
+		return;
+	}
+	if (disk_is_there(m) && machine_must_flatten(m)) {
+		flatten_disk(m);
 		return;
 	}
 	/* A guest that goes on knows its disk as it is. */
@@ -505,7 +541,7 @@ void machine_step_disk(struct machine *m)
 
 void machine_cancel_image(struct machine *m)
 {
-	if (m->image.done == disk_done) {
+	if (m->image.done == disk_done || m->image.done == flattened) {
 		/* Nobody else's, and the next start makes it anew: it must have ended before. */
 		image_cancel(&m->image);
 	} else if (m->image.done != inject_done) {

@@ -68,14 +68,21 @@ char *machine_find_disk(const char *dir)
 
 int machine_check_overlay(const struct machine *m, struct err *err)
 {
-	if (machine_disk_format(m) != HV_DISK_QCOW2)
-		return 0;
-	if (!str_eq(m->run_cfg->hypervisor, "qemu"))
-		return err_set(err, -ENOTSUP,
-			"its disk %s is an overlay, which %s is not given: set hypervisor = qemu, "
-			"or have the disk made anew (its content is lost)",
-			quote(m->disk_path), m->run_cfg->hypervisor);
-	return overlay_check(m->disk_path, err);
+	return machine_disk_format(m) == HV_DISK_QCOW2 ? overlay_check(m->disk_path, err) : 0;
+}
+
+bool machine_must_flatten(const struct machine *m)
+{
+	return machine_disk_format(m) == HV_DISK_QCOW2 && !str_eq(m->run_cfg->hypervisor, "qemu");
+}
+
+void machine_flatten_args(const struct machine *m, struct strv *args)
+{
+	strv_add(args, "flatten");
+	strv_add(args, "--from");
+	strv_add(args, m->disk_path);
+	strv_add(args, "--to");
+	strv_addf(args, "%s/" MACHINE_DISK, m->dir);
 }
 
 /* ---- copies for snapshots, and of machines ---- */

@@ -41,7 +41,10 @@ char *machine_other_disk(const char *path);
 int machine_drop_other_disk(const char *path, struct err *err);
 /* The file of a saved state may have been replaced by the other kind before that was saved. */
 void machine_find_flattened(struct machine *m);
-/* That the run's hypervisor can have the disk: -ENOENT names what it lies above and is gone. */
+/* The run's hypervisor takes no overlay: drover-image is to write the disk out. */
+bool machine_must_flatten(const struct machine *m);
+void machine_flatten_args(const struct machine *m, struct strv *args);
+/* -ENOENT names what the disk lies above and is gone. */
 int machine_check_overlay(const struct machine *m, struct err *err);
 /* If it is an overlay, what it lies above gets a name in dir. */
 int machine_link_base(const char *overlay, const char *dir, struct err *err);

@@ -175,6 +175,26 @@ ok 'it has the data' has web 0x44
 is "$(debugfs -R 'cat /etc/hostname' "$dir/disk.raw" 2>/dev/null)" new 'and the name'
 ok 'the overlay is gone' [ ! -e "$dir/disk.qcow2" -a -z "$(ls "$dir" | grep '^base-')" ]
 
+# cloud-hypervisor is given a whole disk.
+ok 'db is an overlay' up db
+is "$(field db disk_layers.format)" qcow2 'above the image'
+ok 'it writes' put db 0x47
+ok 'stop' drover stop db
+write_config "hypervisor = cloud-hypervisor
+binary = $B/fakes/fake-ch"
+sed -i 's/^accel = tcg$//; /^\[vm db/,$s/^clone = overlay$//' "$W/drover.ini"
+sed -i "s|^kernel = .*|kernel = $B/e2e/nano64.elf|" "$W/drover.ini"
+ok 'another hypervisor for it' drover reload
+ok 'which it starts on' drover start db
+is "$(field db disk_layers.format)" raw 'from a whole disk'
+ok 'kill' drover kill db
+ok 'with what is in it' has db 0x47
+is "$(ls "$W/state/vm/db" | grep -c '^disk\|^base')" 1 'and nothing else'
+
+write_config '' 'hostname = new'
+sed -i 's/^hostname = shop$//' "$W/drover.ini"
+ok 'as it was' drover reload
+
 # A snapshot of when it was an overlay: that comes back, and its successor, were it not to start.
 ok 'the overlay is restored' drover snapshot restore web second
 ok 'it runs' vm_wait web running
