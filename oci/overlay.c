@@ -50,11 +50,10 @@ static bool same_file(const char *path, const struct stat *st)
 
 static int link_base(const char *from, const struct stat *st, const char *to, struct err *err)
 {
-	int e;
+	int e = link(from, to) == 0 ? 0 : errno;
 
-	if (link(from, to) == 0 || same_file(to, st))
+	if (e == 0 || (e == EEXIST && same_file(to, st)))
 		return 0;
-	e = errno;
 	if (e == EXDEV || e == EMLINK || e == EPERM || e == EOPNOTSUPP)
 		return err_errno(
 			err, -EOPNOTSUPP, "link %s to %s: %s", quote(from), quote(to), strerror(e));

@@ -346,6 +346,26 @@ static void keeps_what_is_below(void **state)
 	free(copy);
 }
 
+/* A name in another filesystem cannot be: who asked takes another way. */
+static void is_of_one_filesystem(void **state)
+{
+	struct fixture *f = *state;
+	char dir[] = "/dev/shm/drover-overlay.XXXXXX", *to;
+	struct stat a, b;
+	struct err err;
+
+	make_base(f, MIB);
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(stat(dir, &a), 0);
+	assert_int_equal(stat(f->dir, &b), 0);
+	to = path_join(dir, "disk.qcow2");
+	if (a.st_dev != b.st_dev)
+		assert_int_equal(overlay_create(f->base, to, 0, &err), -EOPNOTSUPP);
+	assert_int_equal(bases(dir), 0);
+	free(to);
+	assert_int_equal(remove_tree(dir, NULL), 0);
+}
+
 static void is_written_into(void **state)
 {
 	static const char *const keys[] = { "ssh-ed25519 AAAA one", NULL };
@@ -392,6 +412,7 @@ int main(void)
 		TEST(writes_nothing_that_is_there),
 		TEST(refuses_others),
 		TEST(keeps_what_is_below),
+		TEST(is_of_one_filesystem),
 		TEST(is_written_into),
 	};
 
