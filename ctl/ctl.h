@@ -126,6 +126,8 @@ int verb_check(struct ctl *c);
 int verb_pull(struct ctl *c);
 int verb_image_list(struct ctl *c);
 int verb_image_rm(struct ctl *c);
+/* Of what rm and prune leave in the store. */
+void image_print_in_use(int64_t stay);
 int verb_image_import(struct ctl *c);
 int verb_image_export(struct ctl *c);
 int verb_image_inspect(struct ctl *c);

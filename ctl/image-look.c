@@ -112,6 +112,7 @@ int verb_image_prune(struct ctl *c)
 			printf("%s removed (image_%s)\n", json_str(v, "ref"), json_str(v, "why"));
 		printf("%s freed\n",
 			format_size((uint64_t)MAX(json_int(j, "size", 0), (int64_t)0)));
+		image_print_in_use(json_int(j, "in_use", 0));
 	}
 	json_decref(j);
 	return ret;

@@ -178,6 +178,22 @@ int verb_image_list(struct ctl *c)
 	return CTL_OK;
 }
 
+void image_print_in_use(int64_t stay)
+{
+	if (stay > 0)
+		printf("%lld built disk%s in the store: disks of machines or snapshots lie above "
+		       "%s\n",
+			(long long)stay, stay == 1 ? " stays" : "s stay",
+			stay == 1 ? "it" : "them");
+}
+
+static void print_removed(const char *reference, const json_t *result)
+{
+	printf("%s removed, %s freed\n", reference,
+		format_size((uint64_t)MAX(json_int(result, "freed", 0), (int64_t)0)));
+	image_print_in_use(json_int(result, "in_use", 0));
+}
+
 int verb_image_rm(struct ctl *c)
 {
 	int ret = CTL_OK;
@@ -192,9 +208,7 @@ int verb_image_rm(struct ctl *c)
 		if (one == CTL_OK && c->json)
 			print_json(call.json);
 		else if (one == CTL_OK)
-			printf("%s removed, %s freed\n", c->args.v[i],
-				format_size((uint64_t)MAX(
-					json_int(call.json, "freed", 0), (int64_t)0)));
+			print_removed(c->args.v[i], call.json);
 		if (ret == CTL_OK)
 			ret = one;
 		api_finish(&call);

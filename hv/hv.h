@@ -40,6 +40,8 @@ struct hv_disk {
 	bool cdrom;
 	unsigned boot_index; /* 1 is tried first by firmware; 0: not by order */
 	const char *serial;  /* NULL: none */
+	/* A raw file that a qcow2 lies above, only read; NULL: as the qcow2 itself says. */
+	const char *backing;
 };
 
 /* A port of the host that is one of the guest. */

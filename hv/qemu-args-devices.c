@@ -13,6 +13,18 @@ static const char *no_bus(struct qemu_args *b)
 
 /* ---- disks ---- */
 
+/* Nodes ID-base-file and ID-base: said, and not taken from what the header says of it. */
+static void add_backing(struct qemu_args *b, const struct hv_disk *d, const char *id)
+{
+	struct buf v = { 0 };
+
+	buf_printf(&v, "driver=file,node-name=%s-base-file,read-only=on,filename=", id);
+	args_value(&v, d->backing);
+	args_add_buf(b, "-blockdev", &v);
+	buf_printf(&v, "driver=raw,node-name=%s-base,read-only=on,file=%s-base-file", id, id);
+	args_add_buf(b, "-blockdev", &v);
+}
+
 /* Nodes ID-file and ID. */
 static void add_nodes(struct qemu_args *b, const struct hv_disk *d, const char *id)
 {
@@ -24,8 +36,12 @@ static void add_nodes(struct qemu_args *b, const struct hv_disk *d, const char *
 	args_value(&v, d->path);
 	args_add_buf(b, "-blockdev", &v);
 
+	if (d->backing != NULL)
+		add_backing(b, d, id);
 	buf_printf(&v, "driver=%s,node-name=%s%s,file=%s-file",
 		d->format == HV_DISK_QCOW2 ? "qcow2" : "raw", id, ro, id);
+	if (d->backing != NULL)
+		buf_printf(&v, ",backing=%s-base", id);
 	args_add_buf(b, "-blockdev", &v);
 }
 

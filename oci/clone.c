@@ -18,30 +18,35 @@
 
 const char *clone_method_name(enum clone_method m)
 {
-	return m == CLONE_REFLINK ? "reflink" : "copy";
+	static const char *const names[] = { "reflink", "copy", "overlay" };
+
+	return names[m];
 }
 
 /* What a copy is to keep to. */
 struct copy_opts {
 	uint64_t size;
-	bool grow; /* the ext4 in it as well */
-	bool reflink_only;
+	bool grow;                 /* the ext4 in it as well */
+	bool reflink_only, full;   /* full: no blocks are shared, also where they could be */
 	const atomic_bool *cancel; /* NULL: nobody will */
 };
 
 /* Within the kernel where the two filesystems allow it, else through a buffer. */
 static int copy_range(
-	int from, int to, off_t start, off_t end, const atomic_bool *cancel, struct err *err)
+	int from, int to, off_t start, off_t end, const struct copy_opts *opts, struct err *err)
 {
 	size_t size = 1 << 20;
-	bool buffered = false;
-	char *buf = NULL;
+	/* Some filesystems share what the kernel is to copy within them. */
+	bool buffered = opts->full;
+	char *buf = buffered ? malloc(size) : NULL;
 	off_t in, out;
 	ssize_t n;
 	int r = 0;
 
+	if (buffered && buf == NULL)
+		return err_nomem(err);
 	while (start < end) {
-		if (cancel != NULL && atomic_load(cancel)) {
+		if (opts->cancel != NULL && atomic_load(opts->cancel)) {
 			r = err_set(err, -ECANCELED, "it was cancelled");
 			break;
 		}
@@ -79,7 +84,7 @@ static int copy_range(
 }
 
 /* Copies what holds data; the holes of `to` are there by its size. */
-static int copy_sparse(int from, int to, off_t size, const atomic_bool *cancel, struct err *err)
+static int copy_sparse(int from, int to, off_t size, const struct copy_opts *opts, struct err *err)
 {
 	off_t data = 0, hole;
 	int r = 0;
@@ -93,7 +98,7 @@ static int copy_sparse(int from, int to, off_t size, const atomic_bool *cancel, 
 		hole = lseek(from, data, SEEK_HOLE);
 		if (hole < 0)
 			return err_errno(err, -errno, "look for holes");
-		r = copy_range(from, to, data, MIN(hole, size), cancel, err);
+		r = copy_range(from, to, data, MIN(hole, size), opts, err);
 		data = hole;
 	}
 	return r;
@@ -115,11 +120,11 @@ static int copy(
 			"a size of %s is smaller than the original's %s, and disks are not shrunk",
 			format_size(size), format_size(st.st_size));
 	*out = CLONE_REFLINK;
-	if (ioctl(to, FICLONE, from) < 0) {
+	if (opts->full || ioctl(to, FICLONE, from) < 0) {
 		if (opts->reflink_only)
 			return err_set(err, -EOPNOTSUPP, "the filesystem cannot share blocks");
 		*out = CLONE_COPY;
-		r = copy_sparse(from, to, st.st_size, opts->cancel, err);
+		r = copy_sparse(from, to, st.st_size, opts, err);
 		if (r < 0)
 			return r;
 	}
@@ -169,6 +174,29 @@ int clone_file_sized(
 	return clone(from, to, &(struct copy_opts){ .size = size }, out, err);
 }
 
+int clone_file_by(
+	const char *from, const char *to, uint64_t size, enum clone_method how, struct err *err)
+{
+	struct copy_opts opts = {
+		.size = size, .reflink_only = how == CLONE_REFLINK, .full = how == CLONE_COPY
+	};
+
+	return clone(from, to, &opts, &how, err);
+}
+
+bool clone_can_reflink(const char *dir)
+{
+	int from = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	int to = from >= 0 ? open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600) : -1;
+	bool can = to >= 0 && ioctl(to, FICLONE, from) == 0;
+
+	if (from >= 0)
+		close(from);
+	if (to >= 0)
+		close(to);
+	return can;
+}
+
 int clone_file_until(const char *from, const char *to, bool reflink_only, const atomic_bool *cancel,
 	enum clone_method *out, struct err *err)
 {
@@ -202,6 +230,24 @@ static int resize(const char *path, struct err *err)
 	return run_program(argv, RESIZE_TIMEOUT_MS, 0, err);
 }
 
+/* Less than a block group of room is not worth it, nor always possible. */
+static bool is_worth(uint64_t fs_size, uint64_t size)
+{
+	return fs_size != 0 && size >= fs_size + (1 << 20);
+}
+
+int clone_must_grow(const char *path, uint64_t size, struct err *err)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC), r;
+	uint64_t fs_size = 0;
+
+	if (fd < 0)
+		return err_errno(err, -errno, "open %s", quote(path));
+	r = ext4_size(fd, &fs_size, err);
+	close(fd);
+	return r < 0 ? r : is_worth(fs_size, size);
+}
+
 int clone_grow(const char *path, uint64_t size, struct err *err)
 {
 	uint64_t fs_size = 0;
@@ -219,8 +265,5 @@ int clone_grow(const char *path, uint64_t size, struct err *err)
 	if (r < 0)
 		return r;
 	size = MAX(size, (uint64_t)st.st_size);
-	/* Less than a block group of room is not worth it, nor always possible. */
-	if (fs_size == 0 || size < fs_size + (1 << 20))
-		return 0;
-	return resize(path, err);
+	return is_worth(fs_size, size) ? resize(path, err) : 0;
 }

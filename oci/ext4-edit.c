@@ -3,6 +3,7 @@
 #include <string.h>
 #include <time.h>
 #include <et/com_err.h>
+#include "oci/ext4-qcow2.h"
 #include "oci/run.h"
 
 #define FILE_MAX        (1 << 20)
@@ -256,7 +257,7 @@ int edit_need_path(ext2_filsys fs, const char *path, const struct edit_owner *ow
 	return r;
 }
 
-int edit_open(const char *path, ext2_filsys *out, struct err *err)
+int edit_open(const char *path, bool qcow2, ext2_filsys *out, struct err *err)
 {
 	char *fsck[] = { "e2fsck", "-p", (char *)path, NULL };
 	errcode_t c;
@@ -264,7 +265,8 @@ int edit_open(const char *path, ext2_filsys *out, struct err *err)
 
 	initialize_ext2_error_table();
 	for (int i = 0; i < 2; i++) {
-		c = ext2fs_open(path, EXT2_FLAG_RW | EXT2_FLAG_64BITS, 0, 0, unix_io_manager, out);
+		c = ext2fs_open(path, EXT2_FLAG_RW | EXT2_FLAG_64BITS, 0, 0,
+			qcow2 ? ext4_qcow2_io : unix_io_manager, out);
 		if (c == EXT2_ET_BAD_MAGIC || c == EXT2_ET_SHORT_READ)
 			return err_set(err, -EINVAL, "%s is no ext4", quote(path));
 		if (c)
@@ -273,6 +275,9 @@ int edit_open(const char *path, ext2_filsys *out, struct err *err)
 			break;
 		ext2fs_free(*out);
 		*out = NULL;
+		if (qcow2)
+			return err_set(err, -EUCLEAN,
+				"the filesystem in it was not left in order, and is mended when the guest mounts it");
 		if (i > 0)
 			return err_set(
 				err, -EIO, "the journal of %s cannot be replayed", quote(path));

@@ -13,8 +13,12 @@ struct edit_owner {
 	uint32_t uid, gid;
 };
 
-/* A journal that its last user left to be replayed is replayed first (by e2fsck). */
-int edit_open(const char *path, ext2_filsys *out, struct err *err);
+/*
+ * A journal that its last user left to be replayed is replayed first (by e2fsck): not in a qcow2,
+ * which it does not know; there it is -EUCLEAN. qcow2: the disk is one (oci/qcow2.h), which is never
+ * guessed.
+ */
+int edit_open(const char *path, bool qcow2, ext2_filsys *out, struct err *err);
 /* Writes what was changed; to drop it call ext2fs_free() instead. */
 int edit_close(ext2_filsys fs, const char *path, struct err *err);
 

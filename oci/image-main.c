@@ -27,7 +27,8 @@ enum {
 	TAKES_BUDGET = 1 << 10,
 	TAKES_AGE = 1 << 11,
 	NEEDS_STORAGE = 1 << 12,
-	NEEDS_SPOOL = 1 << 13
+	NEEDS_SPOOL = 1 << 13,
+	TAKES_DISK_SIZE = 1 << 14
 };
 
 static const struct verb {
@@ -40,10 +41,13 @@ static const struct verb {
 		"fetches manifest and layers into the store" },
 	{ "kernel", job_kernel, NEEDS_STORE | NEEDS_REF | TAKES_PULL | TAKES_BUDGET,
 		"takes kernel and initrd out of /boot; pulls first if need be" },
-	{ "rootfs", job_rootfs, NEEDS_STORE | NEEDS_REF | TAKES_PULL | TAKES_SIZE | TAKES_BUDGET,
+	{ "rootfs", job_rootfs,
+		NEEDS_STORE | NEEDS_REF | TAKES_PULL | TAKES_SIZE | TAKES_DISK_SIZE | TAKES_BUDGET,
 		"makes the ext4 disk, or finds it made; pulls first if need be" },
 	{ "clone", job_clone, NEEDS_FROM_TO | TAKES_SIZE | TAKES_INJECT,
-		"copies a disk for one machine, by reflink where that is possible" },
+		"copies a disk for one machine, by reflink or an overlay where that is possible" },
+	{ "flatten", job_flatten, NEEDS_FROM | NEEDS_TO,
+		"writes an overlay out to a whole disk, which takes its place" },
 	{ "inject", job_inject, NEEDS_DISK | TAKES_INJECT,
 		"writes name and keys into a machine's disk that is there already" },
 	{ "list", job_list, NEEDS_STORE, "lists the images of the store" },
@@ -98,6 +102,11 @@ enum option_id {
 	OPT_KEEP,
 	OPT_STORAGE,
 	OPT_DRY_RUN,
+	OPT_METHOD,
+	OPT_OVERLAY,
+	OPT_IF_COPIED,
+	OPT_QCOW2,
+	OPT_FLATTEN,
 	OPT_HELP
 };
 
@@ -117,6 +126,8 @@ static const struct option_row {
 	{ "tries", "N", OPT_TRIES, TAKES_PULL, "of a request that fails for the moment; 5" },
 	{ "stall", "TIME", OPT_STALL, TAKES_PULL, "how long a registry may be silent; 30s" },
 	{ "size", "BYTES", OPT_SIZE, TAKES_SIZE, "of the disk, e.g. 16G" },
+	{ "unshared-size", "BYTES", OPT_IF_COPIED, TAKES_DISK_SIZE,
+		"the same, where copies of it cannot share its blocks and grow" },
 	{ "memory-limit", "BYTES", OPT_MEMORY_LIMIT, TAKES_PULL, "of unpacking; 1G" },
 	{ "time-limit", "TIME", OPT_TIME_LIMIT, TAKES_PULL, "of unpacking; 1h" },
 	{ "budget", "BYTES", OPT_BUDGET, TAKES_BUDGET | NEEDS_STORAGE,
@@ -128,6 +139,13 @@ static const struct option_row {
 	{ "image-max", "BYTES", OPT_IMAGE_MAX, TAKES_PULL, "of an image that is one file; 256G" },
 	{ "from", "FILE", OPT_FROM, NEEDS_FROM_TO | NEEDS_FROM, "what is copied" },
 	{ "to", "FILE", OPT_TO, NEEDS_FROM_TO | NEEDS_TO, "the copy; replaced if it is there" },
+	{ "method", "HOW", OPT_METHOD, NEEDS_FROM_TO,
+		"reflink, overlay or copy; auto (default): the first that can be" },
+	{ "overlay", "FILE", OPT_OVERLAY, NEEDS_FROM_TO,
+		"where an overlay would be made, in place of --to; none without it" },
+	{ "qcow2", NULL, OPT_QCOW2, NEEDS_DISK, "the disk is such an overlay" },
+	{ "flatten", "FILE", OPT_FLATTEN, NEEDS_DISK,
+		"a whole disk that takes its place where e2fsck has to mend the filesystem" },
 	{ "name", "REF", OPT_NAME, NEEDS_FROM, "what the image is called; else as the file says" },
 	{ "disk", "FILE", OPT_DISK, NEEDS_DISK, "an ext4 that nobody uses" },
 	{ "inject", "FILE", OPT_INJECT, TAKES_INJECT,
@@ -178,6 +196,20 @@ static int parse_policy(const char *s, enum pull_policy *out, struct err *err)
 	return err_set(err, -EINVAL, "policy %s: must be missing, always or never", quote(s));
 }
 
+static int parse_method(const char *s, struct job_opts *o, struct err *err)
+{
+	o->method_given = strcmp(s, "auto") != 0;
+	for (int m = CLONE_REFLINK; m <= CLONE_OVERLAY && o->method_given; m++) {
+		o->method = (enum clone_method)m;
+		if (strcmp(s, clone_method_name(o->method)) == 0)
+			return 0;
+	}
+	return o->method_given
+		       ? err_set(err, -EINVAL, "method %s: must be auto, reflink, overlay or copy",
+				 quote(s))
+		       : 0;
+}
+
 static int take_option(struct job_opts *o, enum option_id id, const char *value, struct err *err)
 {
 	uint64_t n;
@@ -215,6 +247,21 @@ static int take_option(struct job_opts *o, enum option_id id, const char *value,
 		break;
 	case OPT_SIZE:
 		r = parse_size(value, &o->size, err);
+		break;
+	case OPT_METHOD:
+		r = parse_method(value, o, err);
+		break;
+	case OPT_OVERLAY:
+		o->overlay = value;
+		break;
+	case OPT_IF_COPIED:
+		r = parse_size(value, &o->size_if_copied, err);
+		break;
+	case OPT_FLATTEN:
+		o->flatten = value;
+		break;
+	case OPT_QCOW2:
+		o->qcow2 = true;
 		break;
 	case OPT_FROM:
 		o->from = value;

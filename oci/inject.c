@@ -245,7 +245,7 @@ int inject_ext4(const char *path, const struct inject_spec *spec, struct inject_
 	for (size_t i = 0; r == 0 && spec->authorized_keys && spec->authorized_keys[i] != NULL; i++)
 		r = check_text(spec->authorized_keys[i], "the key", err);
 	if (r == 0)
-		r = edit_open(path, &fs, err);
+		r = edit_open(path, spec->qcow2, &fs, err);
 	if (r < 0)
 		return r;
 	r = inject(fs, spec, out, err);

@@ -24,6 +24,7 @@ struct inject_spec {
 	const char *root_device; /* in /etc/fstab, "/dev/vda"; NULL: left alone */
 	bool hosts;              /* localhost and the host name in /etc/hosts */
 	bool network;            /* DHCP, by systemd-networkd or ifupdown if one of them is there */
+	bool qcow2; /* the disk is an overlay (oci/qcow2.h), and not the filesystem itself */
 };
 
 struct inject_result {

@@ -11,6 +11,8 @@
 #include "oci/clone.h"
 #include "oci/inject.h"
 #include "oci/job.h"
+#include "oci/overlay.h"
+#include "oci/qcow2.h"
 
 /* The strings of a JSON array, borrowed, NULL-terminated; -EINVAL when it holds anything else. */
 static int take_keys(const json_t *array, const char ***out, struct err *err)
@@ -63,7 +65,7 @@ static void warn_of(const char *whose, const char *warning)
 	progress_warning(text);
 }
 
-static int inject_file(const char *disk, const char *file, struct err *err)
+static int inject_file(const char *disk, const char *file, bool qcow2, struct err *err)
 {
 	struct inject_result result;
 	struct inject_spec spec;
@@ -89,7 +91,8 @@ static int inject_file(const char *disk, const char *file, struct err *err)
 		.host_keys = files,
 		.root_device = json_str(doc, "root_device"),
 		.hosts = json_flag(doc, "hosts", false),
-		.network = json_flag(doc, "network", false) };
+		.network = json_flag(doc, "network", false),
+		.qcow2 = qcow2 };
 	r = inject_ext4(disk, &spec, &result, err);
 	if (r == 0 && result.warning[0] != '\0')
 		warn_of(spec.hostname != NULL ? spec.hostname : disk, result.warning);
@@ -132,70 +135,213 @@ static int sandbox_for(const struct job_opts *o, struct err *err)
 	return r;
 }
 
-static int clone_to(
-	const struct job_opts *o, const char *tmp, enum clone_method *method, struct err *err)
+/* ---- ways ---- */
+
+static int unlink_if_there(const char *path, struct err *err)
 {
+	if (path != NULL && unlink(path) < 0 && errno != ENOENT)
+		return err_errno(err, -errno, "remove %s", quote(path));
+	return 0;
+}
+
+/* What is being made: under a name of its own until it is whole. */
+struct making {
+	const struct job_opts *o;
+	const char *to;
+	char *tmp;
+	enum clone_method method;
+};
+
+static int by_overlay(struct making *k, struct err *err)
+{
+	const struct job_opts *o = k->o;
 	int r;
 
-	/* Left by a clone that was killed. */
-	if (unlink(tmp) < 0 && errno != ENOENT)
-		return err_errno(err, -errno, "remove %s", quote(tmp));
-	r = clone_file_sized(o->from, tmp, o->size, method, err);
+	if (o->overlay == NULL)
+		return err_set(err, -EOPNOTSUPP, "it cannot be an overlay here");
+	/* resize2fs does not know of overlays. */
+	r = o->size != 0 ? clone_must_grow(o->from, o->size, err) : 0;
+	if (r > 0)
+		return err_set(err, -EOPNOTSUPP,
+			"an overlay cannot have a filesystem that grows from that of %s",
+			quote(o->from));
 	if (r < 0)
 		return r;
-	/* The copying is root's, for originals of any user; what is in them is looked at by nobody. */
-	r = sandbox_for(o, err);
-	if (r == 0 && o->size != 0)
-		r = clone_grow(tmp, o->size, err);
-	if (r == 0 && o->inject != NULL)
-		r = inject_file(tmp, o->inject, err);
-	if (r == 0 && !o->no_sync)
-		r = file_sync(tmp, err);
-	if (r == 0 && rename(tmp, o->to) < 0)
-		r = err_errno(err, -errno, "rename %s to %s", quote(tmp), quote(o->to));
-	if (r == 0)
-		return o->no_sync ? 0 : sync_parent(o->to, err);
-	unlink(tmp);
+	free(k->tmp);
+	k->to = o->overlay;
+	k->tmp = str_printf("%s.part", o->overlay);
+	if (k->tmp == NULL)
+		return err_nomem(err);
+	r = unlink_if_there(k->tmp, err);
+	return r == 0 ? overlay_create(o->from, k->tmp, o->size, err) : r;
+}
+
+static int by_file(struct making *k, struct err *err)
+{
+	const struct job_opts *o = k->o;
+	int r;
+
+	free(k->tmp);
+	k->to = o->to;
+	k->tmp = str_printf("%s.part", o->to);
+	if (k->tmp == NULL)
+		return err_nomem(err);
+	r = unlink_if_there(k->tmp, err);
+	return r == 0 ? clone_file_by(o->from, k->tmp, o->size, k->method, err) : r;
+}
+
+/* Left by a clone that was killed are names that are taken here again. */
+static int make(struct making *k, struct err *err)
+{
+	static const enum clone_method order[] = { CLONE_REFLINK, CLONE_OVERLAY, CLONE_COPY };
+	const struct job_opts *o = k->o;
+	int r = -EOPNOTSUPP;
+
+	for (size_t i = 0; i < ARRAY_LEN(order) && r == -EOPNOTSUPP; i++) {
+		k->method = order[i];
+		if (o->method_given && o->method != k->method)
+			continue;
+		r = k->method == CLONE_OVERLAY ? by_overlay(k, err) : by_file(k, err);
+	}
 	return r;
 }
 
-static void report(const struct job_opts *o, enum clone_method method)
+/* The disk that was there before may have been of the other kind: one of them is the machine's. */
+static int put_in_place(const struct making *k, struct err *err)
 {
+	int r = unlink_if_there(k->to == k->o->to ? k->o->overlay : k->o->to, err);
+
+	if (r == 0 && rename(k->tmp, k->to) < 0)
+		r = err_errno(err, -errno, "rename %s to %s", quote(k->tmp), quote(k->to));
+	return r;
+}
+
+static void sweep_beside(const char *path)
+{
+	char *dir = strdup(path), *slash = dir != NULL ? strrchr(dir, '/') : NULL;
+
+	if (slash != NULL) {
+		*slash = '\0';
+		overlay_sweep(dir);
+	}
+	free(dir);
+}
+
+static int clone_to(struct making *k, struct err *err)
+{
+	const struct job_opts *o = k->o;
+	bool qcow2;
+	int r = make(k, err);
+
+	if (r < 0)
+		return r;
+	qcow2 = k->method == CLONE_OVERLAY;
+	/* The copying is root's, for originals of any user; what is in them is looked at by nobody. */
+	r = sandbox_for(o, err);
+	if (r == 0 && o->size != 0 && !qcow2)
+		r = clone_grow(k->tmp, o->size, err);
+	if (r == 0 && o->inject != NULL)
+		r = inject_file(k->tmp, o->inject, qcow2, err);
+	if (r == 0 && !o->no_sync)
+		r = file_sync(k->tmp, err);
+	if (r == 0)
+		r = put_in_place(k, err);
+	if (r == 0) {
+		sweep_beside(k->to);
+		return o->no_sync ? 0 : sync_parent(k->to, err);
+	}
+	unlink(k->tmp);
+	sweep_beside(k->to);
+	return r;
+}
+
+static void report(const struct making *k)
+{
+	struct qcow2_head head = { 0 };
 	struct stat st = { 0 };
 
-	stat(o->to, &st);
-	progress_event(json_pack("{s:s,s:s,s:I,s:s}", "event", "done", "disk", o->to, "size",
-		(json_int_t)st.st_size, "method", clone_method_name(method)));
+	stat(k->to, &st);
+	if (k->method != CLONE_OVERLAY || qcow2_head(k->to, &head, NULL) < 0)
+		head.size = (uint64_t)st.st_size;
+	progress_event(json_pack("{s:s,s:s,s:I,s:s}", "event", "done", "disk", k->to, "size",
+		(json_int_t)head.size, "method", clone_method_name(k->method)));
 }
 
 int job_clone(const struct job_opts *o)
 {
-	char *tmp = str_printf("%s.part", o->to);
-	enum clone_method method;
+	struct making k = { .o = o, .to = o->to };
 	struct err err = { 0 };
-	int r = tmp != NULL ? clone_to(o, tmp, &method, &err) : err_nomem(&err);
+	int r = clone_to(&k, &err);
 
 	if (r == 0) {
-		report(o, method);
+		report(&k);
 	} else {
 		err_wrap(&err, "clone %s", quote(o->from));
 		progress_error(NULL, &err);
 	}
-	free(tmp);
+	free(k.tmp);
 	return r;
 }
 
-int job_inject(const struct job_opts *o)
+/* ---- into one that is there ---- */
+
+/* The overlay is written out, and goes once the whole disk is there: its name tells of it. */
+static int flatten(const char *overlay, const char *to, const char *inject, struct err *err)
+{
+	char *tmp = str_printf("%s.part", to);
+	int r = tmp == NULL ? err_nomem(err) : unlink_if_there(tmp, err);
+
+	if (r == 0)
+		r = overlay_flatten(overlay, tmp, err);
+	if (r == 0 && inject != NULL)
+		r = inject_file(tmp, inject, false, err);
+	if (r == 0)
+		r = file_sync(tmp, err);
+	if (r == 0 && rename(tmp, to) < 0)
+		r = err_errno(err, -errno, "rename %s to %s", quote(tmp), quote(to));
+	if (r == 0)
+		r = sync_parent(to, err);
+	if (r < 0 && tmp != NULL)
+		unlink(tmp);
+	free(tmp);
+	if (r < 0)
+		return r;
+	r = unlink_if_there(overlay, err);
+	sweep_beside(overlay);
+	return r == 0 ? sync_parent(overlay, err) : r;
+}
+
+int job_flatten(const struct job_opts *o)
 {
 	struct err err = { 0 };
 	int r = sandbox_for(o, &err);
 
 	if (r == 0)
-		r = inject_file(o->to, o->inject, &err);
+		r = flatten(o->from, o->to, NULL, &err);
 	if (r == 0)
-		r = file_sync(o->to, &err);
-	if (r == 0) {
 		progress_event(json_pack("{s:s,s:s}", "event", "done", "disk", o->to));
+	else
+		progress_error(NULL, &err);
+	return r;
+}
+
+int job_inject(const struct job_opts *o)
+{
+	const char *disk = o->to;
+	struct err err = { 0 };
+	int r = sandbox_for(o, &err);
+
+	if (r == 0)
+		r = inject_file(o->to, o->inject, o->qcow2, &err);
+	if (r == -EUCLEAN && o->qcow2 && o->flatten != NULL) {
+		/* What e2fsck has to mend has to be one file. */
+		disk = o->flatten;
+		r = flatten(o->to, o->flatten, o->inject, &err);
+	}
+	if (r == 0)
+		r = file_sync(disk, &err);
+	if (r == 0) {
+		progress_event(json_pack("{s:s,s:s}", "event", "done", "disk", disk));
 	} else {
 		err_wrap(&err, "write into %s", quote(o->to));
 		progress_error(NULL, &err);

@@ -345,5 +345,11 @@ int job_kernel(const struct job_opts *o)
 
 int job_rootfs(const struct job_opts *o)
 {
-	return job_each_image(o, rootfs_one);
+	struct job_opts sized = *o;
+
+	/* A copy that shares its blocks grows; an overlay cannot, and is above a disk of its size. */
+	if (o->size_if_copied != 0 && mkdir_p(o->store, 0755, NULL) == 0 &&
+		!clone_can_reflink(o->store))
+		sized.size = o->size_if_copied;
+	return job_each_image(&sized, rootfs_one);
 }

@@ -11,7 +11,7 @@
 #define PRUNE_WAIT_MS 10000
 #define PRUNE_POLL_MS 50
 
-static json_t *built_paths(struct store *s, enum store_kind kind, const json_t *keys)
+static json_t *built_paths(struct store *s, enum store_kind kind, const json_t *keys, int *in_use)
 {
 	json_t *list = json_array();
 	const json_t *v;
@@ -26,6 +26,8 @@ static json_t *built_paths(struct store *s, enum store_kind kind, const json_t *
 		path = store_path(s, kind, key);
 		if (path != NULL)
 			json_array_append_new(list, json_string(path));
+		if (kind == STORE_DISK && prune_in_use(s, key))
+			++*in_use;
 		free(path);
 	}
 	return list;
@@ -36,14 +38,15 @@ static void list_one(struct store *s, const char *ref, const json_t *entry)
 	const char *kernel = json_str(entry, "kernel");
 	struct index_entry e;
 	json_t *v, *disks;
+	int in_use = 0;
 
 	if (index_entry_parse(entry, &e, NULL) < 0)
 		return;
-	disks = built_paths(s, STORE_DISK, json_arr(entry, "disks"));
-	v = json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:I,s:I,s:o}", "event", "image", "ref", ref,
+	disks = built_paths(s, STORE_DISK, json_arr(entry, "disks"), &in_use);
+	v = json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:I,s:I,s:o,s:i}", "event", "image", "ref", ref,
 		"digest", e.manifest, "tag_digest", e.digest, "os", e.platform.os, "architecture",
 		e.platform.architecture, "size", (json_int_t)e.size, "pulled",
-		(json_int_t)e.pulled_ms, "disks", disks);
+		(json_int_t)e.pulled_ms, "disks", disks, "in_use", in_use);
 	if (v != NULL && kernel != NULL && store_has(s, STORE_KERNEL, kernel, UINT64_MAX)) {
 		char *dir = store_path(s, STORE_KERNEL, kernel);
 
@@ -98,6 +101,7 @@ static int prune(
 	const struct job_opts *o, const struct prune_limits *limits, int wait_ms, struct err *err)
 {
 	uint64_t freed = 0;
+	unsigned stayed = 0;
 	struct store *s;
 	int r = open_exclusive(&s, o->store, wait_ms, err);
 
@@ -105,10 +109,11 @@ static int prune(
 		return r;
 	r = prune_index(s, limits, told, NULL, err);
 	if (r == 0)
-		r = prune_collect(s, &freed, err);
+		r = prune_collect(s, &freed, &stayed, err);
 	store_close(s);
 	if (r == 0)
-		progress_event(json_pack("{s:s,s:I}", "event", "done", "size", (json_int_t)freed));
+		progress_event(json_pack("{s:s,s:I,s:i}", "event", "done", "size",
+			(json_int_t)freed, "in_use", (int)stayed));
 	return r;
 }
 

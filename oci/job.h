@@ -6,6 +6,7 @@
 #define DROVER_OCI_JOB_H
 
 #include "oci/bundle.h"
+#include "oci/clone.h"
 #include "oci/download.h"
 #include "oci/index.h"
 #include "oci/progress.h"
@@ -27,13 +28,20 @@ struct job_opts {
 	struct platform platform;
 	enum pull_policy policy;
 	uint64_t size;                  /* of a disk; 0: by default */
+	uint64_t size_if_copied;        /* likewise, unless copies can share its blocks */
 	const char *name;               /* that an imported image gets; NULL: its own */
 	const char *from, *to, *inject; /* to: the copy, or the disk to inject into */
 	struct unpack_limits limits;
 	struct prune_limits prune; /* of prune; of a pull, what it may not exceed */
 	uint64_t max_bytes;        /* of an image that is one file, and of the disk made of it */
 	bool look_only; /* image_resolve(): what an image that is one file is now, without taking it */
-	bool no_sync; /* the clone need not outlive a crash of the host */
+	/* Of a clone: how it is to be made; `to` in place of which an overlay would be made. */
+	bool method_given;
+	enum clone_method method;
+	const char *overlay; /* NULL: none is */
+	bool qcow2;          /* the disk to inject into is an overlay */
+	const char *flatten; /* in place of which this is made where that must be; or NULL */
+	bool no_sync;        /* the clone need not outlive a crash of the host */
 	/* Of the relay (oci/relay.h). */
 	int listen_fd;
 	const char *upstream, *spool;
@@ -44,9 +52,9 @@ struct job_opts {
 
 /* Returns 0 or -errno. */
 typedef int job_fn(const struct job_opts *o);
-job_fn job_pull, job_kernel, job_rootfs, job_clone, job_inject, job_list, job_rm, job_prune,
-	job_relay, job_cache_prune, job_prefetch, job_sandbox_report, job_inspect, job_verify,
-	job_outdated, job_import, job_export;
+job_fn job_pull, job_kernel, job_rootfs, job_clone, job_flatten, job_inject, job_list, job_rm,
+	job_prune, job_relay, job_cache_prune, job_prefetch, job_sandbox_report, job_inspect,
+	job_verify, job_outdated, job_import, job_export;
 
 /* oci/sandbox.h for a process of drover-image; a kernel without Landlock is told of at the log's
  * debug level, and by the verb sandbox. */

@@ -2,12 +2,27 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include "lib/clock.h"
 #include "lib/json.h"
 #include "oci/image.h"
 #include "oci/index.h"
 
 #define GRACE_MS 600000
+
+/*
+ * A built disk has a second name where a machine's disk, or a snapshot's, lies above it
+ * (oci/overlay.h): taking away the first one would free nothing, and it would be built once more.
+ */
+bool prune_in_use(struct store *s, const char *key)
+{
+	char *path = store_path(s, STORE_DISK, key);
+	struct stat st;
+	bool used = path != NULL && stat(path, &st) == 0 && st.st_nlink > 1;
+
+	free(path);
+	return used;
+}
 
 /* What the images of the index need: a set of "blob sha256:...", "disk HEX", "kernel HEX". */
 static void mark(json_t *set, enum store_kind kind, const char *key)
@@ -68,6 +83,7 @@ struct sweep {
 	struct store *store;
 	json_t *needed;
 	uint64_t freed;
+	unsigned stayed;
 };
 
 static int remove_unmarked(void *arg, enum store_kind kind, const char *key, uint64_t bytes)
@@ -77,6 +93,10 @@ static int remove_unmarked(void *arg, enum store_kind kind, const char *key, uin
 
 	if (marked(w->needed, kind, key))
 		return 0;
+	if (kind == STORE_DISK && prune_in_use(w->store, key)) {
+		w->stayed++;
+		return 0;
+	}
 	r = store_remove(w->store, kind, key, NULL);
 	if (r == 0)
 		w->freed += bytes;
@@ -84,7 +104,7 @@ static int remove_unmarked(void *arg, enum store_kind kind, const char *key, uin
 }
 
 /* Removes what no image of the index needs. The store is open exclusively. */
-int prune_collect(struct store *s, uint64_t *freed, struct err *err)
+int prune_collect(struct store *s, uint64_t *freed, unsigned *stayed, struct err *err)
 {
 	struct sweep w = { .store = s, .needed = json_object() };
 	const char *ref;
@@ -105,6 +125,7 @@ int prune_collect(struct store *s, uint64_t *freed, struct err *err)
 		r = store_each(s, remove_unmarked, &w, err);
 	if (r == 0)
 		*freed = w.freed + store_sweep(s);
+	*stayed = w.stayed;
 	json_decref(w.needed);
 	return r;
 }
@@ -153,6 +174,19 @@ static bool is_kept(const struct strv *keep, const char *ref)
 	return false;
 }
 
+/* Without the image its disk would stay all the same. */
+static bool has_disk_in_use(struct store *s, const json_t *entry)
+{
+	const json_t *v;
+	size_t i;
+
+	json_array_foreach (json_arr(entry, "disks"), i, v) {
+		if (json_is_string(v) && prune_in_use(s, json_string_value(v)))
+			return true;
+	}
+	return false;
+}
+
 static int candidates_init(
 	struct candidates *c, struct store *s, const struct strv *keep, struct err *err)
 {
@@ -176,7 +210,7 @@ static int candidates_init(
 		c->v[c->n++] = (struct candidate){ .ref = ref,
 			.entry = v,
 			.used_ms = MAX(pulled, used),
-			.kept = is_kept(keep, ref) };
+			.kept = is_kept(keep, ref) || has_disk_in_use(s, v) };
 	}
 	qsort(c->v, c->n, sizeof(c->v[0]), by_use);
 	return 0;

@@ -22,8 +22,13 @@ typedef void prune_told_fn(void *arg, const char *ref, const char *why);
  */
 int prune_index(struct store *s, const struct prune_limits *limits, prune_told_fn *told, void *arg,
 	struct err *err);
-/* Removes what no image of the index needs. The store is open exclusively. */
-int prune_collect(struct store *s, uint64_t *freed, struct err *err);
+/*
+ * Removes what no image of the index needs, but for built disks that overlays lie above, of which
+ * *stayed tells. The store is open exclusively.
+ */
+int prune_collect(struct store *s, uint64_t *freed, unsigned *stayed, struct err *err);
+/* Whether an overlay lies above this built disk. */
+bool prune_in_use(struct store *s, const char *key);
 
 /*
  * What those of the images in the store occupy that must stay (keep), beside the image ref, which

@@ -1,7 +1,8 @@
-/* One file as the disk of two machines: supervisor/config-priv.h. */
+/* Disks: what a clone is made of, and one file for two machines: supervisor/config-priv.h. */
 #include <stdlib.h>
 #include <string.h>
 
+#include "oci/image.h"
 #include "supervisor/config-priv.h"
 #include "supervisor/hardware.h"
 
@@ -69,4 +70,18 @@ void check_shared_volumes(struct load *l)
 	for (size_t i = 0; i < n; i++)
 		free(all[i].path);
 	free(all);
+}
+
+void check_clone(struct load *l, const struct vm_config *vm)
+{
+	enum image_format f = vm->rootfs != NULL ? image_format_of_name(vm->rootfs)
+						 : FORMAT_BY_NAME;
+
+	if (vm->clone != CLONE_KEY_OVERLAY || vm->rootfs == NULL || vm->rootfs[0] != '/' ||
+		(f != FORMAT_BY_NAME && f != FORMAT_RAW))
+		return;
+	check_key_error(l, &vm->s, "clone",
+		"an overlay cannot lie above %s, which may change: take it into the image store "
+		"(rootfs = file:%s), or set auto or copy",
+		quote(vm->rootfs), vm->rootfs);
 }

@@ -203,6 +203,7 @@ static void check_machine(struct load *l, const struct vm_config *vm)
 		check_key_error(l, &vm->s, "memory", "must be whole MiB");
 	if (vm->disk_size != 0 && vm->disk_size < 1 << 20)
 		check_key_error(l, &vm->s, "disk_size", "must be 0 or at least 1M");
+	check_clone(l, vm);
 	/* The default is no contradiction, somebody's own word is. */
 	if (vm->ephemeral && vm->disk == DISK_KEEP &&
 		vm->s.key_pos[config_key_find(SECTION_VM, "disk") - config_keys].line != 0)

@@ -18,6 +18,8 @@ static const struct limit limits[] = {
 	{ "accel", "tcg", "cloud-hypervisor runs guests by KVM alone and emulates no processor" },
 	{ "cpu", NULL,
 		"cloud-hypervisor gives the guest the host's processor and knows no models" },
+	{ "clone", "overlay",
+		"cloud-hypervisor is given whole disks alone, and none that lies above another" },
 	{ "agent", NULL, "cloud-hypervisor has no port for the QEMU guest agent" },
 	{ "secure_boot", "yes", "cloud-hypervisor has no firmware that checks signatures" },
 	{ "vhost", "yes", "cloud-hypervisor moves the packets of its nics by itself" },

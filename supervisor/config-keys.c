@@ -39,6 +39,7 @@ static const char *const display_words[] = { "none", "vnc", NULL };
 static const char *const vhost_words[] = { "auto", "yes", "no", NULL };
 static const char *const accel_words[] = { "auto", "kvm", "tcg", NULL };
 static const char *const disk_words[] = { "keep", "run", NULL };
+static const char *const clone_words[] = { "auto", "reflink", "overlay", "copy", NULL };
 static const char *const restart_words[] = { "no", "on-failure", "always", NULL };
 static const char *const on_panic_words[] = { "ignore", "stop", NULL };
 static const char *const on_change_words[] = { "restart", "defer", NULL };
@@ -398,6 +399,15 @@ const struct config_key config_keys[] = {
 		.reload = RELOAD_RECREATE,
 		.help = "The clone is kept until the machine is deleted, or it is made anew at the "
 			"next start after a stop." },
+	{ SECTION_VM, "clone", KEY_ENUM, V(clone), .def = "auto", .words = clone_words,
+		.reload = RELOAD_LIVE,
+		.help = "How the first disk is made from now on: reflink, which shares the blocks "
+			"of the image's disk (XFS, Btrfs); overlay, a qcow2 that holds what differs "
+			"from it; or a sparse copy of all of it. auto is the first of these that can "
+			"be: an overlay only with hypervisor = qemu, above the image's disk in the "
+			"store and never above a raw file that rootfs names, which may change, and "
+			"only where the filesystem in it needs not grow. What an overlay lies above "
+			"stays as long as it does, whatever becomes of the image." },
 	{ SECTION_VM, "ephemeral", KEY_BOOL, V(ephemeral), .def = "no", .reload = RELOAD_LIVE,
 		.help = "Throw the clone and the machine's own volumes away at the end of each run, "
 			"whatever ended it, so that every start begins with new ones; they outlive "

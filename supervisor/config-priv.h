@@ -173,5 +173,6 @@ void check_image(struct load *l, const struct image_config_section *s);
 
 /* config-hypervisor.c: whether there is one of this name, and what it cannot do. */
 void check_hypervisor(struct load *l, const struct vm_config *vm);
+void check_clone(struct load *l, const struct vm_config *vm); /* config-check-volume.c */
 
 #endif

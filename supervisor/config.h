@@ -198,6 +198,13 @@ enum vm_disk_policy {
 	DISK_KEEP,
 	DISK_RUN
 };
+/* How a machine's disk is made of another one. */
+enum vm_clone {
+	CLONE_KEY_AUTO,
+	CLONE_KEY_REFLINK,
+	CLONE_KEY_OVERLAY,
+	CLONE_KEY_COPY
+};
 enum restart_policy {
 	RESTART_NO,
 	RESTART_ON_FAILURE,
@@ -258,6 +265,7 @@ struct vm_config {
 	char *kernel, *initrd, *rootfs;
 	char *cmdline;
 	int disk;             /* enum vm_disk_policy */
+	int clone;            /* enum vm_clone */
 	bool ephemeral;       /* its disks go when the run ends */
 	bool warm;            /* machines are made from its memory: supervisor/warm.h */
 	char *from;           /* name of such a machine; NULL: it boots */

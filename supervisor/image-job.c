@@ -256,8 +256,8 @@ void image_pull_args(struct drover *d, struct strv *args)
 	}
 }
 
-int image_job_ref(struct drover *d, enum image_verb verb, const char *ref, int policy,
-	uint64_t size, struct image_sub *sub, struct err *err)
+static int job_ref(struct drover *d, enum image_verb verb, const char *ref, int policy,
+	const char *size_name, uint64_t size, struct image_sub *sub, struct err *err)
 {
 	static const char *const verbs[] = { "pull", "kernel", "rootfs" };
 	static const char *const policies[] = { "missing", "always", "never" };
@@ -275,7 +275,7 @@ int image_job_ref(struct drover *d, enum image_verb verb, const char *ref, int p
 	strv_add(&args, "--policy");
 	strv_add(&args, policies[policy]);
 	if (size != 0) {
-		strv_add(&args, "--size");
+		strv_add(&args, size_name);
 		strv_addf(&args, "%llu", (unsigned long long)size);
 	}
 	image_pull_args(d, &args);
@@ -283,6 +283,19 @@ int image_job_ref(struct drover *d, enum image_verb verb, const char *ref, int p
 	r = args.bad ? err_nomem(err) : job_join(d, &args, parsed.host, sub, err);
 	strv_finish(&args);
 	return r;
+}
+
+int image_job_ref(struct drover *d, enum image_verb verb, const char *ref, int policy,
+	uint64_t size, struct image_sub *sub, struct err *err)
+{
+	return job_ref(d, verb, ref, policy, "--size", size, sub, err);
+}
+
+int image_job_rootfs(struct drover *d, const char *ref, int policy, uint64_t size, bool unshared,
+	struct image_sub *sub, struct err *err)
+{
+	return job_ref(d, IMAGE_ROOTFS, ref, policy, unshared ? "--unshared-size" : "--size", size,
+		sub, err);
 }
 
 void image_unsub(struct image_sub *sub)

@@ -30,6 +30,9 @@ enum image_verb {
  * through. On failure nothing was begun. */
 int image_job_ref(struct drover *d, enum image_verb verb, const char *ref, int policy,
 	uint64_t size, struct image_sub *sub, struct err *err);
+/* The same for a disk; unshared: of this size only where copies of it cannot share its blocks. */
+int image_job_rootfs(struct drover *d, const char *ref, int policy, uint64_t size, bool unshared,
+	struct image_sub *sub, struct err *err);
 /* What a job that may pull is told beside: mirrors, credentials, limits. */
 void image_pull_args(struct drover *d, struct strv *args);
 /* Any other call, not shared: args without the program. */

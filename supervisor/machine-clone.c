@@ -22,11 +22,13 @@
 #include "lib/json.h"
 #include "lib/log.h"
 #include "oci/clone.h"
+#include "oci/overlay.h"
 #include "supervisor/dropin.h"
 #include "supervisor/faults.h"
 #include "supervisor/hardware.h"
 #include "supervisor/machine-identity.h"
 #include "supervisor/machine-job.h"
+#include "supervisor/machine-steps.h"
 #include "supervisor/reload.h"
 #include "supervisor/warm.h"
 
@@ -55,7 +57,7 @@ static bool is_copied(const char *name)
 {
 	if (str_ends(name, ".part") || str_ends(name, ".restore") || str_ends(name, ".before"))
 		return false;
-	return strcmp(name, "disk.raw") == 0 || str_starts(name, "volume-") ||
+	return machine_is_own_disk(name) || str_starts(name, "volume-") ||
 	       strcmp(name, "vars.fd") == 0 || strcmp(name, "vars.qcow2") == 0;
 }
 
@@ -72,6 +74,8 @@ static int copy_folder(struct machine_job *j, struct err *err)
 			continue;
 		from = path_join(j->m->dir, e->d_name);
 		r = from == NULL ? err_nomem(err) : copy_file(j, from, e->d_name, err);
+		if (r == 0 && machine_is_own_disk(e->d_name))
+			r = machine_link_base(from, j->tmp, err);
 		free(from);
 	}
 	if (dir != NULL)
@@ -108,7 +112,8 @@ static int copy_memory(struct machine_job *j, struct err *err)
 	size_t i;
 
 	json_array_foreach (json_object_get(manifest, "files"), i, f) {
-		if (r < 0 || json_str(f, "path") != NULL || json_str(f, "name") == NULL)
+		if (r < 0 || json_str(f, "path") != NULL || json_str(f, "name") == NULL ||
+			overlay_is_base(json_str(f, "name")))
 			continue;
 		r = copy_saved(j, f, err);
 		json_array_append(files, f);
@@ -128,6 +133,19 @@ static int copy_memory(struct machine_job *j, struct err *err)
 	return r;
 }
 
+static int take_disk(struct machine_job *j, const char *from, const char *name, struct err *err)
+{
+	char *to = path_join(j->tmp, name), *made = NULL;
+	int r = to == NULL ? err_nomem(err)
+			   : machine_take_disk(j->m->cfg, from, to, &j->cancelled, &made, err);
+
+	if (r == 0)
+		r = file_sync(made, err);
+	free(to);
+	free(made);
+	return r;
+}
+
 static int copy_snapshot(struct machine_job *j, struct err *err)
 {
 	const json_t *files = json_arr(j->manifest, "files"), *f;
@@ -142,11 +160,15 @@ static int copy_snapshot(struct machine_job *j, struct err *err)
 			continue;
 		base = strrchr(path, '/');
 		from = path_join(j->dir, name);
-		r = from == NULL ? err_nomem(err)
-				 : copy_file(j, from, base != NULL ? base + 1 : path, err);
+		if (from == NULL)
+			r = err_nomem(err);
+		else if (str_eq(json_str(f, "disk"), "disk0"))
+			r = take_disk(j, from, base != NULL ? base + 1 : path, err);
+		else
+			r = copy_file(j, from, base != NULL ? base + 1 : path, err);
 		free(from);
 	}
-	return r;
+	return r == 0 ? machine_link_bases(j->dir, files, j->tmp, err) : r;
 }
 
 static int copy(void *arg, struct err *err)
@@ -279,7 +301,7 @@ static void injected(void *arg, const json_t *result, const struct err *err)
 	job_next(j, NULL);
 }
 
-static void inject(struct machine_job *j)
+static void inject(struct machine_job *j, const char *disk)
 {
 	struct machine *m = j->m;
 	struct strv args = { 0 };
@@ -288,7 +310,12 @@ static void inject(struct machine_job *j)
 
 	strv_add(&args, "inject");
 	strv_add(&args, "--disk");
-	strv_addf(&args, "%s/disk.raw", j->tmp);
+	strv_add(&args, disk);
+	if (str_ends(disk, OVERLAY_SUFFIX)) {
+		strv_add(&args, "--qcow2");
+		strv_add(&args, "--flatten");
+		strv_addf(&args, "%s/" MACHINE_DISK, j->tmp);
+	}
 	strv_add(&args, "--inject");
 	strv_addf(&args, "%s/" INJECT, j->tmp);
 	m->image = (struct image_sub){ .done = injected, .arg = j };
@@ -304,20 +331,16 @@ static void inject(struct machine_job *j)
 
 static void inject_if_disk(struct machine_job *j)
 {
-	char *disk = path_join(j->tmp, "disk.raw");
-	bool there = disk != NULL && access(disk, F_OK) == 0;
+	char *disk = machine_find_disk(j->tmp);
 
-	free(disk);
-	if (j->warm || j->memory) {
+	if (!j->warm && !j->memory && disk != NULL) {
+		inject(j, disk);
+	} else {
+		if (!j->warm && !j->memory)
+			forget_identity(j);
 		job_next(j, NULL);
-		return;
 	}
-	if (there) {
-		inject(j);
-		return;
-	}
-	forget_identity(j);
-	job_next(j, NULL);
+	free(disk);
 }
 
 static void identify(struct machine_job *j)
@@ -380,7 +403,6 @@ static int set_warm(const struct machine_job *j, struct machine *n, struct err *
 static int make_machine(struct machine_job *j, struct err *err)
 {
 	struct machine *n;
-	char *disk;
 	int r;
 
 	if (machine_find(j->m->d, j->name) != NULL)
@@ -391,12 +413,7 @@ static int make_machine(struct machine_job *j, struct err *err)
 	j->made = true;
 	n->want_known = true;
 	n->want_running = false;
-	disk = path_join(n->dir, "disk.raw");
-	if (disk != NULL && access(disk, F_OK) == 0) {
-		n->disk_path = disk;
-		disk = NULL;
-	}
-	free(disk);
+	n->disk_path = machine_find_disk(n->dir);
 	r = set_warm(j, n, err);
 	if (r < 0)
 		return r;

@@ -9,6 +9,7 @@
 #include "lib/json.h"
 #include "lib/log.h"
 #include "oci/image.h"
+#include "oci/overlay.h"
 #include "supervisor/machine-identity.h"
 #include "supervisor/machine-steps.h"
 
@@ -17,14 +18,6 @@
 static bool is_path(const char *s)
 {
 	return s[0] == '/';
-}
-
-/* The path of a disk that is used as it is; one in another format is an image to be made raw. */
-static bool is_raw_path(const char *s)
-{
-	enum image_format f = image_format_of_name(s);
-
-	return is_path(s) && (f == FORMAT_BY_NAME || f == FORMAT_RAW);
 }
 
 /* malloc'd. */
@@ -147,22 +140,80 @@ static bool disk_is_there(const struct machine *m)
 	return is_file(m->disk_path) && !(for_run && m->disk_stale);
 }
 
+/*
+ * A larger disk is a clone that grew, or an overlay above one of its size: only a smaller one is built
+ * as such in any case.
+ */
+static uint64_t built_size(const struct vm_config *cfg, bool *unshared)
+{
+	*unshared = cfg->disk_size > BUILT_SIZE;
+	return *unshared && !machine_may_overlay(cfg) ? 0 : cfg->disk_size;
+}
+
+/* What tells one built disk from another; malloc'd. */
+static char *rootfs_key(const struct vm_config *cfg)
+{
+	bool unshared;
+	uint64_t size = built_size(cfg, &unshared);
+
+	return size == 0 ? strdup(cfg->rootfs)
+			 : str_printf("%s size=%llu", cfg->rootfs, (unsigned long long)size);
+}
+
+static int keep_rootfs(struct machine *m, const char *path, struct err *err)
+{
+	char *key = rootfs_key(m->run_cfg);
+	int r = key == NULL || set(&m->rootfs_path, path) < 0 ? err_nomem(err) : 0;
+
+	if (r < 0) {
+		free(key);
+		return r;
+	}
+	free(m->rootfs_ref);
+	m->rootfs_ref = key;
+	return 0;
+}
+
 static void rootfs_done(void *arg, const json_t *result, const struct err *err)
 {
 	struct machine *m = arg;
 	struct err mine;
 
 	m->image_busy = false;
-	if (err == NULL && (set(&m->rootfs_path, json_str(result, "disk")) < 0 ||
-				   set(&m->rootfs_ref, m->run_cfg->rootfs) < 0)) {
-		err_nomem(&mine);
+	if (err == NULL && keep_rootfs(m, json_str(result, "disk"), &mine) < 0)
 		err = &mine;
-	}
 	if (err == NULL && m->rootfs_path == NULL) {
 		err_set(&mine, -EINVAL, "%s gives no disk", quote(m->run_cfg->rootfs));
 		err = &mine;
 	}
 	machine_start_next(m, err);
+}
+
+static int build_rootfs(struct machine *m, struct err *err)
+{
+	const struct vm_config *cfg = m->run_cfg;
+	char *ref = rootfs_reference(cfg->rootfs);
+	bool unshared;
+	uint64_t size = built_size(cfg, &unshared);
+	/* A path means what is there now, as it does for a raw disk. */
+	int pull = is_path(cfg->rootfs) && cfg->pull == PULL_MISSING ? PULL_ALWAYS : cfg->pull;
+	int r;
+
+	subscribe(m, rootfs_done);
+	r = ref == NULL ? err_nomem(err)
+			: image_job_rootfs(m->d, ref, pull, size, unshared, &m->image, err);
+	free(ref);
+	m->image_busy = r == 0;
+	return r;
+}
+
+static bool rootfs_known(const struct machine *m)
+{
+	char *key = rootfs_key(m->run_cfg);
+	bool yes = key != NULL && known(m, key, m->rootfs_ref, m->rootfs_path);
+
+	free(key);
+	return yes;
 }
 
 void machine_step_rootfs(struct machine *m)
@@ -176,29 +227,15 @@ void machine_step_rootfs(struct machine *m)
 		machine_start_next(m, NULL);
 		return;
 	}
-	if (is_raw_path(cfg->rootfs)) {
+	if (machine_is_raw_path(cfg->rootfs)) {
 		r = machine_check_file(cfg->rootfs, &err);
 		if (r == 0 && set(&m->rootfs_path, cfg->rootfs) < 0)
 			r = err_nomem(&err);
 		set(&m->rootfs_ref, NULL);
-	} else if (is_path(cfg->rootfs) || !known(m, cfg->rootfs, m->rootfs_ref, m->rootfs_path)) {
-		/* A larger disk is a clone that grew; only a smaller one is built as such. */
-		uint64_t size = cfg->disk_size < BUILT_SIZE ? cfg->disk_size : 0;
-
-		char *ref = rootfs_reference(cfg->rootfs);
-
-		/* A path means what is there now, as it does for a raw disk. */
-		int pull = is_path(cfg->rootfs) && cfg->pull == PULL_MISSING ? PULL_ALWAYS
-									     : cfg->pull;
-
-		subscribe(m, rootfs_done);
-		r = ref == NULL
-			    ? err_nomem(&err)
-			    : image_job_ref(m->d, IMAGE_ROOTFS, ref, pull, size, &m->image, &err);
-		free(ref);
+	} else if (is_path(cfg->rootfs) || !rootfs_known(m)) {
+		r = build_rootfs(m, &err);
 		if (r == 0)
 			return;
-		m->image_busy = false;
 	}
 	machine_start_next(m, r < 0 ? &err : NULL);
 }
@@ -328,6 +365,7 @@ static void inject_done(void *arg, const json_t *result, const struct err *err)
 	m->image_busy = false;
 	if (err == NULL) {
 		keep_inject(m);
+		machine_find_flattened(m);
 		machine_tell(m, "disk", "has the new name and keys");
 	} else {
 		/* The machine ran with this disk before, and can again. */
@@ -354,6 +392,11 @@ static void refresh_disk(struct machine *m)
 	strv_add(&args, "inject");
 	strv_add(&args, "--disk");
 	strv_add(&args, m->disk_path);
+	if (machine_disk_format(m) == HV_DISK_QCOW2) {
+		strv_add(&args, "--qcow2");
+		strv_add(&args, "--flatten");
+		strv_addf(&args, "%s/" MACHINE_DISK, m->dir);
+	}
 	if (r == 0)
 		r = add_inject(m, text, &args, &err);
 	subscribe(m, inject_done);
@@ -371,11 +414,17 @@ static void refresh_disk(struct machine *m)
 /* What drover-image leaves when it is killed. */
 static void remove_part(const struct machine *m)
 {
-	char *path = path_join(m->dir, "disk.raw.part");
+	static const char *const names[] = { MACHINE_DISK ".part", MACHINE_OVERLAY ".part" };
 
-	if (path != NULL && unlink(path) < 0 && errno != ENOENT)
-		log_debug("vm %s: ignoring: unlink %s: %s", m->name, quote(path), strerror(errno));
-	free(path);
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		char *path = path_join(m->dir, names[i]);
+
+		if (path != NULL && unlink(path) < 0 && errno != ENOENT)
+			log_debug("vm %s: ignoring: unlink %s: %s", m->name, quote(path),
+				strerror(errno));
+		free(path);
+	}
+	overlay_sweep(m->dir);
 }
 
 static void disk_done(void *arg, const json_t *result, const struct err *err)
@@ -389,7 +438,9 @@ static void disk_done(void *arg, const json_t *result, const struct err *err)
 		remove_part(m);
 	} else {
 		keep_inject(m);
-		path = path_join(m->dir, "disk.raw");
+		path = path_join(m->dir, str_eq(json_str(result, "method"), "overlay")
+						 ? MACHINE_OVERLAY
+						 : MACHINE_DISK);
 		free(m->disk_path);
 		m->disk_path = path;
 		m->disk_stale = false;
@@ -399,6 +450,38 @@ static void disk_done(void *arg, const json_t *result, const struct err *err)
 		machine_save(m, NULL);
 	}
 	machine_start_next(m, err);
+}
+
+static void flattened(void *arg, const json_t *result, const struct err *err)
+{
+	struct machine *m = arg;
+
+	m->image_busy = false;
+	remove_part(m);
+	machine_find_flattened(m);
+	if (err != NULL) {
+		machine_start_next(m, err);
+		return;
+	}
+	machine_tell(m, "disk", "is one file from now on, as %s has it", m->run_cfg->hypervisor);
+	machine_save(m, NULL);
+	machine_step_disk(m);
+}
+
+static void flatten_disk(struct machine *m)
+{
+	struct strv args = { 0 };
+	struct err err;
+	int r;
+
+	machine_flatten_args(m, &args);
+	subscribe(m, flattened);
+	r = args.bad ? err_nomem(&err) : image_job_args(m->d, &args, &m->image, &err);
+	strv_finish(&args);
+	if (r < 0) {
+		m->image_busy = false;
+		machine_start_next(m, &err);
+	}
 }
 
 void machine_step_disk(struct machine *m)
@@ -412,6 +495,14 @@ void machine_step_disk(struct machine *m)
 	if (cfg->rootfs == NULL) {
 		set(&m->disk_path, NULL);
 		machine_start_next(m, NULL);
+		return;
+	}
+	if (disk_is_there(m) && machine_check_overlay(m, &err) < 0) {
+		machine_start_next(m, &err);
+		return;
+	}
+	if (disk_is_there(m) && machine_must_flatten(m)) {
+		flatten_disk(m);
 		return;
 	}
 	/* A guest that goes on knows its disk as it is. */
@@ -428,11 +519,12 @@ void machine_step_disk(struct machine *m)
 	strv_add(&args, "--from");
 	strv_add(&args, m->rootfs_path);
 	strv_add(&args, "--to");
-	strv_addf(&args, "%s/disk.raw", m->dir);
+	strv_addf(&args, "%s/" MACHINE_DISK, m->dir);
 	if (cfg->disk_size != 0) {
 		strv_add(&args, "--size");
 		strv_addf(&args, "%llu", (unsigned long long)cfg->disk_size);
 	}
+	machine_clone_args(m, &args);
 	if (r == 0 && text != NULL)
 		r = add_inject(m, text, &args, &err);
 	subscribe(m, disk_done);
@@ -449,7 +541,7 @@ void machine_step_disk(struct machine *m)
 
 void machine_cancel_image(struct machine *m)
 {
-	if (m->image.done == disk_done) {
+	if (m->image.done == disk_done || m->image.done == flattened) {
 		/* Nobody else's, and the next start makes it anew: it must have ended before. */
 		image_cancel(&m->image);
 	} else if (m->image.done != inject_done) {
@@ -469,6 +561,7 @@ int machine_forget_disk(struct machine *m, struct err *err)
 		return 0;
 	if (unlink(m->disk_path) < 0 && errno != ENOENT)
 		return err_errno(err, -errno, "vm %s: delete %s", m->name, quote(m->disk_path));
+	overlay_sweep(m->dir);
 	free(m->disk_path);
 	m->disk_path = NULL;
 	return 0;

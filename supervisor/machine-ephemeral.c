@@ -13,6 +13,7 @@
 #include "lib/file.h"
 #include "lib/json.h"
 #include "lib/log.h"
+#include "oci/overlay.h"
 #include "supervisor/machine-steps.h"
 #include "supervisor/pool-work.h"
 
@@ -27,8 +28,9 @@ static bool is_ephemeral(const struct machine *m)
 /* By the names that droverd gives them in its own folder: what a user named lies elsewhere. */
 static bool is_disk(const char *name)
 {
-	return str_starts(name, "volume-") || strcmp(name, "disk.raw") == 0 ||
-	       strcmp(name, "disk.raw.part") == 0;
+	return str_starts(name, "volume-") || machine_is_own_disk(name) ||
+	       strcmp(name, MACHINE_DISK ".part") == 0 ||
+	       strcmp(name, MACHINE_OVERLAY ".part") == 0 || overlay_is_base(name);
 }
 
 static void take(struct machine *m, const char *name, const char *away)

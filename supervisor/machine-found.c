@@ -58,7 +58,7 @@ static void find_process(
 /* The disk is the machine's as long as it is there: without it the next start would make it anew. */
 static void keep_disk(struct machine *m)
 {
-	char *path = path_join(m->dir, "disk.raw");
+	char *path = machine_find_disk(m->dir);
 	struct stat st;
 
 	if (path == NULL || stat(path, &st) < 0 || !S_ISREG(st.st_mode)) {

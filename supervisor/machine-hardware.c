@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "lib/file.h"
+#include "oci/overlay.h"
 #include "supervisor/machine-steps.h"
 
 #define DEV_VHOST_NET "/dev/vhost-net"
@@ -25,8 +26,18 @@ static int set_disks(
 
 	if (r < 0)
 		return err_wrap(err, "volume");
-	if (m->disk_path != NULL)
-		hold->disks[n++] = (struct hv_disk){ .path = m->disk_path, .format = HV_DISK_RAW };
+	if (m->disk_path != NULL) {
+		enum hv_disk_format format = machine_disk_format(m);
+
+		/* One that runs has it open, whatever has become of its name. */
+		if (format == HV_DISK_QCOW2 && m->left.pid == 0)
+			r = overlay_base(m->disk_path, &hold->base, err);
+		if (r < 0)
+			return err_wrap(err, "disk");
+		hold->disks[n++] = (struct hv_disk){
+			.path = m->disk_path, .format = format, .backing = hold->base
+		};
+	}
 	for (size_t i = 0; i < hold->nvolumes; i++) {
 		const struct volume *v = &hold->volumes[i];
 

@@ -517,6 +517,7 @@ void spec_hold_finish(struct spec_hold *hold)
 {
 	free(hold->binary);
 	free(hold->memory);
+	free(hold->base);
 	free(hold->jail);
 	free(hold->cmdline);
 	free(hold->log_path);

@@ -6,6 +6,7 @@
 #include "lib/file.h"
 #include "lib/json.h"
 #include "supervisor/health.h"
+#include "supervisor/machine-steps.h"
 #include "supervisor/machine-shown.h"
 #include "supervisor/migrate.h"
 #include "supervisor/network6.h"
@@ -256,6 +257,7 @@ json_t *machine_detail(const struct machine *m)
 	json_object_set_new(j, "nics", nics_json(m));
 	put_spec(j, m);
 	json_put_str(j, "disk", m->disk_path);
+	json_object_set_new(j, "disk_layers", machine_layers_json(m));
 	json_object_set_new(j, "added", m->added != NULL ? json_deep_copy(m->added) : json_array());
 	json_object_set_new(j, "drives", drives_json(m));
 	json_put_int(j, "boot", m->boot);

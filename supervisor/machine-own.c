@@ -151,8 +151,8 @@ static bool is_own(const struct machine *m, const char *id, const char *path)
 {
 	if (strcmp(id, "disk0") == 0)
 		return m->cfg->rootfs != NULL &&
-		       (m->disk_path != NULL ? strcmp(path, m->disk_path) == 0
-					     : str_starts(path, m->dir));
+		       (str_eq(path, m->disk_path) || is_at(m, path, MACHINE_DISK) ||
+			       is_at(m, path, MACHINE_OVERLAY));
 	if (str_starts(id, VOLUME_PREFIX))
 		return is_volume(m, id + strlen(VOLUME_PREFIX), path);
 	if (strcmp(id, "tpm") == 0)

@@ -19,8 +19,10 @@
 #include "lib/json.h"
 #include "lib/log.h"
 #include "oci/clone.h"
+#include "oci/overlay.h"
 #include "supervisor/faults.h"
 #include "supervisor/machine-job.h"
+#include "supervisor/machine-steps.h"
 
 #define COPY_SUFFIX   ".restore"
 #define BEFORE_SUFFIX ".before"
@@ -173,7 +175,7 @@ static int copy_all(void *arg, struct err *err)
 		free(from);
 		free(to);
 	}
-	return r;
+	return r == 0 ? machine_link_bases(j->dir, files, j->m->dir, err) : r;
 }
 
 static void copy_disks(struct machine_job *j)
@@ -334,13 +336,47 @@ static json_t *manifest_of(struct machine *m, struct err *err)
 	return machine_snapshot_read(m, m->restore, &manifest, err) < 0 ? NULL : manifest;
 }
 
-static void set_disk(struct machine *m, const json_t *manifest)
+/* The disk of then may be of the other kind, and so have another name. */
+static int set_disk(struct machine *m, const json_t *manifest, struct err *err)
 {
 	const char *path = json_str(snapshot_file_of(manifest, "disk0"), "path");
+	char *before = NULL;
+	int r = 0;
 
-	if (m->disk_path == NULL && path != NULL)
-		m->disk_path = strdup(path);
 	m->disk_stale = false;
+	if (path == NULL || str_eq(path, m->disk_path))
+		return 0;
+	if (m->disk_path != NULL) {
+		r = with_suffix(m->disk_path, BEFORE_SUFFIX, &before, err);
+		if (r == 0 && rename(m->disk_path, before) < 0 && errno != ENOENT)
+			r = err_errno(err, -errno, "rename %s", quote(m->disk_path));
+		free(before);
+	}
+	free(m->disk_path);
+	m->disk_path = strdup(path);
+	return r == 0 && m->disk_path == NULL ? err_nomem(err) : r;
+}
+
+/* And back: what was made of the snapshot goes. */
+static int set_disk_back(struct machine *m, const json_t *manifest, struct err *err)
+{
+	const char *path = json_str(snapshot_file_of(manifest, "disk0"), "path");
+	char *other = path != NULL ? machine_other_disk(path) : NULL, *before = NULL;
+	int r = other != NULL ? with_suffix(other, BEFORE_SUFFIX, &before, err) : 0;
+
+	if (r == 0 && before != NULL && access(before, F_OK) == 0) {
+		r = move(before, other, err);
+		if (r == 0 && unlink(path) < 0 && errno != ENOENT)
+			r = err_errno(err, -errno, "delete %s", quote(path));
+	}
+	if (r == 0 && other != NULL && access(path, F_OK) < 0 && access(other, F_OK) == 0) {
+		free(m->disk_path);
+		m->disk_path = other;
+		other = NULL;
+	}
+	free(other);
+	free(before);
+	return r;
 }
 
 static int forward(struct machine *m, struct err *err)
@@ -353,7 +389,7 @@ static int forward(struct machine *m, struct err *err)
 	if (r == 0)
 		r = each_disk(manifest, disk_forward, err);
 	if (r == 0)
-		set_disk(m, manifest);
+		r = set_disk(m, manifest, err);
 	json_decref(manifest);
 	return r;
 }
@@ -370,6 +406,8 @@ static void backward(struct machine *m)
 		log_error("%s", err.msg);
 	manifest = manifest_of(m, &err);
 	r = manifest == NULL ? err.code : each_disk(manifest, disk_back, &err);
+	if (r == 0)
+		r = set_disk_back(m, manifest, &err);
 	json_decref(manifest);
 	if (r < 0) {
 		/* Nothing is lost: they lie beside one another, and the record stays. */
@@ -453,4 +491,5 @@ void machine_restore_sweep(struct machine *m)
 		return;
 	machine_sweep_own(m, COPY_SUFFIX);
 	machine_sweep_own(m, BEFORE_SUFFIX);
+	overlay_sweep(m->dir);
 }

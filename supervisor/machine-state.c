@@ -13,6 +13,7 @@
 #include "supervisor/migrate.h"
 #include "supervisor/network6.h"
 #include "supervisor/pulse.h"
+#include "supervisor/machine-steps.h"
 
 #define STORY_MAX 200
 
@@ -275,6 +276,7 @@ int machine_load(struct machine *m, struct saved_process *out, struct err *err)
 	set_string(&m->initrd_path, j, "initrd");
 	set_string(&m->rootfs_path, j, "rootfs");
 	set_string(&m->disk_path, j, "disk");
+	machine_find_flattened(m);
 	set_string(&m->kernel_ref, j, "kernel_ref");
 	set_string(&m->rootfs_ref, j, "rootfs_ref");
 	m->disk_stale = json_flag(j, "disk_stale", false);

@@ -2,6 +2,7 @@
 #ifndef DROVER_SUPERVISOR_MACHINE_STEPS_H
 #define DROVER_SUPERVISOR_MACHINE_STEPS_H
 
+#include <stdatomic.h>
 #include "supervisor/machine.h"
 
 /* Every step ends in this, once: on to the next one, or err and the start has failed. */
@@ -19,6 +20,46 @@ void machine_step_keys(struct machine *m);   /* machine-keys.c */
 void machine_step_kernel(struct machine *m); /* machine-disk.c */
 void machine_step_rootfs(struct machine *m);
 void machine_step_disk(struct machine *m);
+/*
+ * machine-overlay.c: how its own disk is made, and what it is then, by its name.
+ */
+#define MACHINE_DISK    "disk.raw"
+#define MACHINE_OVERLAY "disk.qcow2"
+enum hv_disk_format machine_disk_format(const struct machine *m);
+/* A disk of the user's that is used as it is; one in another format is an image to be made raw. */
+bool machine_is_raw_path(const char *rootfs);
+/* Whether disks of it may be overlays, where there is something for them to lie above. */
+bool machine_may_overlay(const struct vm_config *cfg);
+/* drover-image's options for the run's clone. */
+void machine_clone_args(const struct machine *m, struct strv *args);
+/* The one that is in dir, malloc'd; NULL: there is none. */
+char *machine_find_disk(const char *dir);
+bool machine_is_own_disk(const char *name);
+/* The path of the other kind beside one of these, malloc'd. */
+char *machine_other_disk(const char *path);
+/* That one goes. */
+int machine_drop_other_disk(const char *path, struct err *err);
+/* The file of a saved state may have been replaced by the other kind before that was saved. */
+void machine_find_flattened(struct machine *m);
+/* The run's hypervisor takes no overlay: drover-image is to write the disk out. */
+bool machine_must_flatten(const struct machine *m);
+void machine_flatten_args(const struct machine *m, struct strv *args);
+/* -ENOENT names what the disk lies above and is gone. */
+int machine_check_overlay(const struct machine *m, struct err *err);
+/* If it is an overlay, what it lies above gets a name in dir. */
+int machine_link_base(const char *overlay, const char *dir, struct err *err);
+/* The same for those of a manifest's files, which are in the folder `from`. */
+int machine_link_bases(const char *from, const json_t *files, const char *dir, struct err *err);
+/* {format, backing, virtual_size} of its disk, or null. */
+json_t *machine_layers_json(const struct machine *m);
+
+/*
+ * pool: the disk of a snapshot or a warm image, which nobody writes, becomes `to`, or an overlay above
+ * it beside that: *made is which, malloc'd.
+ */
+int machine_take_disk(const struct vm_config *cfg, const char *from, const char *to,
+	const atomic_bool *cancel, char **made, struct err *err);
+
 /* What is no plain file or block device cannot be a disk, and a FIFO would be waited for for ever. */
 int machine_check_file(const char *path, struct err *err);
 /* -EBUSY names the machine that has it as a disk, when one of the two writes (machine-file.c). */

@@ -132,6 +132,17 @@ static void boot(struct machine *m, const char *why)
 	machine_start_next(m, NULL);
 }
 
+static int take_disk(const struct warm_start *w, const char *from, const char *to, struct err *err)
+{
+	char *made = NULL;
+	int r = machine_take_disk(w->m->run_cfg, from, to, &w->cancelled, &made, err);
+
+	if (r == 0)
+		r = machine_drop_other_disk(made, err);
+	free(made);
+	return r;
+}
+
 /* ---- the disks ---- */
 
 static int copy_file(struct warm_start *w, const json_t *f, struct err *err)
@@ -150,7 +161,9 @@ static int copy_file(struct warm_start *w, const json_t *f, struct err *err)
 	if (r == 0 && unlink(to) < 0 && errno != ENOENT)
 		r = err_errno(err, -errno, "delete %s", quote(to));
 	if (r == 0)
-		r = clone_file_until(from, to, false, &w->cancelled, &method, err);
+		r = str_eq(json_str(f, "disk"), "disk0")
+			    ? take_disk(w, from, to, err)
+			    : clone_file_until(from, to, false, &w->cancelled, &method, err);
 	free(from);
 	free(to);
 	return r;
@@ -167,7 +180,7 @@ static int copy(void *arg, struct err *err)
 		if (r == 0)
 			r = copy_file(w, f, err);
 	}
-	return r;
+	return r == 0 ? machine_link_bases(w->image, files, w->m->dir, err) : r;
 }
 
 static int keep(void *arg, struct err *err)
@@ -186,7 +199,7 @@ static bool is_fresh(const struct machine *m)
 
 static int set_disk(struct machine *m, struct err *err)
 {
-	char *disk = path_join(m->dir, "disk.raw");
+	char *disk = machine_find_disk(m->dir);
 
 	if (disk == NULL)
 		return err_nomem(err);

@@ -544,6 +544,7 @@ struct spec_hold {
 	char nic_ids[NICS_MAX][8];
 	struct hv_user_net users[NICS_MAX];
 	char *binary, *jail, *cmdline, *log_path, *marker, *memory;
+	char *base; /* what the first disk lies above; NULL: nothing */
 	struct strv extra;
 };
 int machine_spec(struct machine *m, struct hv_spec *spec, struct spec_hold *hold, struct err *err);

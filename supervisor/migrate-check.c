@@ -129,7 +129,7 @@ static int disks(const struct machine *m, bool copies, json_t *array, struct err
 	int r = machine_volumes(m, all, &n, err);
 
 	if (m->disk_path != NULL && copies && r == 0)
-		r = migrate_add_copy(array, place, NULL, HV_DISK_RAW, m->disk_path, err);
+		r = migrate_add_copy(array, place, NULL, machine_disk_format(m), m->disk_path, err);
 	else if (m->disk_path != NULL)
 		add_disk(array, "disk0", m->disk_path);
 	place += m->disk_path != NULL;

@@ -13,6 +13,7 @@
 #include "lib/file.h"
 #include "lib/json.h"
 #include "lib/log.h"
+#include "oci/overlay.h"
 #include "supervisor/machine-steps.h"
 #include "supervisor/migrate.h"
 #include "supervisor/pool-work.h"
@@ -85,7 +86,8 @@ int migrate_add_copy(json_t *array, unsigned place, const char *volume, enum hv_
 	json_put_str(j, "id", id);
 	json_put_bool(j, "copy", true);
 	json_put_str(j, "volume", volume);
-	json_put_str(j, "format", disk_format_name(format));
+	/* Its first disk is whole there, whatever it lies above here. */
+	json_put_str(j, "format", volume == NULL ? "raw" : disk_format_name(format));
 	json_put_int(j, "size", (int64_t)size);
 	json_array_append_new(array, j);
 	return 0;
@@ -212,6 +214,16 @@ static int put_aside(const char *path, struct err *err)
 	return r;
 }
 
+/* One of the other kind that lies there has another name, and is the machine's no more either. */
+static int put_other_aside(const char *path, struct err *err)
+{
+	char *other = machine_other_disk(path);
+	int r = other == NULL ? err_nomem(err) : put_aside(other, err);
+
+	free(other);
+	return r;
+}
+
 static int make_disk(struct making *k, const json_t *j, struct err *err)
 {
 	struct machine *m = k->in->g.m;
@@ -229,6 +241,8 @@ static int make_disk(struct making *k, const json_t *j, struct err *err)
 		r = err_nomem(err);
 	else
 		r = put_aside(k->path, err);
+	if (r == 0 && k->first)
+		r = put_other_aside(k->path, err);
 	if (r == 0)
 		r = child_run(NULL, m->d->loop, &spec, &opts, disk_made, k, err);
 	free(program);
@@ -308,13 +322,27 @@ static void keep(const char *dir, const char *name, bool made)
 	char *aside = path_join(dir, name);
 	char *disk = aside != NULL ? strndup(aside, strlen(aside) - strlen(ASIDE)) : NULL;
 
+	/* In place of which one of the other kind was made. */
+	if (disk != NULL && !made && str_eq(strrchr(disk, '/') + 1, MACHINE_OVERLAY))
+		machine_drop_other_disk(disk, NULL);
 	if (disk == NULL || (made ? unlink(aside) : rename(aside, disk)) < 0)
 		log_error("%s in %s is left as it is: %s", quote(name), dir, strerror(errno));
 	free(aside);
 	free(disk);
 }
 
-void migrate_keep_disks(const struct machine *m, bool made)
+/* The disk that comes back may be of the other kind than the one that was made. */
+static void take_back(struct machine *m)
+{
+	char *disk = machine_find_disk(m->dir);
+
+	if (disk == NULL)
+		return;
+	free(m->disk_path);
+	m->disk_path = disk;
+}
+
+void migrate_keep_disks(struct machine *m, bool made)
 {
 	DIR *dir = opendir(m->dir);
 	struct dirent *e;
@@ -324,6 +352,10 @@ void migrate_keep_disks(const struct machine *m, bool made)
 			keep(m->dir, e->d_name, made);
 	if (dir != NULL)
 		closedir(dir);
+	if (made)
+		overlay_sweep(m->dir);
+	else
+		take_back(m);
 }
 
 /* ---- the target: connections ---- */

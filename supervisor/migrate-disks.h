@@ -51,6 +51,6 @@ int migrate_serve_disks(
 /* Somebody wants to write one: fd is taken over. */
 void migrate_disk_wanted(struct migrate_in *in, int fd);
 /* The machine runs here: what was put aside goes. Or it does not: what was made goes. */
-void migrate_keep_disks(const struct machine *m, bool made);
+void migrate_keep_disks(struct machine *m, bool made);
 
 #endif

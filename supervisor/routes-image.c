@@ -93,6 +93,7 @@ static json_t *image_item(struct drover *d, const json_t *line)
 	json_put_str(j, "created", pulled > 0 ? time : NULL);
 	json_put_str(j, "os", json_str(line, "os"));
 	json_put_str(j, "architecture", json_str(line, "architecture"));
+	json_put_int(j, "disks_in_use", json_int(line, "in_use", 0));
 	json_object_set_new(j, "used_by", used_by(d, reference));
 	return j;
 }
@@ -129,7 +130,8 @@ static void rm_done(void *arg, const json_t *result, const struct err *err)
 		reply_err(c->rq, err, NULL, NULL);
 	else
 		reply_json(c->rq, 200,
-			json_pack("{s:I}", "freed", (json_int_t)json_int(result, "size", 0)));
+			json_pack("{s:I,s:I}", "freed", (json_int_t)json_int(result, "size", 0),
+				"in_use", (json_int_t)json_int(result, "in_use", 0)));
 	call_free(c);
 }
 

@@ -10,6 +10,7 @@
 #include "lib/json.h"
 #include "lib/str.h"
 #include "oci/digest.h"
+#include "oci/overlay.h"
 #include "supervisor/snapshot.h"
 
 #define FILES_MAX 16 /* of a hypervisor's saved state */
@@ -70,6 +71,7 @@ static int syncing_end(struct syncing *s, int r, struct err *err)
 static int describe(json_t *files, const char *path, const char *name,
 	const struct snapshot_disk *disk, struct err *err)
 {
+	bool shared = name != NULL && overlay_is_base(name);
 	json_t *j = json_object();
 	char digest[DIGEST_MAX];
 	struct stat st;
@@ -78,11 +80,12 @@ static int describe(json_t *files, const char *path, const char *name,
 	if (r == 0) {
 		json_put_str(j, "name", name);
 		json_put_int(j, "size", st.st_size);
-		json_put_int(j, "allocated", (int64_t)st.st_blocks * 512);
+		/* What others have as well takes no room of its own. */
+		json_put_int(j, "allocated", shared ? 0 : (int64_t)st.st_blocks * 512);
 		json_put_int(j, "mtime_ns", snapshot_mtime_ns(&st));
 		json_put_str(j, "sha256", NULL);
 	}
-	if (r == 0 && name != NULL && st.st_size <= (off_t)SNAPSHOT_DIGEST_MAX) {
+	if (r == 0 && name != NULL && !shared && st.st_size <= (off_t)SNAPSHOT_DIGEST_MAX) {
 		r = snapshot_digest(path, digest, err);
 		if (r == 0)
 			json_put_str(j, "sha256", digest + strlen("sha256:"));
@@ -159,14 +162,30 @@ static int write_manifest(const char *dir, const json_t *manifest, struct err *e
 	return r;
 }
 
+/* A copy of an overlay is one, and needs what that lies above to stay. */
+static int link_bases(const char *dir, const struct snapshot_disks *disks, struct err *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < disks->n && r == 0; i++) {
+		const struct snapshot_disk *d = &disks->v[i];
+
+		if (d->cloned && strcmp(d->id, "disk0") == 0 && str_ends(d->path, OVERLAY_SUFFIX))
+			r = overlay_link(d->path, dir, err);
+	}
+	return r;
+}
+
 /* Nothing of the folder counts before it gets its name: what comes first to the disk is all one. */
 int snapshot_seal(
 	const char *dir, json_t *manifest, const struct snapshot_disks *disks, struct err *err)
 {
 	struct syncing folder = { .n = 0 };
 	json_t *files = json_array();
-	int r = list_folder(dir, &folder, err);
+	int r = link_bases(dir, disks, err);
 
+	if (r == 0)
+		r = list_folder(dir, &folder, err);
 	if (r == 0) {
 		syncing_begin(&folder);
 		r = describe_all(dir, &folder, files, disks, err);

@@ -63,6 +63,8 @@ drover ssh first -- exit 7
 is $? 7 'and gives its exit status'
 
 # One image, two disks.
+built=$(find "$W/state/oci/built" -type f)
+sum=$(sha256sum $built)
 guest first 'echo mine >/root/mark && sync'
 ok 'what one machine writes the other does not see' not guest second test -e /root/mark
 
@@ -105,6 +107,7 @@ SSH_KEY=$W/other
 export SSH_KEY
 ok 'another key: ssh' ssh_wait first
 is "$(guest first cat /root/mark)" mine 'another key: the disk was kept'
+is "$(sha256sum $built)" "$sum" 'what their disks were made of is as it was'
 with_old_key() { SSH_KEY=$W/key guest first true; }
 ok 'another key: the old one is refused' not with_old_key
 ok 'another key: while the new one still works' guest first true

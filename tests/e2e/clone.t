@@ -39,7 +39,7 @@ count() { # count VM NUMBER
 }
 put() { printf '%s' "$2" | dd of="$W/state/vm/$1" bs=1 seek=700000 conv=notrunc status=none; }
 has() { [ "$(dd if="$W/state/vm/$1" bs=1 skip=700000 count=3 status=none)" = "$2" ]; }
-inside() { debugfs -R "cat $2" "$W/state/vm/$1/disk.raw" 2>/dev/null; }
+inside() { debugfs -R "cat $2" "$(disk_of "$1")" 2>/dev/null; }
 left() { find "$W/state/vm" -name '*.tmp' | grep . || find "$W/state/vm" "$W/state/conf.d" -name '*two*' 2>/dev/null | grep .; }
 field() { vm "$1" ".$2"; }
 refused() { # refused DESCRIPTION REGEX ARGUMENT...

@@ -3,7 +3,19 @@
 # are there as those of a removed one, or there is nothing of it; and it can be made.
 . "$(dirname "$0")/crash.sh"
 codes=ENOSPC
-marked() { [ "$(dd if="$W/state/vm/$1/disk.raw" bs=1 skip=3000000 count=3 status=none)" = one ]; }
+[ -z "${overlay-}" ] || disk=file:$disk$'\nclone = overlay' # crash-clone-overlay.t
+mark() { # as the guest would
+	local disk=$W/state/vm/$1/disk
+	if [ -e "$disk.qcow2" ]; then
+		qemu-io -f qcow2 -c 'write -q -P 0x6f 3000000 3' "$disk.qcow2"
+	else
+		printf ooo | dd of="$disk.raw" bs=1 seek=3000000 conv=notrunc status=none
+	fi
+}
+marked() {
+	{ [ -z "${overlay-}" ] || [ -e "$W/state/vm/$1/disk.qcow2" ]; } &&
+		[ "$(dd if="$(disk_of "$1")" bs=1 skip=3000000 count=3 status=none)" = ooo ]
+}
 unfinished() { find "$W/state/vm" -name '*.tmp' | grep -v state.json | grep .; }
 clone() { api POST '/vms/m/clone?wait=60' -d '{"name":"two"}'; }
 machines() { api GET '/vms?all=1' | jq -r '[.[].name] | join(" ")'; }
@@ -14,7 +26,7 @@ with_disk() {
 	launch "$1"
 	wait_for "$patience" vm_is m running
 	api POST '/vms/m/stop?wait=60' >/dev/null
-	printf one | dd of="$W/state/vm/m/disk.raw" bs=1 seek=3000000 conv=notrunc status=none
+	mark m
 }
 
 # It can be made now, and starts from its copy.

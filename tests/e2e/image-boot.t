@@ -83,12 +83,12 @@ like "$(drover image inspect "file:$W/disk.qcow2")" 'boot +rootfs = takes it, ma
 qemu-img convert -O qcow2 "$boot/esp.raw" "$W/disk.qcow2" || bail qemu-img
 ok 'the machine stops' drover stop path
 ok 'and starts from the new file' drover start path
-ok 'whose disk it has' cmp -n 1000000 "$W/state/vm/path/disk.raw" "$boot/esp.raw"
+ok 'whose disk it has' cmp -n 1000000 "$(disk_of path)" "$boot/esp.raw"
 ok 'while the other has its own' drover restart named
 ok 'which boots' wait_for "$patience" console_has named DISK-READY
 
 ok 'a machine with a disk by http starts, resumed where it was cut off' drover start other
-ok 'with the right content' cmp -n 3145728 "$W/state/vm/other/disk.raw" \
+ok 'with the right content' cmp -n 3145728 "$(disk_of other)" \
 	"$W/state/oci/blobs/sha256/$layer"
 is "$(grep -c range=bytes=1572864- "$W/bad.log")" 1 'once'
 ok 'SIGTERM' stop_droverd

@@ -353,6 +353,16 @@ firmware_guests() {
 	flock "$B/e2e/.lock" "$here/nano/boot/build" "$B/e2e/boot" >&2 && echo "$B/e2e/boot"
 }
 
+# disk_of NAME: a machine's disk as one raw file; a copy where it is an overlay.
+disk_of() {
+	local disk=$W/state/vm/$1/disk
+	if [ -e "$disk.qcow2" ]; then
+		qemu-img convert -U -f qcow2 -O raw "$disk.qcow2" "$W/$1.flat" && echo "$W/$1.flat"
+	else
+		echo "$disk.raw"
+	fi
+}
+
 # A disk for it: 4 MiB of ext4, because a name and keys are written into every clone.
 nano_disk() {
 	local out=$B/e2e/nano-disk.raw

@@ -66,7 +66,7 @@ stop_b() { # stop_b [SIGNAL]
 restart_b() { stop_b && start_b; }
 
 start_two() {
-	kernel=$(nano) disk=$(nano_disk)
+	kernel=$(nano) disk=${disk_prefix-}$(nano_disk)${disk_suffix-}
 	mkdir -p "$W/b"
 	write_a ''
 	config_b "$taps"

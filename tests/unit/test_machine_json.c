@@ -123,7 +123,7 @@ static void test_never_ran(void **state)
 	json_t *why = machine_why(m);
 
 	assert_keys(j, SUMMARY
-		" wanted nics accel machine memory vcpus kernel rootfs restart disk added drives boot"
+		" wanted nics accel machine memory vcpus kernel rootfs restart disk disk_layers added drives boot"
 		" reboots error"
 		" ssh degraded vnc vsock_cid console monitor qmp core log guest_id started"
 		" migration migrated_to migrated_disks capabilities cannot warm health");

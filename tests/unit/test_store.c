@@ -14,6 +14,7 @@
 #include "lib/file.h"
 #include "oci/blob.h"
 #include "oci/index.h"
+#include "oci/prune.h"
 
 /* The digest of "hello world". */
 #define HELLO "sha256:b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9"
@@ -255,6 +256,56 @@ static void test_each(void **state)
 	store_close(s);
 }
 
+static void put_disk(struct store *s, const char *key)
+{
+	struct store_work *w;
+	struct err err;
+
+	assert_int_equal(store_claim(s, STORE_DISK, key, true, &w, &err), 0);
+	assert_int_equal(file_write_atomic(store_work_path(w), "x", 1, 0644, false, &err), 0);
+	assert_int_equal(store_commit(w, &err), 0);
+}
+
+/* What an overlay lies above stays, whether an image needs it or not, and so does the image. */
+static void test_in_use(void **state)
+{
+	struct index_entry e = { .digest = HELLO, .manifest = HELLO, .size = 1, .pulled_ms = 1 };
+	struct prune_limits limits = { .age_ms = 1000 };
+	struct store *s = open_store();
+	unsigned stayed = 7;
+	uint64_t freed;
+	char base[128];
+	struct err err;
+	char *path;
+
+	put_disk(s, KEY);
+	put_disk(s, "beef");
+	path = store_path(s, STORE_DISK, KEY);
+	snprintf(base, sizeof(base), "%s/base-1.raw", dir);
+	assert_int_equal(link(path, base), 0);
+	assert_true(prune_in_use(s, KEY));
+	assert_false(prune_in_use(s, "beef"));
+	strcpy(e.platform.os, "linux");
+	strcpy(e.platform.architecture, "amd64");
+	assert_int_equal(index_put(s, "h.x/a:1", &e, &err), 0);
+	assert_int_equal(index_add_built(s, "h.x/a:1", STORE_DISK, KEY, &err), 0);
+	assert_int_equal(prune_index(s, &limits, NULL, NULL, &err), 0);
+	assert_int_equal(index_get(s, "h.x/a:1", &e, &err), 0);
+	assert_int_equal(prune_collect(s, &freed, &stayed, &err), 0);
+	assert_int_equal(stayed, 0);
+	assert_false(store_has(s, STORE_DISK, "beef", UINT64_MAX));
+	assert_int_equal(index_remove(s, "h.x/a:1", &err), 0);
+	assert_int_equal(prune_collect(s, &freed, &stayed, &err), 0);
+	assert_int_equal(stayed, 1);
+	assert_true(store_has(s, STORE_DISK, KEY, UINT64_MAX));
+	assert_int_equal(unlink(base), 0);
+	assert_int_equal(prune_collect(s, &freed, &stayed, &err), 0);
+	assert_int_equal(stayed, 0);
+	assert_false(store_has(s, STORE_DISK, KEY, UINT64_MAX));
+	free(path);
+	store_close(s);
+}
+
 static void test_index(void **state)
 {
 	struct store *s = open_store();
@@ -331,6 +382,7 @@ int main(void)
 		TEST(test_claims),
 		TEST(test_exclusive),
 		TEST(test_each),
+		TEST(test_in_use),
 		TEST(test_index),
 		TEST(test_damaged_index),
 	};
