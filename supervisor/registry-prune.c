@@ -112,6 +112,7 @@ void registry_prune_due(void *arg)
 
 	if (r->stopping || r->d->stopping || r->pruning != PRUNE_NOT)
 		return;
+	registries_count(r->d, NULL, NULL); /* without memory it is done next time */
 	if (r->prefetching) {
 		deadline_set(&r->prune_timer, BUSY_MS);
 		return;

@@ -251,6 +251,7 @@ static void registry_free(void *arg)
 	struct registry *r = arg;
 
 	json_decref(r->applied);
+	registry_usage_release(r->usage);
 	strv_finish(&r->hosts);
 	strv_finish(&r->prefetch);
 	free(r->name);
@@ -313,6 +314,7 @@ static int registry_create(
 					  : str_printf("%s/registry/%s", d->state_dir, cfg->s.name);
 	r->log_path = str_printf("%s/log/registry-%s.log", d->state_dir, cfg->s.name);
 	r->applied = plan_applied(&cfg->s);
+	r->usage = registry_usage_create(d->state_dir, cfg->s.name);
 	r->offline_wanted = cfg->offline;
 	r->retry_ms = RETRY_MIN_MS;
 	spec.name = r->name;
@@ -324,7 +326,7 @@ static int registry_create(
 	relay.spool = r->storage;
 	if (r->name == NULL || r->owner == NULL || r->upstream == NULL || r->listen == NULL ||
 		r->storage == NULL || r->log_path == NULL || r->applied == NULL ||
-		registry_hosts(cfg, &r->hosts) < 0 || registry_hosts(cfg, &r->hosts) < 0 ||
+		r->usage == NULL || registry_hosts(cfg, &r->hosts) < 0 ||
 		strv_copy(&r->prefetch, &cfg->prefetch) < 0 ||
 		service_create(&r->service, d, &spec, &cb, err) < 0 ||
 		registry_relay_create(&r->relay, d, &relay, err) < 0) {
@@ -386,6 +388,7 @@ int registry_start(struct drover *d, const struct registry_config *cfg, struct e
 		service_stop(r->service, stopped_for_adopt, r);
 	else
 		registry_begin(r);
+	registries_count(d, NULL, NULL); /* begins the count of one that is new */
 	return 0;
 }
 

@@ -35,7 +35,8 @@ static void add(struct registry *r, const char *name, const char *host, const ch
 		.listen = strdup(listen),
 		.upstream = str_printf("https://%s", host),
 		.storage = str_printf("%s/storage-%s", w.r.dir, name),
-		.applied = json_pack("{s:s}", "listen", listen) };
+		.applied = json_pack("{s:s}", "listen", listen),
+		.usage = registry_usage_create(w.r.dir, name) };
 	strv_add(&r->hosts, host);
 	list_init(&r->waiters);
 	deadline_init(&r->wait_timer, w.r.d.loop, NULL, NULL);
@@ -50,6 +51,7 @@ static void drop(struct registry *r)
 	service_destroy(r->service);
 	strv_finish(&r->hosts);
 	json_decref(r->applied);
+	registry_usage_release(r->usage);
 	free(r->name);
 	free(r->listen);
 	free(r->upstream);
@@ -116,12 +118,95 @@ static void test_json(void **state)
 	text = json_text(j);
 	assert_string_equal(text,
 		"[{\"name\":\"ghcr\",\"upstream\":\"https://ghcr.io\",\"listen\":\"127.0.0.1:5000\","
-		"\"state\":\"up\",\"mode\":\"proxy\",\"pid\":null,\"size\":5000000000},"
+		"\"state\":\"up\",\"mode\":\"proxy\",\"pid\":null,\"size\":5000000000,\"blobs\":null},"
 		"{\"name\":\"hub\",\"upstream\":\"https://registry-1.docker.io\","
 		"\"listen\":\"[::1]:5001\",\"state\":\"down\",\"mode\":\"offline\",\"pid\":null,"
-		"\"size\":null}]");
+		"\"size\":null,\"blobs\":null}]");
 	free(text);
 	json_decref(j);
+}
+
+static void was_counted(void *arg)
+{
+	*(bool *)arg = true;
+}
+
+/* What registry_usage_json() says then, {asked, served_bytes, fetched, rate in percent, since}. */
+struct usage {
+	int64_t asked, served_bytes, fetched;
+	int percent, bytes_percent; /* -1: null */
+	char since[40];
+};
+
+static int percent(const json_t *rate)
+{
+	return json_is_null(rate) ? -1 : (int)(json_real_value(rate) * 100);
+}
+
+static struct usage count(void)
+{
+	struct usage u;
+	bool done = false;
+	json_t *j;
+
+	assert_int_equal(registries_count(&w.r.d, was_counted, &done), 0);
+	assert_false(done);
+	rig_run_until(w.r.d.loop, &done);
+	j = registry_usage_json(w.a.usage);
+	u = (struct usage){ .asked = json_int(j, "asked", -1),
+		.served_bytes = json_int(j, "served_bytes", -1),
+		.fetched = json_int(j, "fetched", -1),
+		.percent = percent(json_object_get(j, "hit_rate")),
+		.bytes_percent = percent(json_object_get(j, "byte_hit_rate")) };
+	snprintf(u.since, sizeof(u.since), "%s", json_str(j, "since"));
+	json_decref(j);
+	return u;
+}
+
+static void log_add(const char *name, const char *line)
+{
+	char *path = str_printf("%s/log/registry-ghcr%s.log", w.r.dir, name);
+	FILE *f = fopen(path, "ae");
+
+	assert_non_null(f);
+	fputs(line, f);
+	fclose(f);
+	free(path);
+}
+
+#define BLOB                                                                                       \
+	"/v2/x/blobs/"                                                                             \
+	"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+#define ASKED "::1 - - [21/Nov/2026:10:00:00 +0000] \"GET " BLOB " HTTP/1.1\" 200 100 \"\" \"go\"\n"
+
+static void test_usage(void **state)
+{
+	char *logs = path_join(w.r.dir, "log");
+	struct usage u, first;
+
+	assert_int_equal(mkdir_p(logs, 0700, NULL), 0);
+	free(logs);
+	/* What is there before the count begins does not count. */
+	log_add("", ASKED);
+	first = count();
+	assert_int_equal(first.asked, 0);
+	assert_int_equal(first.percent, -1);
+	log_add("", ASKED ASKED);
+	log_add("-relay", "fetched 150 " BLOB "\n");
+	u = count();
+	assert_int_equal(u.asked, 2);
+	assert_int_equal(u.served_bytes, 200);
+	assert_int_equal(u.fetched, 1);
+	assert_int_equal(u.percent, 50);
+	assert_int_equal(u.bytes_percent, 25);
+	/* The next daemon goes on where this one was. */
+	registry_usage_release(w.a.usage);
+	w.a.usage = registry_usage_create(w.r.dir, "ghcr");
+	log_add("", ASKED);
+	u = count();
+	assert_int_equal(u.asked, 3);
+	assert_int_equal(u.fetched, 1);
+	assert_string_equal(u.since, first.since);
 }
 
 struct waiter {
@@ -425,6 +510,7 @@ int main(void)
 #define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_find),
+		T(test_usage),
 		T(test_json),
 		T(test_wait),
 		T(test_address),
