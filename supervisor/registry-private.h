@@ -61,6 +61,8 @@ void registry_begin(struct registry *r);
 /* ---- registry-prune.c ---- */
 
 void registry_prune_due(void *arg); /* of prune_timer */
+/* It is down, or going down, for a prune, whose end begins it again: nothing else may. */
+bool registry_prune_holds(const struct registry *r);
 void registry_prune_up(struct registry *r);
 void registry_prune_stop(struct registry *r);
 

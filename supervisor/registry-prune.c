@@ -16,6 +16,11 @@
 
 static void run(struct registry *r, bool look);
 
+bool registry_prune_holds(const struct registry *r)
+{
+	return r->pruning == PRUNE_STOPPING || r->pruning == PRUNE_WORKING;
+}
+
 static void again(struct registry *r)
 {
 	r->pruning = PRUNE_NOT;

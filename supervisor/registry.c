@@ -95,7 +95,8 @@ static void poll_answered(void *arg, const struct http_result *res, const struct
 	struct registry *r = arg;
 
 	r->probe = NULL;
-	if (r->stopping || r->state != REGISTRY_STARTING || !service_up(r->service))
+	if (r->stopping || registry_prune_holds(r) || r->state != REGISTRY_STARTING ||
+		!service_up(r->service))
 		return;
 	if (err == NULL && res->status < 500) {
 		set_up(r);
@@ -123,7 +124,7 @@ static void relay_stopped(void *arg)
 {
 	struct registry *r = arg;
 
-	if (!r->stopping)
+	if (!r->stopping && !registry_prune_holds(r))
 		launch(r, false);
 }
 
@@ -172,7 +173,7 @@ static void probed(void *arg, const struct http_result *res, const struct err *e
 	bool there = err == NULL; /* any answer shows that somebody is there */
 
 	r->probe = NULL;
-	if (r->stopping)
+	if (r->stopping || registry_prune_holds(r))
 		return;
 	if (!service_up(r->service)) {
 		launch(r, there);
@@ -186,7 +187,7 @@ static void probed(void *arg, const struct http_result *res, const struct err *e
 
 void registry_begin(struct registry *r)
 {
-	if (r->stopping)
+	if (r->stopping || registry_prune_holds(r))
 		return;
 	if (!service_up(r->service))
 		r->state = REGISTRY_STARTING;
@@ -235,7 +236,8 @@ static void relay_lost(void *arg)
 {
 	struct registry *r = arg;
 
-	if (r->stopping || !service_up(r->service))
+	/* After a prune it is started with another relay in any case. */
+	if (r->stopping || registry_prune_holds(r) || !service_up(r->service))
 		return;
 	if (r->probe != NULL)
 		http_cancel(r->probe);

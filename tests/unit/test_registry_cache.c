@@ -505,6 +505,58 @@ static void test_relay_lost(void **state)
 	stop_relay();
 }
 
+static void was_closed(void *arg)
+{
+	*(bool *)arg = true;
+}
+
+static bool no_probe(void *arg)
+{
+	return w.a.probe == NULL;
+}
+
+/* A question to the upstream that was under way when the cache was stopped for a prune. */
+static void test_probe_ends_in_prune(void **state)
+{
+	struct sockaddr_in sa = { .sin_family = AF_INET,
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof(sa);
+	bool closed = false;
+	int fd;
+
+	netns_enter();
+	assert_int_equal(http_client_create(&w.r.d.http, w.r.d.loop, NULL), 0);
+	deadline_init(&w.a.timer, w.r.d.loop, NULL, NULL);
+	create_relay();
+	w.a.relay = w.relay;
+	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+	assert_int_equal(listen(fd, 1), 0); /* and never answers */
+	getsockname(fd, (struct sockaddr *)&sa, &len);
+	free(w.a.upstream);
+	w.a.upstream = str_printf("http://127.0.0.1:%u", (unsigned)ntohs(sa.sin_port));
+	registry_begin(&w.a);
+	assert_non_null(w.a.probe);
+	w.a.pruning = PRUNE_WORKING;
+	http_cancel(w.a.probe);
+	drover_rig_until(&w.r, no_probe, NULL);
+	assert_int_equal(w.a.state, REGISTRY_STARTING);
+	assert_false(service_up(w.a.service));
+	assert_false(deadline_armed(&w.a.timer));
+	/* Nor is it begun for any other reason, until the prune itself does. */
+	registry_begin(&w.a);
+	assert_null(w.a.probe);
+	w.a.offline_wanted = true;
+	registry_begin(&w.a);
+	assert_false(service_up(w.a.service));
+	assert_false(deadline_armed(&w.a.timer));
+	close(fd);
+	http_client_destroy(w.r.d.http, was_closed, &closed);
+	rig_run_until(w.r.d.loop, &closed);
+	registry_relay_destroy(w.relay);
+	deadline_close(&w.a.timer, NULL);
+}
+
 int main(void)
 {
 #define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
@@ -518,6 +570,7 @@ int main(void)
 		T(test_relay),
 		T(test_relay_adopted),
 		T(test_relay_lost),
+		T(test_probe_ends_in_prune),
 	};
 
 	return cmocka_run_group_tests_name("registry_cache", tests, NULL, NULL);
