@@ -105,6 +105,12 @@ is "$rc $(requests files/) $(events layer)" '0 1 1' 'asked for again, nothing ha
 is "$(jq -r 'select(.event == "layer") | .cached' "$W/out")" true 'and nothing is fetched'
 run outdated --store "$W/store"
 is "$rc $(field moved) $(events unknown)" '0 0 0' 'nor is it outdated'
+get "$(url $tls dated)"
+run pull --store "$W/store" --ref "$(url $tls dated)" --policy always
+is "$rc $(requests files/) $(jq -r 'select(.event == "layer") | .cached' "$W/out")" '0 2 true' \
+	'where there is no tag, its date serves: nothing is fetched'
+run outdated --store "$W/store"
+is "$rc $(field moved) $(events unknown)" '0 0 0' 'nor is it outdated'
 get "$(url $tls changes)"
 : >"$W/bad.log"
 run outdated --store "$W/store"
@@ -204,6 +210,20 @@ disk_of "file:$dir/top.qcow2#backing=$dir/packed.qcow2"
 is "$(sha256sum <"$(field disk)")" "$(sha256sum <"$W/flat")" 'and no other than the one that is named'
 disk_of "file:$dir/a.qcow2#backing=$W/secret"
 like "$message" 'it has no backing file' 'one that has none cannot be given one'
+# The file above is what it was, as its server says; the one below is not.
+qemu-img rebase -u -b "$dir/below.qcow2" -F qcow2 "$dir/top.qcow2"
+cp "$dir/top.qcow2" "$W/bad.log.given"
+cp "$dir/a.qcow2" "$dir/below.qcow2"
+disk_of "https://localhost:5643/v2/given/files/top.qcow2#backing=$dir/below.qcow2"
+is "$rc $(sha256sum <"$(field disk)")" "0 $(sha256sum <"$W/flat")" 'a URL may lie above a file of the host'
+qemu-io -c 'write -P 0x42 24M 64k' "$dir/below.qcow2" >"$W/output" || bail "qemu-io: $(<"$W/output")"
+qemu-img convert -O raw "$dir/top.qcow2" "$W/flat"
+run rootfs --store "$store" --policy always \
+	--ref "https://localhost:5643/v2/given/files/top.qcow2#backing=$dir/below.qcow2"
+is "$rc $(sha256sum <"$(field disk)")" "0 $(sha256sum <"$W/flat")" 'and a change of that one is seen'
+run rootfs --store "$store" --policy always \
+	--ref "https://localhost:5643/v2/given/files/top.qcow2#backing=$dir/below.qcow2"
+is "$rc $(sha256sum <"$(field disk)")" "0 $(sha256sum <"$W/flat")" 'also where none has changed'
 qemu-img create -q -f vmdk -b "$dir/a.vmdk" -F vmdk "$dir/middle.vmdk"
 qemu-img create -q -f qcow2 -b middle.vmdk -F vmdk "$dir/above.qcow2"
 disk_of "file:$dir/above.qcow2#backing=$dir/middle.vmdk"
