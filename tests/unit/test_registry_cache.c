@@ -505,9 +505,115 @@ static void test_relay_lost(void **state)
 	stop_relay();
 }
 
+/* What a cache would do next is not what is looked at. */
+static void no_more(void *arg)
+{
+}
+
 static void was_closed(void *arg)
 {
 	*(bool *)arg = true;
+}
+
+/* What of a real one the other tests do without. */
+static void finish_cache(void)
+{
+	bool closed = false;
+
+	w.a.stopping = true;
+	if (w.a.probe != NULL)
+		http_cancel(w.a.probe);
+	w.stopped = false;
+	service_stop(w.a.service, relay_stopped, NULL);
+	rig_run_until(w.r.d.loop, &w.stopped);
+	http_client_destroy(w.r.d.http, was_closed, &closed);
+	rig_run_until(w.r.d.loop, &closed);
+	w.r.d.http = NULL;
+	registry_relay_destroy(w.relay);
+	deadline_close(&w.a.timer, NULL);
+	deadline_close(&w.a.prune_timer, NULL);
+}
+
+static bool is_pruning(void *arg)
+{
+	return w.a.pruning != PRUNE_LOOKING && w.a.pruning != PRUNE_NOT;
+}
+
+static bool is_looked_at(void *arg)
+{
+	return w.a.pruning != PRUNE_LOOKING;
+}
+
+static bool is_begun_again(void *arg)
+{
+	return w.a.pruning == PRUNE_NOT && service_up(w.a.service);
+}
+
+static void was_pulled(void *arg, const json_t *result, const struct err *err)
+{
+	*(bool *)arg = true;
+}
+
+/* Stopped under a pull, a cache would break it off: the prune of one comes later. */
+static void test_prune_waits(void **state)
+{
+	struct image_sub pull = { .done = was_pulled };
+	struct strv args = { 0 }, sleep = { 0 };
+	char *bin, *path, *text;
+	bool pulled = false;
+	pid_t pid;
+
+	netns_enter();
+	assert_int_equal(http_client_create(&w.r.d.http, w.r.d.loop, NULL), 0);
+	deadline_init(&w.a.timer, w.r.d.loop, no_more, NULL);
+	deadline_init(&w.a.prune_timer, w.r.d.loop, registry_prune_due, &w.a);
+	list_init(&w.a.prune_sub.entry);
+	create_relay();
+	w.a.relay = w.relay;
+	text = str_printf("case $1 in pull) while [ ! -e %s/go ]; do sleep 0.02; done;;\n"
+			  "cache-prune) echo \"$*\" >>%s/prunes;; esac\n"
+			  "echo '{\"event\":\"done\",\"freed\":1000}'",
+		w.r.dir, w.r.dir);
+	free(drover_rig_script(&w.r, "libexec/drover-image", text));
+	free(text);
+	bin = drover_rig_script(&w.r, "docker-registry", "exec sleep 600");
+	*strrchr(bin, '/') = '\0';
+	path = str_printf("%s:%s", bin, getenv("PATH"));
+	setenv("PATH", path, 1);
+	/* As it is when it runs. */
+	w.a.offline_wanted = true;
+	strv_add(&sleep, "/bin/sleep");
+	strv_add(&sleep, "600");
+	assert_int_equal(service_start(w.a.service, &sleep, NULL), 0);
+	w.a.state = REGISTRY_UP;
+	pid = service_pid(w.a.service);
+	strv_add(&args, "pull");
+	pull.arg = &pulled;
+	list_init(&pull.entry);
+	assert_int_equal(image_job_args(&w.r.d, &args, &pull, NULL), 0);
+	strv_finish(&args);
+	registry_prune_due(&w.a);
+	assert_int_equal(w.a.pruning, PRUNE_LOOKING);
+	drover_rig_until(&w.r, is_looked_at, NULL);
+	assert_int_equal(w.a.pruning, PRUNE_NOT);
+	assert_int_equal(w.a.state, REGISTRY_UP);
+	assert_int_equal(service_pid(w.a.service), pid);
+	assert_true(deadline_armed(&w.a.prune_timer));
+	/* The pull is over: at the next time it is pruned, and begun again. */
+	drover_rig_put(&w.r, "go", "");
+	rig_run_until(w.r.d.loop, &pulled);
+	registry_prune_due(&w.a);
+	drover_rig_until(&w.r, is_pruning, NULL);
+	assert_int_equal(w.a.state, REGISTRY_STARTING);
+	drover_rig_until(&w.r, is_begun_again, NULL);
+	assert_int_not_equal(service_pid(w.a.service), pid);
+	text = drover_rig_text(&w.r, "prunes");
+	assert_non_null(strstr(text, "--dry-run\n"));
+	assert_non_null(strstr(text, "storage-ghcr\n"));
+	free(text);
+	free(path);
+	free(bin);
+	finish_cache();
 }
 
 static bool no_probe(void *arg)
@@ -521,12 +627,11 @@ static void test_probe_ends_in_prune(void **state)
 	struct sockaddr_in sa = { .sin_family = AF_INET,
 		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t len = sizeof(sa);
-	bool closed = false;
 	int fd;
 
 	netns_enter();
 	assert_int_equal(http_client_create(&w.r.d.http, w.r.d.loop, NULL), 0);
-	deadline_init(&w.a.timer, w.r.d.loop, NULL, NULL);
+	deadline_init(&w.a.timer, w.r.d.loop, no_more, NULL);
 	create_relay();
 	w.a.relay = w.relay;
 	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -551,10 +656,8 @@ static void test_probe_ends_in_prune(void **state)
 	assert_false(service_up(w.a.service));
 	assert_false(deadline_armed(&w.a.timer));
 	close(fd);
-	http_client_destroy(w.r.d.http, was_closed, &closed);
-	rig_run_until(w.r.d.loop, &closed);
-	registry_relay_destroy(w.relay);
-	deadline_close(&w.a.timer, NULL);
+	deadline_init(&w.a.prune_timer, w.r.d.loop, NULL, NULL);
+	finish_cache();
 }
 
 int main(void)
@@ -570,6 +673,7 @@ int main(void)
 		T(test_relay),
 		T(test_relay_adopted),
 		T(test_relay_lost),
+		T(test_prune_waits),
 		T(test_probe_ends_in_prune),
 	};
 
