@@ -210,7 +210,7 @@ static void put_hits(struct buf *text, const json_t *blobs)
 	const json_t *rate = json_object_get(blobs, "hit_rate");
 
 	if (json_is_real(rate))
-		buf_printf(text, "%d%% of %lld", (int)(json_real_value(rate) * 100),
+		buf_printf(text, "%d%% of %lld", (int)(json_real_value(rate) * 100 + 1e-9),
 			(long long)json_int(blobs, "asked", 0));
 	else
 		buf_adds(text, "-");

@@ -56,7 +56,7 @@ is "$(count fetched_bytes)" "$bytes" 'to the byte'
 ok 'and that is more than the layers have' test "$bytes" -gt 6000000
 for i in a b; do fetch $i; done
 ok 'two more, from what it has' wait_for "$patience" says '10,10,6,0.4' count asked served fetched hit_rate
-is "$(count 'byte_hit_rate * 100 | floor')" 40 'of the bytes, too'
+is "$(count 'byte_hit_rate * 100 | round')" 40 'of the bytes, too'
 like "$(drover registry list)" 'HITS.*cache +up +proxy .* 40% of 10' 'as a person sees it'
 since=$(count since)
 stop_droverd
