@@ -218,12 +218,24 @@ int verb_image_rm(struct ctl *c)
 	return ret;
 }
 
+/* "75% of 12": blobs that the upstream was not asked for, of those that the cache was asked for. */
+static void put_hits(struct buf *text, const json_t *blobs)
+{
+	const json_t *rate = json_object_get(blobs, "hit_rate");
+
+	if (json_is_real(rate))
+		buf_printf(text, "%d%% of %lld", (int)(json_real_value(rate) * 100 + 1e-9),
+			(long long)json_int(blobs, "asked", 0));
+	else
+		buf_adds(text, "-");
+}
+
 int verb_registry_list(struct ctl *c)
 {
-	static const char *const keys[] = { "name", "state", "mode", "size", "upstream", "listen",
-		"pid" };
-	static const char *const heads[] = { "NAME", "STATE", "MODE", "SIZE", "UPSTREAM", "LISTEN",
-		"PID" };
+	static const char *const keys[] = { "name", "state", "mode", "size", "blobs", "upstream",
+		"listen", "pid" };
+	static const char *const heads[] = { "NAME", "STATE", "MODE", "SIZE", "HITS", "UPSTREAM",
+		"LISTEN", "PID" };
 	struct table t = { .columns = ARRAY_LEN(keys) };
 	struct api_call call = { 0 };
 	json_t *registries, *r;
@@ -247,6 +259,8 @@ int verb_registry_list(struct ctl *c)
 
 			if (strcmp(keys[k], "size") == 0 && json_int(r, "size", -1) >= 0)
 				buf_adds(&text, format_size((uint64_t)json_int(r, "size", 0)));
+			else if (strcmp(keys[k], "blobs") == 0)
+				put_hits(&text, json_obj(r, "blobs"));
 			else if (json_object_get(r, keys[k]) != NULL)
 				format_value(&text, json_object_get(r, keys[k]));
 			table_cell(&t, buf_str(&text));

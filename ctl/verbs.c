@@ -259,8 +259,12 @@ const struct verb verbs[] = {
 		"Those that are damaged are removed: the next pull fetches them again. The exit\n"
 		"status is 1 then.",
 		{ { 0 } }, verb_image_verify },
-	{ "Images", "registry list", "", 0, 0, false, "List the registry caches", NULL, { { 0 } },
-		verb_registry_list },
+	{ "Images", "registry list", "", 0, 0, false, "List the registry caches",
+		"HITS is how many of the blobs that a cache was asked for it gave without fetching\n"
+		"them, since it was first started: \"75% of 12\". -o json has the numbers, also in\n"
+		"bytes, and when the count began. Manifests do not count: the upstream is asked where\n"
+		"a tag points each time. What is prefetched counts as any pull.",
+		{ { 0 } }, verb_registry_list },
 	{ "Networks", "net list", "", 0, 0, false, "List the networks", NULL, { { 0 } },
 		verb_net_list },
 	{ "Networks", "net show", "NAME", 1, 1, false, "Show a network, and who is on it", NULL,

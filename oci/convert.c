@@ -94,6 +94,7 @@ static int check_names(const json_t *info, const struct convert_file *top, struc
 	return 0;
 }
 
+/* Of one file of the chain by itself; *out: how large the disk is for its guest. */
 static int virtual_size(
 	const struct run_alone *how, const struct convert_file *top, uint64_t *out, struct err *err)
 {
@@ -116,6 +117,34 @@ static int virtual_size(
 		return err_set(err, -EINVAL, "it is no disk: qemu-img info tells of no size");
 	*out = (uint64_t)size;
 	return 0;
+}
+
+/*
+ * qemu-img converts a qcow2 or vmdk that was cut off without a word: what would be behind the end of the
+ * file reads as zeros (7.2, 10.0). Its check tells of clusters there. Those that nobody uses are no
+ * error. Not every format can be checked.
+ */
+static int check_whole(const struct run_alone *how, const struct convert_file *f, struct err *err)
+{
+	struct buf text = { 0 };
+	json_t *report = NULL;
+	struct err ended = { 0 };
+	int r = run_alone(how, &text, &ended);
+	int64_t bad = 0;
+
+	if (json_parse(buf_str(&text), text.len, &report, NULL) == 0)
+		bad = json_int(report, "corruptions", 0) + json_int(report, "check-errors", 0);
+	else if (r == -EIO && strstr(ended.msg, "not support checks") == NULL)
+		bad = -1; /* of a vmdk it has no report */
+	json_decref(report);
+	buf_finish(&text);
+	if (bad != 0)
+		return err_set(err, -EBADMSG,
+			"its %s is damaged or was cut off: qemu-img check finds errors in it",
+			image_format_name(f->format));
+	if (r < 0 && r != -EIO)
+		*err = ended;
+	return r == -EIO ? 0 : r;
 }
 
 struct percent {
@@ -155,24 +184,70 @@ static int make_empty(const char *path, uint64_t size, struct err *err)
 	return r;
 }
 
-static int convert_node(
-	const struct convert_spec *spec, char *top, char *chain, char *to, struct err *err)
+/* "json:{...}", malloc'd; NULL without memory. */
+static char *node_name(const struct convert_file *files, size_t n)
 {
-	char *info[] = { "qemu-img", "info", "--output=json", top, NULL };
+	json_t *v = node(files, n);
+	char *text = v != NULL ? json_dumps(v, JSON_COMPACT) : NULL;
+	char *name = text != NULL ? str_printf("json:%s", text) : NULL;
+
+	free(text);
+	json_decref(v);
+	return name;
+}
+
+/* Looks at one file, without the others of the chain: its names, whether it is whole, its size. */
+static int look_at_file(
+	struct run_alone *how, const struct convert_file *f, uint64_t *size, struct err *err)
+{
+	/* It opens no more than this one, and takes no words on others. */
+	char *name = node_name(f, 1);
+	char *info[] = { "qemu-img", "info", "--output=json", name, NULL };
+	char *check[] = { "qemu-img", "check", "--output=json", name, NULL };
+	int r;
+
+	if (name == NULL)
+		return err_nomem(err);
+	how->file_bytes = 1; /* it writes nothing */
+	how->argv = info;
+	r = virtual_size(how, f, size, err);
+	how->argv = check;
+	if (r == 0)
+		r = check_whole(how, f, err);
+	free(name);
+	return r;
+}
+
+static int look_at_all(
+	const struct convert_spec *spec, struct run_alone *how, uint64_t *size, struct err *err)
+{
+	uint64_t below;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < spec->n; i++) {
+		if (i > 0 && spec->files[i].format == FORMAT_RAW)
+			continue;
+		r = look_at_file(how, &spec->files[i], i == 0 ? size : &below, err);
+		if (r < 0 && i > 0)
+			err_wrap(err, "backing file");
+	}
+	return r;
+}
+
+static int convert_chain(const struct convert_spec *spec, char *chain, char *to, struct err *err)
+{
 	char *convert[] = { "qemu-img", "convert", "-p", "-n", "--target-is-zero", "-O", "raw",
 		chain, to, NULL };
 	struct sandbox_path paths[IMAGE_BACKING_MAX + 4] = { { "/dev/null", true },
 		{ "/dev/urandom", false } };
 	struct percent percent = { .spec = spec };
-	struct run_alone how = { .argv = info, .paths = paths, .n = 2, .limits = spec->limits };
+	struct run_alone how = { .paths = paths, .n = 2, .limits = spec->limits };
 	uint64_t size = 0;
 	int r;
 
 	for (size_t i = 0; i < spec->n; i++)
 		paths[how.n++] = (struct sandbox_path){ spec->files[i].path, false };
-	/* It writes nothing. */
-	how.file_bytes = 1;
-	r = virtual_size(&how, &spec->files[0], &size, err);
+	r = look_at_all(spec, &how, &size, err);
 	if (r == 0 && size > spec->max_bytes)
 		r = err_set(err, -EFBIG, "its disk has %s, and one may have %s (image_max)",
 			format_size(size), format_size(spec->max_bytes));
@@ -189,21 +264,9 @@ static int convert_node(
 	return r == 0 ? file_sync(to, err) : r;
 }
 
-/* "json:{...}", malloc'd; NULL without memory. */
-static char *node_name(const struct convert_file *files, size_t n)
-{
-	json_t *v = node(files, n);
-	char *text = v != NULL ? json_dumps(v, JSON_COMPACT) : NULL;
-	char *name = text != NULL ? str_printf("json:%s", text) : NULL;
-
-	free(text);
-	json_decref(v);
-	return name;
-}
-
 int convert_disk(const struct convert_spec *spec, const char *to, struct err *err)
 {
-	char *chain = NULL, *top = NULL, *target = NULL;
+	char *chain = NULL, *target = NULL;
 	int r = 0;
 
 	if (spec->n > IMAGE_BACKING_MAX + 1)
@@ -213,14 +276,10 @@ int convert_disk(const struct convert_spec *spec, const char *to, struct err *er
 	if (r < 0)
 		return r;
 	chain = node_name(spec->files, spec->n);
-	/* qemu-img info opens no more than the uppermost, and takes no words on others. */
-	top = node_name(spec->files, 1);
 	target = strdup(to);
-	r = chain != NULL && top != NULL && target != NULL
-		    ? convert_node(spec, top, chain, target, err)
-		    : err_nomem(err);
+	r = chain != NULL && target != NULL ? convert_chain(spec, chain, target, err)
+					    : err_nomem(err);
 	free(chain);
-	free(top);
 	free(target);
 	return r;
 }

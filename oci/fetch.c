@@ -63,6 +63,11 @@ static int take_piece(void *arg, struct transfer *t, const char *data, size_t le
 	return r;
 }
 
+static bool asks_by_date(const struct fetch_spec *spec)
+{
+	return spec->etag[0] == '\0' && spec->modified[0] != '\0';
+}
+
 /* One request. Returns its verdict; the transfer is finished, but its head can be read. */
 static enum transfer_verdict try(struct fetch *f, CURL **easy, int *r, struct err *err)
 {
@@ -73,7 +78,9 @@ static enum transfer_verdict try(struct fetch *f, CURL **easy, int *r, struct er
 	struct transfer_spec spec = { .url = f->spec->url,
 		.from = have,
 		.if_range = have > 0 && f->validator[0] != '\0' ? f->validator : NULL,
+		/* RFC 9110, 13.1.3: the date counts only where there is no tag. */
 		.if_none_match = have == 0 && f->spec->etag[0] != '\0' ? f->spec->etag : NULL,
+		.if_modified_since = have == 0 && asks_by_date(f->spec) ? f->spec->modified : NULL,
 		.stall_ms = c->stall_ms,
 		.connect_timeout_ms = c->connect_timeout_ms,
 		.body = take_piece,
@@ -126,9 +133,11 @@ static int judge(
 {
 	if (v == TRANSFER_OK) {
 		snprintf(out->etag, sizeof(out->etag), "%s", f->transfer.etag);
+		snprintf(out->modified, sizeof(out->modified), "%s", f->transfer.last_modified);
 		return finish_fetch(f, out, err);
 	}
-	if (f->transfer.status == 304 && f->spec->etag[0] != '\0' && f->from == 0) {
+	if (f->transfer.status == 304 && f->from == 0 &&
+		(f->spec->etag[0] != '\0' || asks_by_date(f->spec))) {
 		out->unchanged = true;
 		return 0;
 	}

@@ -12,7 +12,8 @@ struct fetch_spec {
 	const char *url;
 	const struct registry_conf *conf; /* tries, stall_ms, connect_timeout_ms */
 	uint64_t max_bytes;
-	const char *etag; /* of what the store has; "" if it is to be fetched in any case */
+	/* What was said of what the store has; both "" if it is to be fetched in any case. */
+	const char *etag, *modified;
 	/* May be -errno; size UINT64_MAX: it does not say. Again if it begins anew. */
 	int (*begin)(void *arg, uint64_t size, struct err *err);
 	void (*progress)(void *arg, uint64_t done);
@@ -22,8 +23,8 @@ struct fetch_spec {
 struct fetch_result {
 	char digest[DIGEST_MAX];
 	uint64_t size;
-	char etag[160]; /* "": it has none */
-	bool unchanged; /* it still has the tag that was given: nothing was fetched */
+	char etag[160], modified[64]; /* "": it has none */
+	bool unchanged;               /* it is still what was given: nothing was fetched */
 };
 
 /*

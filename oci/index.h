@@ -23,7 +23,7 @@ struct index_entry {
 	uint64_t pulled_ms;
 };
 /* The time of the last use in the index may be behind by this. */
-#define INDEX_USED_STEP_MS 3600000
+#define INDEX_USED_STEP_MS 300000
 
 /* ref is canonical (image_ref_format). -ENOENT. */
 int index_get(struct store *s, const char *ref, struct index_entry *out, struct err *err);

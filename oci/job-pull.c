@@ -276,23 +276,45 @@ static uint64_t total_size(const struct image *im)
 	return sum;
 }
 
-/* Whether it fits the budget once all is gone that may go; the store is pruned by who asked for it. */
-static int check_budget(const struct image *im, struct err *err)
+/* A disk made of it is no smaller than its layers are, and counts beside them. */
+static uint64_t room_beside(const struct image *im, uint64_t kept)
+{
+	uint64_t left = im->opts->prune.budget - MIN(kept, im->opts->prune.budget);
+
+	return im->wants_disk ? left / 2 : left;
+}
+
+int image_budget_room(const struct image *im, uint64_t *out, struct err *err)
 {
 	const struct prune_limits *limits = &im->opts->prune;
-	uint64_t kept, need = im->wants_disk ? total_size(im) : 0;
+	uint64_t kept;
+	int r;
+
+	*out = UINT64_MAX;
+	if (limits->budget == 0)
+		return 0;
+	r = prune_kept_bytes(im->store, &limits->keep, im->canonical, &kept, err);
+	if (r == 0)
+		*out = room_beside(im, kept);
+	return r;
+}
+
+int image_check_budget(const struct image *im, uint64_t bytes, struct err *err)
+{
+	const struct prune_limits *limits = &im->opts->prune;
+	uint64_t kept;
 	int r;
 
 	if (limits->budget == 0)
 		return 0;
-	need += total_size(im);
 	r = prune_kept_bytes(im->store, &limits->keep, im->canonical, &kept, err);
-	if (r < 0 || (need <= limits->budget && kept <= limits->budget - need))
+	if (r < 0 || bytes <= room_beside(im, kept))
 		return r;
 	return err_set(err, -EDQUOT,
 		"it needs %s at least, those that machines need take %s, and the image store may "
 		"take %s (image_budget)",
-		format_size(need), format_size(kept), format_size(limits->budget));
+		format_size(im->wants_disk ? 2 * bytes : bytes), format_size(kept),
+		format_size(limits->budget));
 }
 
 static int check_space(const struct image *im, uint64_t need, struct err *err)
@@ -376,7 +398,7 @@ static int fetch(
 	if (im->opts->policy == PULL_NEVER)
 		return err_set(err, -ENOENT,
 			"a layer is not in the image store, and the policy is never to pull");
-	r = check_budget(im, err);
+	r = image_check_budget(im, total_size(im), err);
 	/* What a disk takes is known when it is there: no less than the layers do. */
 	if (r == 0)
 		r = check_space(im, bytes + (im->wants_disk ? total_size(im) : 0), err);

@@ -31,6 +31,7 @@ int job_relay(const struct job_opts *o)
 	opts.listen_fd = o->listen_fd;
 	opts.upstream = o->upstream;
 	opts.spool = o->spool;
+	opts.count_fd = STDOUT_FILENO;
 	if (r == 0)
 		r = relay_start(&relay, &opts, &err);
 	if (r < 0) {

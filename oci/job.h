@@ -78,6 +78,7 @@ struct image {
 	bool wants_disk; /* an unpacking process is to be started before the registry is asked */
 	struct ahead *ahead; /* that process; NULL as long as nothing had to be asked */
 	bool came;           /* all of it, while it was resolved: oci/source.h */
+	uint64_t came_bytes; /* until now */
 };
 
 int image_open(struct image *im, const struct job_opts *o, struct store *s, const char *name,
@@ -89,6 +90,13 @@ int image_resolve(struct image *im, struct err *err);
 int image_fetch(struct image *im, struct err *err);
 /* -ENOSPC: the store's filesystem has not so many bytes left. */
 int image_check_space(struct image *im, uint64_t need, struct err *err);
+/*
+ * -EDQUOT: an image of so many bytes does not fit the budget, once all is gone that may go; the store is
+ * pruned by who asked for it.
+ */
+int image_check_budget(const struct image *im, uint64_t bytes, struct err *err);
+/* How many bytes an image may have, by that; UINT64_MAX: any. */
+int image_budget_room(const struct image *im, uint64_t *out, struct err *err);
 /* Forgets the registry, and the credentials for it. */
 void image_disconnect(struct image *im);
 /* struct image's progress in arg. */

@@ -267,9 +267,11 @@ static int evict(struct candidates *c, struct candidate *x, const char *why, pru
 	return r;
 }
 
+/* It was not used for so long, however far behind the index may be. */
 static bool older(const struct candidate *x, uint64_t now, uint64_t ms)
 {
-	return !x->kept && !x->gone && now > x->used_ms && now - x->used_ms > ms;
+	return !x->kept && !x->gone && now > x->used_ms &&
+	       now - x->used_ms > ms + INDEX_USED_STEP_MS;
 }
 
 static int by_budget(struct candidates *c, uint64_t budget, uint64_t now, prune_told_fn *told,

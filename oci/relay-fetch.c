@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include "lib/clock.h"
 #include "lib/log.h"
+#include "oci/cache-log.h"
 #include "oci/relay-fetch.h"
 #include "oci/transfer.h"
 
@@ -34,6 +35,8 @@ struct fetch {
 	char *url, *what;
 	struct curl_slist *send;
 	bool head, follow;
+	bool counted; /* is still to be counted */
+	int count_fd;
 
 	CURL *easy; /* the thread's */
 	char curl_error[CURL_ERROR_SIZE];
@@ -204,8 +207,18 @@ static size_t on_header(char *data, size_t size, size_t n, void *arg)
 	return f->answer.headers.bad ? 0 : len;
 }
 
+/* What is asked for after its last byte has come finds it counted. */
+static void count(struct fetch *f, uint64_t bytes)
+{
+	if (f->counted && f->answer.status == 200)
+		cache_log_fetched(f->count_fd, strchr(f->what, '/'), bytes);
+	f->counted = false;
+}
+
 static void tell(struct fetch *f, enum fetch_state state, uint64_t more)
 {
+	if (state == FETCH_DONE)
+		count(f, f->have + more);
 	pthread_mutex_lock(&f->lock);
 	f->state = state;
 	f->have += more;
@@ -384,6 +397,7 @@ static void *run(void *arg)
 			take_answer(f);
 		tell(f, FETCH_DONE, 0);
 	} else {
+		count(f, f->have);
 		failed(f, code);
 	}
 	give_easy(fr, f->easy);
@@ -446,6 +460,8 @@ int fetch_start(
 	f->running = true;
 	f->head = spec->head;
 	f->follow = spec->follow;
+	f->counted = spec->counted;
+	f->count_fd = spec->count_fd;
 	f->url = strdup(spec->url);
 	f->what = strdup(spec->what);
 	/* libcurl would say that it accepts anything; a header of that name later wins. */

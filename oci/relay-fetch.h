@@ -26,6 +26,8 @@ struct fetch_spec {
 	bool head;
 	/* Redirects are followed; Authorization does not go to another host (libcurl's rule). */
 	bool follow;
+	bool counted; /* a blob: that it came is written to count_fd (oci/cache-log.h) */
+	int count_fd;
 };
 
 struct fetch_answer {

@@ -17,6 +17,7 @@
 
 struct relay {
 	char *upstream; /* without a slash at its end */
+	int count_fd;
 	struct fetcher *fetcher;
 	struct shares *shares;
 	struct MHD_Daemon *daemon;
@@ -183,9 +184,13 @@ static int begin(struct relay *r, const struct request *rq, bool head, const str
 	char *url = str_printf("%s%s", r->upstream, rq->target);
 	char *what = str_printf(
 		"%s %.*s", head ? "HEAD" : "GET", (int)strcspn(rq->target, "?"), rq->target);
-	struct fetch_spec spec = {
-		.url = url, .what = what, .headers = headers, .head = head, .follow = share != NULL
-	};
+	struct fetch_spec spec = { .url = url,
+		.what = what,
+		.headers = headers,
+		.head = head,
+		.follow = share != NULL,
+		.counted = r->count_fd >= 0 && !head && blob_of(rq->target) != NULL,
+		.count_fd = r->count_fd };
 	int ret;
 
 	if (url == NULL || what == NULL) {
@@ -348,6 +353,7 @@ int relay_start(struct relay **out, const struct relay_opts *opts, struct err *e
 	while (len > 0 && opts->upstream[len - 1] == '/')
 		len--;
 	r->upstream = strndup(opts->upstream, len);
+	r->count_fd = opts->count_fd;
 	ret = r->upstream == NULL ? err_nomem(err)
 				  : fetcher_create(&r->fetcher, opts->spool, opts->stall_ms, err);
 	if (ret == 0)

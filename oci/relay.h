@@ -22,10 +22,12 @@ struct relay_opts {
 	uint64_t stall_ms;    /* an upstream that is silent for so long is given up */
 	uint64_t keep_ms;     /* how long a whole blob stays for who comes late */
 	uint64_t keep_bytes;  /* of all such blobs */
+	int count_fd;         /* the caller's: a line for each blob fetched; -1: none */
 };
 #define RELAY_OPTS_DEFAULT                                                                         \
 	{                                                                                          \
-		.stall_ms = 60000, .keep_ms = 10000, .keep_bytes = (uint64_t)256 << 20             \
+		.stall_ms = 60000, .keep_ms = 10000, .keep_bytes = (uint64_t)256 << 20,            \
+		.count_fd = -1                                                                     \
 	}
 
 /* curl_global_init() was called. Copies opts. */

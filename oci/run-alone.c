@@ -97,6 +97,23 @@ static int watch(struct running *w, uint64_t end_ms)
 	return 0;
 }
 
+/* It may close both and stay. */
+static int await_end(pid_t pid, uint64_t end_ms, int *status)
+{
+	unsigned pause_us = 500;
+	pid_t r;
+
+	while ((r = waitpid(pid, status, WNOHANG)) <= 0) {
+		if (r < 0 && errno != EINTR)
+			return 0;
+		if (clock_mono_ms() >= end_ms)
+			return -ETIMEDOUT;
+		usleep(pause_us);
+		pause_us = MIN(pause_us * 2, 50000u);
+	}
+	return 0;
+}
+
 static const char *last_words(struct buf *errors)
 {
 	char *s = errors->len > 0 ? str_trim(errors->data) : NULL, *nl;
@@ -163,6 +180,7 @@ int run_alone(const struct run_alone *spec, struct buf *out, struct err *err)
 {
 	char *program = find_program(spec->argv[0]);
 	struct running w = { .spec = spec, .out = out };
+	uint64_t end_ms;
 	int status = 0, r;
 	pid_t pid = -1;
 
@@ -172,11 +190,15 @@ int run_alone(const struct run_alone *spec, struct buf *out, struct err *err)
 	free(program);
 	if (r < 0)
 		return r;
-	r = watch(&w, clock_mono_ms() + spec->limits->time_ms);
-	if (r < 0)
+	end_ms = clock_mono_ms() + spec->limits->time_ms;
+	r = watch(&w, end_ms);
+	if (r == 0)
+		r = await_end(pid, end_ms, &status);
+	if (r < 0) {
 		kill(pid, SIGKILL);
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
+		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+			;
+	}
 	for (int i = 0; i < 2; i++) {
 		if (w.fds[i] >= 0)
 			close(w.fds[i]);

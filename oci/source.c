@@ -20,8 +20,8 @@ struct getting {
 	struct image *im;
 	const char *where; /* a URL or a path */
 	bool url;
-	struct descriptor desc; /* its digest is known, or stands for where */
-	char etag[160];
+	struct descriptor desc;       /* its digest is known, or stands for where */
+	char etag[160], modified[64]; /* as its server says; "" */
 	bool unchanged;
 };
 
@@ -101,6 +101,8 @@ static int begin_file(void *arg, uint64_t size, struct err *err)
 			"its server does not say that it is what it was; to have it now, pull it with --policy always");
 	g->desc.size = size != UINT64_MAX ? size : 0;
 	if (size != UINT64_MAX)
+		r = image_check_budget(g->im, g->im->came_bytes + size, err);
+	if (r == 0 && size != UINT64_MAX)
 		r = image_check_space(g->im, size, err);
 	return r == 0 ? progress_start(&g->im->progress, &g->desc, 1, 0, err) : r;
 }
@@ -225,19 +227,33 @@ static int take_url(struct getting *g, struct part *p, char digest[DIGEST_MAX], 
 {
 	struct fetch_spec spec = { .url = g->where,
 		.conf = &g->im->opts->registry,
-		.max_bytes = g->im->opts->max_bytes,
 		.etag = g->etag,
+		.modified = g->modified,
 		.begin = begin_file,
 		.progress = show_progress,
 		.arg = g };
+	uint64_t max = g->im->opts->max_bytes, room;
 	struct fetch_result res;
-	int r = fetch_file(&spec, p, &res, err);
+	int r = image_budget_room(g->im, &room, err);
 
 	if (r < 0)
 		return r;
+	/* Not every server says before how much it is. */
+	room -= MIN(room, g->im->came_bytes);
+	spec.max_bytes = MIN(max, room);
+	r = fetch_file(&spec, p, &res, err);
+	if (r == -EFBIG && room < max)
+		return err_set(err, -EDQUOT,
+			"it has more than the %s that the image store may take beside what machines need (image_budget)",
+			format_size(room));
+	if (r < 0)
+		return r;
 	g->unchanged = res.unchanged;
+	if (res.unchanged)
+		return 0;
 	strcpy(digest, res.digest);
 	strcpy(g->etag, res.etag);
+	strcpy(g->modified, res.modified);
 	return 0;
 }
 
@@ -289,6 +305,7 @@ static int get(struct getting *g, const char *digest, struct err *err)
 		if (got[0] != '\0')
 			strcpy(g->desc.digest, got);
 		r = blob_size(g, err);
+		g->im->came_bytes += g->desc.size;
 	}
 	part_close(p);
 	return r;
@@ -309,9 +326,21 @@ static int put_text(struct image *im, const char *text, char digest[DIGEST_MAX],
 	return r == 0 ? blob_put(im->store, digest, text, strlen(text), err) : r;
 }
 
-/* Without times and names: the same files give the same manifest. */
-static int make_document(struct image *im, json_t *layers, const char *etag, struct err *err)
+static void annotate(json_t *doc, const char *name, const char *value)
 {
+	if (json_object_get(doc, "annotations") == NULL)
+		json_object_set_new(doc, "annotations", json_object());
+	json_object_set_new(json_object_get(doc, "annotations"), name, json_str_new(value));
+}
+
+/*
+ * Without times and names: the same files give the same manifest, but for what their server says of
+ * them.
+ */
+static int make_document(struct image *im, json_t *layers, const struct getting *g, struct err *err)
+{
+	static const char *const names[] = { "vnd.drover.etag", "vnd.drover.last-modified" };
+	const char *values[] = { g->etag, g->modified };
 	char config[DIGEST_MAX], *text = NULL;
 	json_t *doc = NULL;
 	int r = put_text(im, "{}", config, err);
@@ -321,9 +350,10 @@ static int make_document(struct image *im, json_t *layers, const char *etag, str
 			"mediaType", "application/vnd.oci.image.manifest.v1+json", "artifactType",
 			ARTIFACT_TYPE, "config", "mediaType", EMPTY_TYPE, "digest", config, "size",
 			2, "layers", layers);
-		if (doc != NULL && etag[0] != '\0')
-			json_object_set_new(doc, "annotations",
-				json_pack("{s:o}", "vnd.drover.etag", json_str_new(etag)));
+		for (size_t i = 0; doc != NULL && i < ARRAY_LEN(names); i++) {
+			if (values[i][0] != '\0')
+				annotate(doc, names[i], values[i]);
+		}
 		text = doc != NULL ? json_dumps(doc, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
 		r = text != NULL ? put_text(im, text, im->entry.manifest, err) : err_nomem(err);
 	}
@@ -368,22 +398,29 @@ static int add_backing_files(struct image *im, json_t *layers, struct err *err)
 	return r;
 }
 
-/* What the server said of the content that is pinned, if that is all there. */
-static void pinned_etag(struct image *im, char etag[160])
+static void take_annotation(const json_t *doc, const char *name, char *out, size_t cap)
 {
+	const char *value = json_str(json_obj(doc, "annotations"), name);
+
+	if (value != NULL && strlen(value) < cap)
+		strcpy(out, value);
+}
+
+/* What the server said of the content that is pinned, if that is all there. */
+static void pinned_validators(struct getting *g)
+{
+	struct image *im = g->im;
 	struct index_entry was;
 	struct buf text = { 0 };
 	json_t *doc = NULL;
-	const char *tag;
 
 	if (index_get(im->store, im->canonical, &was, NULL) < 0 ||
 		!store_has(im->store, STORE_BLOB, was.digest, UINT64_MAX) ||
 		store_read_blob(im->store, was.manifest, MANIFEST_SIZE_MAX, &text, NULL) < 0)
 		return;
 	if (json_parse(buf_str(&text), text.len, &doc, NULL) == 0) {
-		tag = json_str(json_obj(doc, "annotations"), "vnd.drover.etag");
-		if (tag != NULL && strlen(tag) < 160)
-			strcpy(etag, tag);
+		take_annotation(doc, "vnd.drover.etag", g->etag, sizeof(g->etag));
+		take_annotation(doc, "vnd.drover.last-modified", g->modified, sizeof(g->modified));
 	}
 	json_decref(doc);
 	buf_finish(&text);
@@ -399,12 +436,32 @@ static int load_unchanged(struct image *im, struct err *err)
 	if (r == 0)
 		r = manifest_parse(buf_str(&text), text.len, &im->manifest, err);
 	buf_finish(&text);
+	if (r == 0 && im->manifest.n == 0)
+		r = err_set(err, -EBADMSG, "its manifest has no file");
 	return r;
+}
+
+/* Its server says that it is what it was; of what it lies above nobody has said that. */
+static int take_unchanged(struct getting *g, json_t *layers, struct err *err)
+{
+	struct image *im = g->im;
+	int r = load_unchanged(im, err);
+
+	if (r < 0 || im->ref.backing[0] == '\0' || im->opts->look_only)
+		return r;
+	g->desc = im->manifest.layers[0];
+	g->im->came_bytes = g->desc.size;
+	manifest_finish(&im->manifest);
+	if (json_array_append_new(layers, layer_json(&g->desc)) < 0)
+		return err_nomem(err);
+	r = add_backing_files(im, layers, err);
+	return r == 0 ? make_document(im, layers, g, err) : r;
 }
 
 int source_resolve(struct image *im, struct err *err)
 {
 	struct getting g = { .im = im, .where = im->ref.path, .url = im->ref.source == IMAGE_URL };
+	bool known = im->ref.digest[0] != '\0';
 	json_t *layers = json_array();
 	int r = layers != NULL ? 0 : err_nomem(err);
 
@@ -412,20 +469,20 @@ int source_resolve(struct image *im, struct err *err)
 		json_decref(layers);
 		return digest_file_of(&g, im->entry.digest, err);
 	}
-	if (r == 0 && g.url && im->ref.digest[0] == '\0')
-		pinned_etag(im, g.etag);
+	if (r == 0 && g.url && !known)
+		pinned_validators(&g);
 	if (r == 0)
 		r = add_file(&g, im->ref.digest, im->ref.format, layers, err);
 	if (r == 0 && g.unchanged) {
-		json_decref(layers);
-		return load_unchanged(im, err);
-	}
-	if (r == 0)
+		r = take_unchanged(&g, layers, err);
+	} else if (r == 0) {
 		r = add_backing_files(im, layers, err);
-	if (r == 0) {
-		im->came = true;
+		im->came = r == 0;
 		strcpy(im->entry.digest, g.desc.digest);
-		r = make_document(im, layers, im->ref.digest[0] == '\0' ? g.etag : "", err);
+		if (known)
+			g.etag[0] = g.modified[0] = '\0';
+		if (r == 0)
+			r = make_document(im, layers, &g, err);
 	}
 	json_decref(layers);
 	return r;

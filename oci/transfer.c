@@ -221,7 +221,8 @@ int transfer_init(
 	if (t->easy == NULL || add_header(t, "Accept", spec->accept) < 0 ||
 		add_header(t, "Authorization", spec->authorization) < 0 ||
 		add_header(t, "If-Range", spec->if_range) < 0 ||
-		add_header(t, "If-None-Match", spec->if_none_match) < 0)
+		add_header(t, "If-None-Match", spec->if_none_match) < 0 ||
+		add_header(t, "If-Modified-Since", spec->if_modified_since) < 0)
 		goto nomem;
 	set_options(t, spec);
 	if (curl_easy_setopt(t->easy, CURLOPT_URL, spec->url) != CURLE_OK)

@@ -21,7 +21,8 @@ struct transfer_spec {
 	uint64_t from;             /* Range: bytes=from-; 0: all */
 	const char *if_range;      /* the range only of what this still names, else all; or NULL */
 	const char *if_none_match; /* nothing (304) if it still has this entity tag; or NULL */
-	uint64_t stall_ms;         /* without a byte for so long it fails */
+	const char *if_modified_since; /* or if it was not changed since then; or NULL */
+	uint64_t stall_ms;             /* without a byte for so long it fails */
 	uint64_t connect_timeout_ms;
 	transfer_body_fn *body;
 	void *arg;

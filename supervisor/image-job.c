@@ -177,6 +177,12 @@ static int job_create(struct image_job **out, struct drover *d, const struct str
 	return 0;
 }
 
+/* What is no pull by its name. */
+static bool fills_store(const char *verb)
+{
+	return strcmp(verb, "import") == 0 || strcmp(verb, "inspect") == 0;
+}
+
 /* host: whose registry must be up first; NULL: none, and the job is not shared. */
 static int job_join(struct drover *d, const struct strv *args, const char *host,
 	struct image_sub *sub, struct err *err)
@@ -206,7 +212,7 @@ static int job_join(struct drover *d, const struct strv *args, const char *host,
 		free(text);
 		return r;
 	}
-	job->pulls = host != NULL;
+	job->pulls = host != NULL || fills_store(args->v[0]);
 	job->wait.ready = registry_is_ready;
 	job->wait.arg = job;
 	if (host == NULL || !registry_wait(d, host, &job->wait)) {

@@ -291,20 +291,25 @@ static json_t *own_identity(const struct machine *m)
 
 /*
  * A container's filesystem becomes that of a machine: its root disk, names and DHCP, where the image
- * does not have them. A disk that was made for a machine has its own.
+ * does not have them, and a machine-id instead of the image's. A disk that was made for a machine has
+ * its own.
  */
-static void put_system(json_t *j, const struct vm_config *cfg)
+static int put_system(json_t *j, const struct machine *m, struct err *err)
 {
+	const struct vm_config *cfg = m->run_cfg;
 	const char *given = cfg->cmdline != NULL ? cfg->cmdline : "";
 	bool root = str_starts(given, "root=") || strstr(given, " root=") != NULL;
 
 	if (image_text_is_file(cfg->rootfs))
-		return;
+		return 0;
 	if (cfg->kernel != NULL && !root)
 		json_put_str(j, "root_device", "/dev/vda");
 	json_object_set_new(j, "hosts", json_true());
 	if (cfg->networks.n > 0)
 		json_object_set_new(j, "network", json_true());
+	if (json_object_get(j, "machine_id") != NULL)
+		return 0;
+	return machine_identity_add_derived_id(j, m->dir, err);
 }
 
 /* Hostname and keys as JSON for drover-image; *out stays NULL when nothing is to be written. */
@@ -325,7 +330,8 @@ static int inject_text(struct machine *m, char **out, struct err *err)
 	r = machine_expand(m, cfg->hostname != NULL ? cfg->hostname : m->name, &hostname, err);
 	json_put_str(j, "hostname", hostname);
 	json_put_str(j, "user", cfg->ssh_user);
-	put_system(j, cfg);
+	if (r == 0)
+		r = put_system(j, m, err);
 	for (size_t i = 0; r == 0 && i < cfg->ssh_keys.n; i++) {
 		const struct key_config *key = config_sshkey(
 			m->run_box->config, cfg->ssh_keys.v[i]);

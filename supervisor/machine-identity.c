@@ -12,6 +12,7 @@
 #include "lib/child.h"
 #include "lib/file.h"
 #include "lib/json.h"
+#include "oci/digest.h"
 #include "supervisor/pool-work.h"
 
 #define FILE_NAME "identity.json"
@@ -62,19 +63,46 @@ int machine_identity_add_keys(const char *dir_path, json_t *array, struct err *e
 }
 
 /* 32 hexadecimal digits, as a random UUID has them (RFC 4122, 4.4). */
+static void put_id(json_t *to, unsigned char b[16])
+{
+	char text[33];
+
+	b[6] = (unsigned char)((b[6] & 0x0f) | 0x40);
+	b[8] = (unsigned char)((b[8] & 0x3f) | 0x80);
+	for (size_t i = 0; i < 16; i++)
+		snprintf(text + 2 * i, 3, "%02x", b[i]);
+	json_put_str(to, "machine_id", text);
+}
+
 int machine_identity_add_id(json_t *to, struct err *err)
 {
 	unsigned char b[16];
-	char text[33];
 
 	if (getrandom(b, sizeof(b), 0) != sizeof(b))
 		return err_errno(err, -errno, "random numbers");
-	b[6] = (unsigned char)((b[6] & 0x0f) | 0x40);
-	b[8] = (unsigned char)((b[8] & 0x3f) | 0x80);
-	for (size_t i = 0; i < sizeof(b); i++)
-		snprintf(text + 2 * i, 3, "%02x", b[i]);
-	json_put_str(to, "machine_id", text);
+	put_id(to, b);
 	return 0;
+}
+
+/* The host's own is not to be shown, but a digest with more in it may be (machine-id(5)). */
+int machine_identity_add_derived_id(json_t *to, const char *dir, struct err *err)
+{
+	char host[64] = "", *text, digest[DIGEST_MAX];
+	unsigned char b[16];
+	unsigned byte;
+	int r;
+
+	file_read_line("/etc/machine-id", host, sizeof(host), NULL);
+	text = str_printf("drover machine-id %s %s", host, dir);
+	r = text == NULL ? err_nomem(err) : digest_of("sha256:", text, strlen(text), digest, err);
+	free(text);
+	for (size_t i = 0; r == 0 && i < sizeof(b); i++) {
+		sscanf(strchr(digest, ':') + 1 + 2 * i, "%2x", &byte);
+		b[i] = (unsigned char)byte;
+	}
+	if (r == 0)
+		put_id(to, b);
+	return r;
 }
 
 static int write_it(struct making *k, struct err *err)

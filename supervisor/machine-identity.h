@@ -21,6 +21,8 @@ int machine_identity_make(uv_loop_t *loop, const char *dir, machine_identity_don
 int machine_identity_read(const char *dir, json_t **out, struct err *err);
 /* machine-id(5) as "machine_id". */
 int machine_identity_add_id(json_t *to, struct err *err);
+/* The same for a machine that is no copy: always the same one for this host and folder. */
+int machine_identity_add_derived_id(json_t *to, const char *dir, struct err *err);
 /* Adds {name, text} of each of the files ssh_host_* below dir. */
 int machine_identity_add_keys(const char *dir, json_t *array, struct err *err);
 

@@ -95,6 +95,7 @@ json_t *registries_json(struct drover *d)
 					       : json_null());
 		json_object_set_new(
 			j, "size", r->size > 0 ? json_integer((json_int_t)r->size) : json_null());
+		json_object_set_new(j, "blobs", registry_usage_json(r->usage));
 		json_array_append_new(array, j);
 	}
 	return array;

@@ -8,6 +8,8 @@
 #include "supervisor/registry.h"
 #include "supervisor/service.h"
 
+struct registry_usage;
+
 struct registry {
 	struct list entry;
 	struct drover *d;
@@ -42,6 +44,7 @@ struct registry {
 	bool prefetching;
 	uint64_t prefetch_ms; /* monotonic, when it was begun; 0: never */
 	struct image_sub prefetch_sub;
+	struct registry_usage *usage;
 	uint64_t size; /* bytes in its storage when it was last looked at; 0: not yet, or none */
 	bool stopping;
 	void (*stopped)(void *arg);
@@ -58,6 +61,8 @@ void registry_begin(struct registry *r);
 /* ---- registry-prune.c ---- */
 
 void registry_prune_due(void *arg); /* of prune_timer */
+/* It is down, or going down, for a prune, whose end begins it again: nothing else may. */
+bool registry_prune_holds(const struct registry *r);
 void registry_prune_up(struct registry *r);
 void registry_prune_stop(struct registry *r);
 
@@ -66,6 +71,14 @@ void registry_prune_stop(struct registry *r);
 /* If it is due, and the cache there. */
 void registry_prefetch(struct registry *r);
 void registry_prefetch_stop(struct registry *r);
+
+/* ---- registry-usage.c ---- */
+
+/* Held once; NULL without memory. */
+struct registry_usage *registry_usage_create(const char *state_dir, const char *name);
+void registry_usage_release(struct registry_usage *u); /* takes NULL */
+/* As of the last registries_count(); null before. */
+json_t *registry_usage_json(const struct registry_usage *u);
 
 /* ---- registry-files.c ---- */
 

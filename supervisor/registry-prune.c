@@ -16,6 +16,11 @@
 
 static void run(struct registry *r, bool look);
 
+bool registry_prune_holds(const struct registry *r)
+{
+	return r->pruning == PRUNE_STOPPING || r->pruning == PRUNE_WORKING;
+}
+
 static void again(struct registry *r)
 {
 	r->pruning = PRUNE_NOT;
@@ -112,6 +117,7 @@ void registry_prune_due(void *arg)
 
 	if (r->stopping || r->d->stopping || r->pruning != PRUNE_NOT)
 		return;
+	registries_count(r->d, NULL, NULL); /* without memory it is done next time */
 	if (r->prefetching) {
 		deadline_set(&r->prune_timer, BUSY_MS);
 		return;

@@ -95,7 +95,8 @@ static void poll_answered(void *arg, const struct http_result *res, const struct
 	struct registry *r = arg;
 
 	r->probe = NULL;
-	if (r->stopping || r->state != REGISTRY_STARTING || !service_up(r->service))
+	if (r->stopping || registry_prune_holds(r) || r->state != REGISTRY_STARTING ||
+		!service_up(r->service))
 		return;
 	if (err == NULL && res->status < 500) {
 		set_up(r);
@@ -123,7 +124,7 @@ static void relay_stopped(void *arg)
 {
 	struct registry *r = arg;
 
-	if (!r->stopping)
+	if (!r->stopping && !registry_prune_holds(r))
 		launch(r, false);
 }
 
@@ -172,7 +173,7 @@ static void probed(void *arg, const struct http_result *res, const struct err *e
 	bool there = err == NULL; /* any answer shows that somebody is there */
 
 	r->probe = NULL;
-	if (r->stopping)
+	if (r->stopping || registry_prune_holds(r))
 		return;
 	if (!service_up(r->service)) {
 		launch(r, there);
@@ -186,7 +187,7 @@ static void probed(void *arg, const struct http_result *res, const struct err *e
 
 void registry_begin(struct registry *r)
 {
-	if (r->stopping)
+	if (r->stopping || registry_prune_holds(r))
 		return;
 	if (!service_up(r->service))
 		r->state = REGISTRY_STARTING;
@@ -235,7 +236,8 @@ static void relay_lost(void *arg)
 {
 	struct registry *r = arg;
 
-	if (r->stopping || !service_up(r->service))
+	/* After a prune it is started with another relay in any case. */
+	if (r->stopping || registry_prune_holds(r) || !service_up(r->service))
 		return;
 	if (r->probe != NULL)
 		http_cancel(r->probe);
@@ -251,6 +253,7 @@ static void registry_free(void *arg)
 	struct registry *r = arg;
 
 	json_decref(r->applied);
+	registry_usage_release(r->usage);
 	strv_finish(&r->hosts);
 	strv_finish(&r->prefetch);
 	free(r->name);
@@ -313,6 +316,7 @@ static int registry_create(
 					  : str_printf("%s/registry/%s", d->state_dir, cfg->s.name);
 	r->log_path = str_printf("%s/log/registry-%s.log", d->state_dir, cfg->s.name);
 	r->applied = plan_applied(&cfg->s);
+	r->usage = registry_usage_create(d->state_dir, cfg->s.name);
 	r->offline_wanted = cfg->offline;
 	r->retry_ms = RETRY_MIN_MS;
 	spec.name = r->name;
@@ -324,7 +328,7 @@ static int registry_create(
 	relay.spool = r->storage;
 	if (r->name == NULL || r->owner == NULL || r->upstream == NULL || r->listen == NULL ||
 		r->storage == NULL || r->log_path == NULL || r->applied == NULL ||
-		registry_hosts(cfg, &r->hosts) < 0 || registry_hosts(cfg, &r->hosts) < 0 ||
+		r->usage == NULL || registry_hosts(cfg, &r->hosts) < 0 ||
 		strv_copy(&r->prefetch, &cfg->prefetch) < 0 ||
 		service_create(&r->service, d, &spec, &cb, err) < 0 ||
 		registry_relay_create(&r->relay, d, &relay, err) < 0) {
@@ -386,6 +390,7 @@ int registry_start(struct drover *d, const struct registry_config *cfg, struct e
 		service_stop(r->service, stopped_for_adopt, r);
 	else
 		registry_begin(r);
+	registries_count(d, NULL, NULL); /* begins the count of one that is new */
 	return 0;
 }
 

@@ -42,6 +42,11 @@ void registry_unwait(struct registry_wait *wait);
 
 /* --mirror HOST=URL for each. */
 void registries_mirror_args(struct drover *d, struct strv *args);
+/*
+ * Counts what was asked of the caches until now, in the thread pool, for registries_json(). done (may
+ * be NULL) fires once, not before this returns. -ENOMEM: it does not.
+ */
+int registries_count(struct drover *d, void (*done)(void *arg), void *arg);
 json_t *registries_json(struct drover *d);
 void registries_names(struct drover *d, struct strv *out);
 

@@ -7,6 +7,7 @@
 #include "lib/json.h"
 #include "oci/image.h"
 #include "supervisor/image-job.h"
+#include "supervisor/image-prune.h"
 
 static int file_path(const json_t *body, bool scheme, const char **out, struct err *err)
 {
@@ -67,6 +68,7 @@ void route_image_import(void *arg, struct request *rq)
 			strv_add(&args, name);
 		}
 		image_pull_args(d, &args);
+		image_limit_args(d, false, &args);
 		image_stream_job(d, rq, file, &args);
 	} else {
 		reply_err(rq, &err, NULL, NULL);

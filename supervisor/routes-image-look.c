@@ -78,8 +78,8 @@ static void look(struct drover *d, struct request *rq, const char *verb, const c
 	}
 	if (strcmp(verb, "inspect") == 0 || strcmp(verb, "outdated") == 0)
 		image_pull_args(d, &args);
-	if (strcmp(verb, "prune") == 0)
-		image_limit_args(d, true, &args);
+	if (strcmp(verb, "prune") == 0 || strcmp(verb, "inspect") == 0)
+		image_limit_args(d, strcmp(verb, "prune") == 0, &args);
 	if (l == NULL || args.bad || (l->items = json_array()) == NULL) {
 		r = err_nomem(&err);
 	} else {

@@ -58,8 +58,41 @@ static void route_config(void *arg, struct request *rq)
 	buf_finish(&text);
 }
 
+struct registries_ask {
+	struct drover *d;
+	struct request *rq; /* NULL: it has left */
+};
+
+static void registries_asker_left(void *arg)
+{
+	struct registries_ask *ask = arg;
+
+	ask->rq = NULL;
+}
+
+static void registries_counted(void *arg)
+{
+	struct registries_ask *ask = arg;
+
+	if (ask->rq != NULL) {
+		request_on_gone(ask->rq, NULL, NULL);
+		reply_json(ask->rq, 200, registries_json(ask->d));
+	}
+	free(ask);
+}
+
 static void route_registries(void *arg, struct request *rq)
 {
+	struct registries_ask *ask = calloc(1, sizeof(*ask));
+
+	if (ask != NULL) {
+		*ask = (struct registries_ask){ arg, rq };
+		request_on_gone(rq, registries_asker_left, ask);
+		if (registries_count(arg, registries_counted, ask) == 0)
+			return;
+		request_on_gone(rq, NULL, NULL);
+		free(ask);
+	}
 	reply_json(rq, 200, registries_json(arg));
 }
 

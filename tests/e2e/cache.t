@@ -46,6 +46,26 @@ start_droverd
 await "$patience" up
 for i in a b c; do fetch $i; is "$rc" 0 "$i comes through the cache"; done
 ok 'which has them then' wait_for "$patience" all_cached a b c
+# How much it spares the upstream. An image has a configuration and a layer.
+count() { # count KEY...: of what it was asked for
+	drover registry list -o json | jq -r ".[0].blobs | [$(printf '.%s,' "$@" | sed 's/,$//')] | @csv"
+}
+ok 'three pulls: all was fetched' wait_for "$patience" says '6,6,6,0' count asked served fetched hit_rate
+bytes=$(count served_bytes)
+is "$(count fetched_bytes)" "$bytes" 'to the byte'
+ok 'and that is more than the layers have' test "$bytes" -gt 6000000
+for i in a b; do fetch $i; done
+ok 'two more, from what it has' wait_for "$patience" says '10,10,6,0.4' count asked served fetched hit_rate
+is "$(count 'byte_hit_rate * 100 | round')" 40 'of the bytes, too'
+like "$(drover registry list)" 'HITS.*cache +up +proxy .* 40% of 10' 'as a person sees it'
+since=$(count since)
+stop_droverd
+start_droverd
+await "$patience" up
+is "$(count asked served fetched since)" "10,10,6,$since" 'a restart of droverd, and of the cache, forgets nothing'
+fetch c
+ok 'and it counts on' wait_for "$patience" says '12,12,6,0.5' count asked served fetched hit_rate
+
 age a 20
 age b 10
 age c 5

@@ -105,6 +105,12 @@ is "$rc $(requests files/) $(events layer)" '0 1 1' 'asked for again, nothing ha
 is "$(jq -r 'select(.event == "layer") | .cached' "$W/out")" true 'and nothing is fetched'
 run outdated --store "$W/store"
 is "$rc $(field moved) $(events unknown)" '0 0 0' 'nor is it outdated'
+get "$(url $tls dated)"
+run pull --store "$W/store" --ref "$(url $tls dated)" --policy always
+is "$rc $(requests files/) $(jq -r 'select(.event == "layer") | .cached' "$W/out")" '0 2 true' \
+	'where there is no tag, its date serves: nothing is fetched'
+run outdated --store "$W/store"
+is "$rc $(field moved) $(events unknown)" '0 0 0' 'nor is it outdated'
 get "$(url $tls changes)"
 : >"$W/bad.log"
 run outdated --store "$W/store"
@@ -174,6 +180,21 @@ ok 'and nothing is left of what did not fit' empty_tmp "$W/small/store"
 ok 'and what there is of room is there again' test "$(df --output=used -k "$W/small" | tail -n 1)" -lt 8000
 umount "$W/small"
 
+# Files that were cut off, which qemu-img would convert as if zeros were behind.
+for f in a.qcow2 packed.qcow2 a.vmdk a.vhdx; do
+	head -c -400000 "$dir/$f" >"$dir/cut-$f"
+	disk_of "file:$dir/cut-$f"
+	is "$rc $code" '1 failed' "$f, cut off: it is not taken"
+	# qemu-img itself opens no such vhdx.
+	like "$message" "its ${f##*.} is damaged or was cut off|vhdx: qemu-img failed" 'and it is said why'
+done
+ok 'qemu-img would take it' qemu-img convert -O raw "$dir/cut-a.qcow2" "$W/flat"
+qemu-img create -q -f qcow2 -b cut-a.qcow2 -F qcow2 "$dir/above.qcow2"
+disk_of "file:$dir/above.qcow2#backing=$dir/cut-a.qcow2"
+like "$message" 'backing file: its qcow2 is damaged or was cut off' 'nor below another'
+rm "$dir"/cut-*
+ok 'nothing is left of them' empty_tmp "$store"
+
 # Files that name other files. A secret of the host would show in the disk.
 head -c 1000000 /dev/urandom >"$W/secret"
 qemu-img create -q -f qcow2 -b "$W/secret" -F raw "$dir/backed.qcow2" 1M
@@ -189,6 +210,24 @@ disk_of "file:$dir/top.qcow2#backing=$dir/packed.qcow2"
 is "$(sha256sum <"$(field disk)")" "$(sha256sum <"$W/flat")" 'and no other than the one that is named'
 disk_of "file:$dir/a.qcow2#backing=$W/secret"
 like "$message" 'it has no backing file' 'one that has none cannot be given one'
+# The file above is what it was, as its server says; the one below is not.
+qemu-img rebase -u -b "$dir/below.qcow2" -F qcow2 "$dir/top.qcow2"
+cp "$dir/top.qcow2" "$W/bad.log.given"
+cp "$dir/a.qcow2" "$dir/below.qcow2"
+disk_of "https://localhost:5643/v2/given/files/top.qcow2#backing=$dir/below.qcow2"
+is "$rc $(sha256sum <"$(field disk)")" "0 $(sha256sum <"$W/flat")" 'a URL may lie above a file of the host'
+qemu-io -c 'write -P 0x42 24M 64k' "$dir/below.qcow2" >"$W/output" || bail "qemu-io: $(<"$W/output")"
+qemu-img convert -O raw "$dir/top.qcow2" "$W/flat"
+run rootfs --store "$store" --policy always \
+	--ref "https://localhost:5643/v2/given/files/top.qcow2#backing=$dir/below.qcow2"
+is "$rc $(sha256sum <"$(field disk)")" "0 $(sha256sum <"$W/flat")" 'and a change of that one is seen'
+run rootfs --store "$store" --policy always \
+	--ref "https://localhost:5643/v2/given/files/top.qcow2#backing=$dir/below.qcow2"
+is "$rc $(sha256sum <"$(field disk)")" "0 $(sha256sum <"$W/flat")" 'also where none has changed'
+qemu-img create -q -f vmdk -b "$dir/a.vmdk" -F vmdk "$dir/middle.vmdk"
+qemu-img create -q -f qcow2 -b middle.vmdk -F vmdk "$dir/above.qcow2"
+disk_of "file:$dir/above.qcow2#backing=$dir/middle.vmdk"
+like "$message" 'backing file: it has data in another file, .*a.vmdk' 'nor can a backing file name one that is not named'
 qemu-img create -q -f qcow2 -o data_file="$W/secret2",data_file_raw=on "$dir/data.qcow2" 1M
 disk_of "file:$dir/data.qcow2"
 like "$message" 'its data is in another file, which is not taken$' 'an external data file is refused'

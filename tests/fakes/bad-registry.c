@@ -27,17 +27,19 @@
 #define MANIFEST     "application/vnd.oci.image.manifest.v1+json"
 #define INDEX        "application/vnd.oci.image.index.v1+json"
 #define SCENARIO_MAX 64
+#define DATE         "Sat, 01 Jun 2024 10:00:00 GMT"
 
 static unsigned char layer[LAYER_SIZE], wrong[LAYER_SIZE];
 static char layer_digest[80], config_digest[80], manifest_digest[80];
 static char config[512], manifest[2048];
 static int port, log_fd;
+static const char *log_path;
 
 struct request {
 	int fd;
 	int port;
 	char method[8], path[512], scenario[SCENARIO_MAX], kind[32], what[160];
-	char range[64], if_range[64], if_none_match[64], authorization[256];
+	char range[64], if_range[64], if_none_match[64], if_modified_since[64], authorization[256];
 	unsigned count; /* how often scenario and kind were asked for, this one included */
 };
 
@@ -188,6 +190,28 @@ static void stall(const struct request *r)
 		;
 }
 
+/* LOG with that behind it; -1: there is none. */
+static int open_beside(const char *suffix)
+{
+	char path[512];
+
+	snprintf(path, sizeof(path), "%s%s", log_path, suffix);
+	return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+/* Half, and the rest when there is a file LOG.gate. */
+static void serve_gated(const struct request *r)
+{
+	int fd;
+
+	head(r, 200, "", LAYER_SIZE);
+	send_all(r->fd, layer, LAYER_SIZE / 2);
+	while ((fd = open_beside(".gate")) < 0)
+		usleep(20000);
+	close(fd);
+	send_all(r->fd, layer + LAYER_SIZE / 2, LAYER_SIZE - LAYER_SIZE / 2);
+}
+
 static void serve_huge(const struct request *r);
 
 static void serve_layer(const struct request *r)
@@ -224,6 +248,8 @@ static void serve_layer(const struct request *r)
 		head(r, 200, "", LAYER_SIZE);
 		send_all(r->fd, layer, LAYER_SIZE / 2);
 		stall(r);
+	} else if (is(r, "gate")) {
+		serve_gated(r);
 	} else if (is(r, "slow")) {
 		/* A MiB and then nothing, for a client that is killed meanwhile. */
 		head(r, 200, "", LAYER_SIZE);
@@ -255,8 +281,26 @@ static void serve_tagged(
 	send_all(r->fd, data + from, end - from);
 }
 
+/* The file LOG.given, whatever it is. */
+static void serve_given(const struct request *r)
+{
+	static unsigned char data[16u << 20];
+	int fd = open_beside(".given");
+	ssize_t n = fd >= 0 ? read(fd, data, sizeof(data)) : -1;
+
+	if (fd >= 0)
+		close(fd);
+	if (n < 0) {
+		answer(r, 404, "", "");
+		return;
+	}
+	head(r, 200, "ETag: \"given\"\r\n", (size_t)n);
+	send_all(r->fd, data, (size_t)n);
+}
+
 static void serve_file(const struct request *r)
 {
+	static const char unsized[] = "HTTP/1.1 200 x\r\nConnection: close\r\n\r\n";
 	const unsigned char *data = scenario_begins(r, "changes") && r->count > 1 ? wrong : layer;
 	unsigned long from = 0;
 	char tag[16];
@@ -272,6 +316,18 @@ static void serve_file(const struct request *r)
 		answer(r, 416, extra, "");
 	} else if (is(r, "tagged") && strcmp(r->if_none_match, tag) == 0) {
 		answer(r, 304, "", "");
+	} else if (is(r, "dated") && strcmp(r->if_modified_since, DATE) == 0) {
+		answer(r, 304, "", "");
+	} else if (is(r, "dated")) {
+		head(r, 200, "Last-Modified: " DATE "\r\n", LAYER_SIZE);
+		send_all(r->fd, layer, LAYER_SIZE);
+	} else if (is(r, "unsized")) {
+		send_all(r->fd, unsized, strlen(unsized));
+		send_all(r->fd, layer, LAYER_SIZE);
+	} else if (is(r, "given") && strcmp(r->if_none_match, "\"given\"") == 0) {
+		answer(r, 304, "", "");
+	} else if (is(r, "given")) {
+		serve_given(r);
 	} else if (is(r, "tagged")) {
 		serve_tagged(r, data, from, LAYER_SIZE);
 	} else if (scenario_begins(r, "changes") || is(r, "tagged-cut")) {
@@ -461,6 +517,9 @@ static bool read_request(struct request *r)
 			snprintf(r->if_range, sizeof(r->if_range), "%.63s", line + 10);
 		if (strncasecmp(line, "If-None-Match: ", 15) == 0)
 			snprintf(r->if_none_match, sizeof(r->if_none_match), "%.63s", line + 15);
+		if (strncasecmp(line, "If-Modified-Since: ", 19) == 0)
+			snprintf(r->if_modified_since, sizeof(r->if_modified_since), "%.63s",
+				line + 19);
 		if (strncasecmp(line, "Authorization: ", 15) == 0)
 			snprintf(r->authorization, sizeof(r->authorization), "%.255s", line + 15);
 	}
@@ -544,6 +603,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	signal(SIGPIPE, SIG_IGN);
+	log_path = argv[1];
 	log_fd = open(argv[1], O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
 	port = atoi(argv[2]);
 	make_image();

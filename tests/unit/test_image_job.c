@@ -9,6 +9,7 @@
 #include "lib/file.h"
 #include "lib/json.h"
 #include "supervisor/image-job.h"
+#include "supervisor/image-prune.h"
 #include "supervisor/registry-private.h"
 
 #define REF "ghcr.io/org/thing:1"
@@ -390,6 +391,45 @@ static void test_stop_while_waiting(void **state)
 	remove_registry();
 }
 
+static bool has_pruned(void *arg)
+{
+	char *text = drover_rig_text(&r, "runs");
+	bool has = text != NULL && strstr(text, "prune --store") != NULL;
+
+	free(text);
+	return has;
+}
+
+/* The store is nobody's to tidy up while a pull fills it. */
+static void test_prune_waits(void **state)
+{
+	struct user u;
+	char *body;
+
+	drover_rig_finish(&r);
+	drover_rig_init(&r, "image_budget = 1M\n");
+	body = str_printf(
+		"if [ $1 = rootfs ]; then while [ ! -e %s/go ]; do sleep 0.02; done; fi\n%s", r.dir,
+		HAPPY);
+	program(body);
+	free(body);
+	assert_int_equal(ask(&u), 0);
+	assert_int_equal(image_pruner_create(&r.d.pruner, &r.d, NULL), 0);
+	/* It is due after a second. */
+	rig_run_for(r.d.loop, 1500);
+	assert_int_equal(runs(), 1);
+	assert_false(has_pruned(NULL));
+	drover_rig_put(&r, "go", "");
+	finish(&u);
+	drover_rig_until(&r, has_pruned, NULL);
+	json_decref(u.result);
+	image_jobs_stop(&r.d);
+	image_pruner_destroy(r.d.pruner);
+	r.d.pruner = NULL;
+	while (!list_empty(&r.d.image_jobs))
+		uv_run(r.d.loop, UV_RUN_ONCE);
+}
+
 int main(void)
 {
 #define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
@@ -407,6 +447,7 @@ int main(void)
 		T(test_waits_for_registry),
 		T(test_registry_fails),
 		T(test_stop_while_waiting),
+		T(test_prune_waits),
 	};
 
 	return cmocka_run_group_tests_name("image_job", tests, NULL, NULL);

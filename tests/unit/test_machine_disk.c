@@ -14,6 +14,7 @@
 
 #include "lib/file.h"
 #include "lib/json.h"
+#include "supervisor/machine-identity.h"
 #include "supervisor/machine-steps.h"
 #include "tests/unit/hv-rig.h"
 
@@ -133,20 +134,40 @@ static void assert_failed(struct machine *m, const char *message)
 
 /* ---- images and disks ---- */
 
+/* That of this host's machine of this name, the same each time; a static buffer. */
+static const char *machine_id(const struct machine *m)
+{
+	static char id[2][33];
+
+	for (int i = 0; i < 2; i++) {
+		json_t *j = json_object();
+
+		assert_int_equal(machine_identity_add_derived_id(j, m->dir, NULL), 0);
+		snprintf(id[i], sizeof(id[i]), "%s", json_str(j, "machine_id"));
+		json_decref(j);
+	}
+	assert_string_equal(id[0], id[1]);
+	assert_int_equal(strspn(id[0], "0123456789abcdef"), 32);
+	return id[0];
+}
+
 static void test_images(void **state)
 {
 	struct machine *m = begin("[key me]\npublic = ssh-ed25519 AAAA me\n",
 		"ssh_key = me\nssh_user = admin\nhostname = host-{{name}}\n");
-	char *text;
+	char *text, *want;
 
 	start(m);
 	await(m, MACHINE_RUNNING);
 	assert_runs("kernel rootfs clone ");
+	want = str_printf("{\"hostname\":\"host-web\",\"user\":\"admin\","
+			  "\"root_device\":\"/dev/vda\",\"hosts\":true,\"machine_id\":\"%s\","
+			  "\"authorized_keys\":[\"ssh-ed25519 AAAA me\"]}",
+		machine_id(m));
 	text = drover_rig_text(&w.r, "injected");
-	assert_string_equal(text, "{\"hostname\":\"host-web\",\"user\":\"admin\","
-				  "\"root_device\":\"/dev/vda\",\"hosts\":true,"
-				  "\"authorized_keys\":[\"ssh-ed25519 AAAA me\"]}");
+	assert_string_equal(text, want);
 	free(text);
+	free(want);
 	/* Keys and hostname are in the disk; the order to put them there is not kept. */
 	assert_null(drover_rig_text(&w.r, "state/vm/web/inject.json"));
 	assert_true(str_ends(m->kernel_path, "/kernel"));

@@ -35,7 +35,8 @@ static void add(struct registry *r, const char *name, const char *host, const ch
 		.listen = strdup(listen),
 		.upstream = str_printf("https://%s", host),
 		.storage = str_printf("%s/storage-%s", w.r.dir, name),
-		.applied = json_pack("{s:s}", "listen", listen) };
+		.applied = json_pack("{s:s}", "listen", listen),
+		.usage = registry_usage_create(w.r.dir, name) };
 	strv_add(&r->hosts, host);
 	list_init(&r->waiters);
 	deadline_init(&r->wait_timer, w.r.d.loop, NULL, NULL);
@@ -50,6 +51,7 @@ static void drop(struct registry *r)
 	service_destroy(r->service);
 	strv_finish(&r->hosts);
 	json_decref(r->applied);
+	registry_usage_release(r->usage);
 	free(r->name);
 	free(r->listen);
 	free(r->upstream);
@@ -116,12 +118,95 @@ static void test_json(void **state)
 	text = json_text(j);
 	assert_string_equal(text,
 		"[{\"name\":\"ghcr\",\"upstream\":\"https://ghcr.io\",\"listen\":\"127.0.0.1:5000\","
-		"\"state\":\"up\",\"mode\":\"proxy\",\"pid\":null,\"size\":5000000000},"
+		"\"state\":\"up\",\"mode\":\"proxy\",\"pid\":null,\"size\":5000000000,\"blobs\":null},"
 		"{\"name\":\"hub\",\"upstream\":\"https://registry-1.docker.io\","
 		"\"listen\":\"[::1]:5001\",\"state\":\"down\",\"mode\":\"offline\",\"pid\":null,"
-		"\"size\":null}]");
+		"\"size\":null,\"blobs\":null}]");
 	free(text);
 	json_decref(j);
+}
+
+static void was_counted(void *arg)
+{
+	*(bool *)arg = true;
+}
+
+/* What registry_usage_json() says then, {asked, served_bytes, fetched, rate in percent, since}. */
+struct usage {
+	int64_t asked, served_bytes, fetched;
+	int percent, bytes_percent; /* -1: null */
+	char since[40];
+};
+
+static int percent(const json_t *rate)
+{
+	return json_is_null(rate) ? -1 : (int)(json_real_value(rate) * 100);
+}
+
+static struct usage count(void)
+{
+	struct usage u;
+	bool done = false;
+	json_t *j;
+
+	assert_int_equal(registries_count(&w.r.d, was_counted, &done), 0);
+	assert_false(done);
+	rig_run_until(w.r.d.loop, &done);
+	j = registry_usage_json(w.a.usage);
+	u = (struct usage){ .asked = json_int(j, "asked", -1),
+		.served_bytes = json_int(j, "served_bytes", -1),
+		.fetched = json_int(j, "fetched", -1),
+		.percent = percent(json_object_get(j, "hit_rate")),
+		.bytes_percent = percent(json_object_get(j, "byte_hit_rate")) };
+	snprintf(u.since, sizeof(u.since), "%s", json_str(j, "since"));
+	json_decref(j);
+	return u;
+}
+
+static void log_add(const char *name, const char *line)
+{
+	char *path = str_printf("%s/log/registry-ghcr%s.log", w.r.dir, name);
+	FILE *f = fopen(path, "ae");
+
+	assert_non_null(f);
+	fputs(line, f);
+	fclose(f);
+	free(path);
+}
+
+#define BLOB                                                                                       \
+	"/v2/x/blobs/"                                                                             \
+	"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+#define ASKED "::1 - - [21/Nov/2026:10:00:00 +0000] \"GET " BLOB " HTTP/1.1\" 200 100 \"\" \"go\"\n"
+
+static void test_usage(void **state)
+{
+	char *logs = path_join(w.r.dir, "log");
+	struct usage u, first;
+
+	assert_int_equal(mkdir_p(logs, 0700, NULL), 0);
+	free(logs);
+	/* What is there before the count begins does not count. */
+	log_add("", ASKED);
+	first = count();
+	assert_int_equal(first.asked, 0);
+	assert_int_equal(first.percent, -1);
+	log_add("", ASKED ASKED);
+	log_add("-relay", "fetched 150 " BLOB "\n");
+	u = count();
+	assert_int_equal(u.asked, 2);
+	assert_int_equal(u.served_bytes, 200);
+	assert_int_equal(u.fetched, 1);
+	assert_int_equal(u.percent, 50);
+	assert_int_equal(u.bytes_percent, 25);
+	/* The next daemon goes on where this one was. */
+	registry_usage_release(w.a.usage);
+	w.a.usage = registry_usage_create(w.r.dir, "ghcr");
+	log_add("", ASKED);
+	u = count();
+	assert_int_equal(u.asked, 3);
+	assert_int_equal(u.fetched, 1);
+	assert_string_equal(u.since, first.since);
 }
 
 struct waiter {
@@ -420,11 +505,167 @@ static void test_relay_lost(void **state)
 	stop_relay();
 }
 
+/* What a cache would do next is not what is looked at. */
+static void no_more(void *arg)
+{
+}
+
+static void was_closed(void *arg)
+{
+	*(bool *)arg = true;
+}
+
+/* What of a real one the other tests do without. */
+static void finish_cache(void)
+{
+	bool closed = false;
+
+	w.a.stopping = true;
+	if (w.a.probe != NULL)
+		http_cancel(w.a.probe);
+	w.stopped = false;
+	service_stop(w.a.service, relay_stopped, NULL);
+	rig_run_until(w.r.d.loop, &w.stopped);
+	http_client_destroy(w.r.d.http, was_closed, &closed);
+	rig_run_until(w.r.d.loop, &closed);
+	w.r.d.http = NULL;
+	registry_relay_destroy(w.relay);
+	deadline_close(&w.a.timer, NULL);
+	deadline_close(&w.a.prune_timer, NULL);
+}
+
+static bool is_pruning(void *arg)
+{
+	return w.a.pruning != PRUNE_LOOKING && w.a.pruning != PRUNE_NOT;
+}
+
+static bool is_looked_at(void *arg)
+{
+	return w.a.pruning != PRUNE_LOOKING;
+}
+
+static bool is_begun_again(void *arg)
+{
+	return w.a.pruning == PRUNE_NOT && service_up(w.a.service);
+}
+
+static void was_pulled(void *arg, const json_t *result, const struct err *err)
+{
+	*(bool *)arg = true;
+}
+
+/* Stopped under a pull, a cache would break it off: the prune of one comes later. */
+static void test_prune_waits(void **state)
+{
+	struct image_sub pull = { .done = was_pulled };
+	struct strv args = { 0 }, sleep = { 0 };
+	char *bin, *path, *text;
+	bool pulled = false;
+	pid_t pid;
+
+	netns_enter();
+	assert_int_equal(http_client_create(&w.r.d.http, w.r.d.loop, NULL), 0);
+	deadline_init(&w.a.timer, w.r.d.loop, no_more, NULL);
+	deadline_init(&w.a.prune_timer, w.r.d.loop, registry_prune_due, &w.a);
+	list_init(&w.a.prune_sub.entry);
+	create_relay();
+	w.a.relay = w.relay;
+	text = str_printf("case $1 in pull) while [ ! -e %s/go ]; do sleep 0.02; done;;\n"
+			  "cache-prune) echo \"$*\" >>%s/prunes;; esac\n"
+			  "echo '{\"event\":\"done\",\"freed\":1000}'",
+		w.r.dir, w.r.dir);
+	free(drover_rig_script(&w.r, "libexec/drover-image", text));
+	free(text);
+	bin = drover_rig_script(&w.r, "docker-registry", "exec sleep 600");
+	*strrchr(bin, '/') = '\0';
+	path = str_printf("%s:%s", bin, getenv("PATH"));
+	setenv("PATH", path, 1);
+	/* As it is when it runs. */
+	w.a.offline_wanted = true;
+	strv_add(&sleep, "/bin/sleep");
+	strv_add(&sleep, "600");
+	assert_int_equal(service_start(w.a.service, &sleep, NULL), 0);
+	w.a.state = REGISTRY_UP;
+	pid = service_pid(w.a.service);
+	strv_add(&args, "pull");
+	pull.arg = &pulled;
+	list_init(&pull.entry);
+	assert_int_equal(image_job_args(&w.r.d, &args, &pull, NULL), 0);
+	strv_finish(&args);
+	registry_prune_due(&w.a);
+	assert_int_equal(w.a.pruning, PRUNE_LOOKING);
+	drover_rig_until(&w.r, is_looked_at, NULL);
+	assert_int_equal(w.a.pruning, PRUNE_NOT);
+	assert_int_equal(w.a.state, REGISTRY_UP);
+	assert_int_equal(service_pid(w.a.service), pid);
+	assert_true(deadline_armed(&w.a.prune_timer));
+	/* The pull is over: at the next time it is pruned, and begun again. */
+	drover_rig_put(&w.r, "go", "");
+	rig_run_until(w.r.d.loop, &pulled);
+	registry_prune_due(&w.a);
+	drover_rig_until(&w.r, is_pruning, NULL);
+	assert_int_equal(w.a.state, REGISTRY_STARTING);
+	drover_rig_until(&w.r, is_begun_again, NULL);
+	assert_int_not_equal(service_pid(w.a.service), pid);
+	text = drover_rig_text(&w.r, "prunes");
+	assert_non_null(strstr(text, "--dry-run\n"));
+	assert_non_null(strstr(text, "storage-ghcr\n"));
+	free(text);
+	free(path);
+	free(bin);
+	finish_cache();
+}
+
+static bool no_probe(void *arg)
+{
+	return w.a.probe == NULL;
+}
+
+/* A question to the upstream that was under way when the cache was stopped for a prune. */
+static void test_probe_ends_in_prune(void **state)
+{
+	struct sockaddr_in sa = { .sin_family = AF_INET,
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof(sa);
+	int fd;
+
+	netns_enter();
+	assert_int_equal(http_client_create(&w.r.d.http, w.r.d.loop, NULL), 0);
+	deadline_init(&w.a.timer, w.r.d.loop, no_more, NULL);
+	create_relay();
+	w.a.relay = w.relay;
+	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+	assert_int_equal(listen(fd, 1), 0); /* and never answers */
+	getsockname(fd, (struct sockaddr *)&sa, &len);
+	free(w.a.upstream);
+	w.a.upstream = str_printf("http://127.0.0.1:%u", (unsigned)ntohs(sa.sin_port));
+	registry_begin(&w.a);
+	assert_non_null(w.a.probe);
+	w.a.pruning = PRUNE_WORKING;
+	http_cancel(w.a.probe);
+	drover_rig_until(&w.r, no_probe, NULL);
+	assert_int_equal(w.a.state, REGISTRY_STARTING);
+	assert_false(service_up(w.a.service));
+	assert_false(deadline_armed(&w.a.timer));
+	/* Nor is it begun for any other reason, until the prune itself does. */
+	registry_begin(&w.a);
+	assert_null(w.a.probe);
+	w.a.offline_wanted = true;
+	registry_begin(&w.a);
+	assert_false(service_up(w.a.service));
+	assert_false(deadline_armed(&w.a.timer));
+	close(fd);
+	deadline_init(&w.a.prune_timer, w.r.d.loop, NULL, NULL);
+	finish_cache();
+}
+
 int main(void)
 {
 #define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_find),
+		T(test_usage),
 		T(test_json),
 		T(test_wait),
 		T(test_address),
@@ -432,6 +673,8 @@ int main(void)
 		T(test_relay),
 		T(test_relay_adopted),
 		T(test_relay_lost),
+		T(test_prune_waits),
+		T(test_probe_ends_in_prune),
 	};
 
 	return cmocka_run_group_tests_name("registry_cache", tests, NULL, NULL);

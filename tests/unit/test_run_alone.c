@@ -125,6 +125,16 @@ static void its_end_is_told(void **state)
 	assert_non_null(strstr(f->err.msg, "sleep took more than"));
 }
 
+static void its_end_is_not_waited_for_for_ever(void **state)
+{
+	struct fixture *f = *state;
+	char *argv[] = { "sh", "-c", "exec >&- 2>&-; exec sleep 100", NULL };
+	struct unpack_limits soon = { .memory_bytes = (uint64_t)1 << 30, .time_ms = 100 };
+	struct run_alone spec = { .argv = argv, .limits = &soon };
+
+	assert_int_equal(run_alone(&spec, NULL, &f->err), -ETIMEDOUT);
+}
+
 static void count(void *arg, const char *data, size_t len)
 {
 	*(size_t *)arg += len;
@@ -151,6 +161,7 @@ int main(void)
 		TEST(makes_no_processes),
 		TEST(changes_nobody),
 		TEST(its_end_is_told),
+		TEST(its_end_is_not_waited_for_for_ever),
 		TEST(its_words_are_handed_on),
 	};
 
