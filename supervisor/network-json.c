@@ -4,6 +4,7 @@
 #include "lib/json.h"
 #include "netcfg/survey.h"
 #include "supervisor/network-bridge-private.h"
+#include "supervisor/network-macvtap.h"
 #include "supervisor/network-mirror.h"
 #include "supervisor/network-vlan.h"
 #include "supervisor/network-watch.h"
@@ -12,7 +13,8 @@
 
 static const char *kind_name(const struct network_config *n)
 {
-	static const char *const names[] = { "p2p", "nat", "isolated", "routed", "bridge", "user" };
+	static const char *const names[] = { "p2p", "nat", "isolated", "routed", "bridge", "user",
+		"macvtap" };
 
 	return names[n->kind];
 }
@@ -57,6 +59,17 @@ static void put_bridge(json_t *j, const struct bridge_net *b)
 	put_address(j, "gateway", b != NULL ? b->v.v4.gateway : 0);
 	json_object_set_new(j, "pid", runs ? json_integer(service_pid(b->dnsmasq)) : json_null());
 	put_problem(j, b);
+}
+
+/* There is nothing of it on the host but its port. */
+static void put_macvtap(json_t *j, struct drover *d, const struct network_config *n)
+{
+	struct buf text = { 0 };
+	bool bad = macvtap_problem(d, n, &text);
+
+	json_put_str(j, "state", bad ? "down" : "up");
+	json_put_str(j, "problem", bad ? buf_str(&text) : NULL);
+	buf_finish(&text);
 }
 
 static json_t *nics_json(struct drover *d, const char *network)
@@ -133,6 +146,8 @@ static json_t *one_json(struct drover *d, const struct network_config *n)
 	json_put_str(j, "cidr6", n->v6.cidr);
 	json_put_str(j, "domain", n->domain);
 	put_bridge(j, b);
+	if (n->kind == NETWORK_MACVTAP)
+		put_macvtap(j, d, n);
 	json_object_set_new(j, "ports", ports_json(n));
 	json_object_set_new(j, "nics", nics_json(d, n->s.name));
 	json_object_set_new(j, "leases", leases_json(b));
