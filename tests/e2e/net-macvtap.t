@@ -7,8 +7,11 @@ world
 ssh_key
 ip netns add lan
 ip link add lan0 type veth peer name far0 netns lan
+ip link set lan0 up && ip link set lan0 down # the first time is another
 ip addr add 10.91.0.2/24 dev lan0
 ip -n lan addr add 10.91.0.1/24 dev far0 && ip -n lan link set far0 up && ip -n lan link set lo up
+nano >/dev/null
+kernel=$B/e2e/nano64.elf
 machines() { # machines MODE
 	config <<-END
 	on_exit = stop
@@ -30,6 +33,13 @@ machines() { # machines MODE
 	ssh_key = test
 	cmdline = console=ttyS0 panic=-1 quiet mitigations=off
 	network = lan
+	[vm third]
+	hypervisor = cloud-hypervisor
+	binary = $B/fakes/fake-ch
+	kernel = $kernel
+	memory = 16M
+	network = lan
+	autostart = no
 	[vm second]
 	kernel = $(nano)
 	memory = 16M
@@ -65,6 +75,13 @@ ok 'and does not reach the machine' not ping -c 1 -W 2 "$address"
 ok 'the graph has it' says 'what is behind the port, but not the host' drover net graph
 is "$(drover net show lan -o json | jq -r '.state + " " + .ports[0] + " " + (.nics[] | select(.vm == "web") | .tap)')" "up lan0 $tap" 'it is shown'
 nft list ruleset | grep . && fail 'there is no rule for it'
+
+ok 'on cloud-hypervisor' drover start third
+device=/dev/tap$(cat "/sys/class/net/$(vm third '.nics[0].tap')/ifindex")
+held() { readlink "/proc/$(vm_pid third)"/fd/* | grep -E "^($device|.*\.device \(deleted\))$"; }
+ok 'it has the descriptor from its boot on' held
+is "$(drover ch third GET /vm.info | jq -r '.config.net[0].mac')" "$(vm third '.nics[0].mac')" 'and the MAC'
+ok 'it stops' drover stop third
 
 stop_droverd KILL
 start_droverd
