@@ -195,8 +195,7 @@ int nd_watch_set(struct nd_watch *w, const uint8_t (*macs)[6], size_t n, struct 
 	if (w->source == NULL)
 		return open_source(w, macs, n, &w->source, err);
 	return set_filter(w->source->fd, macs, n) < 0
-		       ? err_set(err, -EIO,
-				 "the filter for neighbour discovery cannot be changed")
+		       ? err_set(err, -EIO, "the filter for neighbour discovery cannot be changed")
 		       : 0;
 }
 

@@ -6,6 +6,7 @@
 #define DROVER_NETCFG_ND_WATCH_H
 
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <uv.h>

@@ -107,6 +107,7 @@ struct nic {
 	uint32_t fixed;        /* the configuration chose this address; 0: none */
 	uint32_t address;      /* on a bridge: the one that is kept for it; 0: none */
 	uint32_t seen;         /* it has none of ours, and the guest says that it has this one */
+	struct in6_addr seen6; /* the same of IPv6; zero: none */
 	bool leased;           /* the guest has asked for it */
 	struct in6_addr fixed6;
 	struct in6_addr address6; /* the one that is kept for it; zero: none */

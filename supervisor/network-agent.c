@@ -14,8 +14,7 @@ static void take(const json_t *a, uint32_t *address, struct in6_addr *address6)
 	if (text == NULL)
 		return;
 	/* 169.254.0.0/16 is what a guest has when nobody gives it one (RFC 3927). */
-	if (*address == 0 && str_eq(type, "ipv4") && ip4_parse(text, &four) &&
-		four >> 16 != 0xa9fe)
+	if (*address == 0 && str_eq(type, "ipv4") && ip4_parse(text, &four) && four >> 16 != 0xa9fe)
 		*address = four;
 	if (ip6_is_zero(address6) && str_eq(type, "ipv6") && ip6_parse(text, &six) &&
 		!IN6_IS_ADDR_LINKLOCAL(&six))

@@ -9,6 +9,7 @@
 #include "supervisor/network-vlan.h"
 #include "supervisor/network-watch.h"
 #include "supervisor/network.h"
+#include "supervisor/network-seen.h"
 #include "supervisor/network6.h"
 
 static const char *kind_name(const struct network_config *n)
@@ -94,7 +95,7 @@ static json_t *nics_json(struct drover *d, const char *network)
 			put_address(
 				j, "address", network_guest_address(nic, &address) ? address : 0);
 			json_put_str(
-				j, "address6", network6_guest_address(nic, text6) ? text6 : NULL);
+				j, "address6", network_known_address6(nic, text6) ? text6 : NULL);
 			json_put_bool(j, "running", machine_active(m));
 			json_array_append_new(array, j);
 		}

@@ -7,6 +7,7 @@
 #include "netcfg/macvtap.h"
 #include "supervisor/faults.h"
 #include "supervisor/network-private.h"
+#include "supervisor/network-seen.h"
 
 static int check_port(struct drover *d, const struct network_config *n, struct err *err)
 {
@@ -102,6 +103,7 @@ static void attached(void *arg)
 
 static int end(struct attach *a, struct nic *nic, struct err *err)
 {
+	network_seen_refresh(a->m->d);
 	a->soon.fn = attached;
 	deadline_set(&a->soon, 0);
 	return 1;
@@ -128,7 +130,9 @@ const struct fault_table macvtap_faults = { "macvtap", macvtap_point, FAULT_ALL 
 
 static int adopt(struct machine *m, struct nic *nic, struct err *err)
 {
-	return 0; /* the hypervisor holds its descriptor, and nothing of ours serves it */
+	/* The hypervisor holds its descriptor, and nothing of ours serves it. */
+	network_seen_refresh(m->d);
+	return 0;
 }
 
 static bool guest_address(const struct nic *nic, uint32_t *out)

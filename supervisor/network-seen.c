@@ -9,6 +9,8 @@
 #include "lib/log.h"
 #include "netcfg/arp-watch.h"
 #include "netcfg/nd-watch.h"
+#include "supervisor/config.h"
+#include "supervisor/network.h"
 #include "supervisor/network6.h"
 
 /* How often the agents are asked while an address is missing, and when none is. */
@@ -31,10 +33,14 @@ static bool is_unaddressed(const struct machine *m, const struct nic *nic)
 	       (nic->bridge[0] != '\0' || nic->macvtap) && nic->address == 0;
 }
 
+/* On a network of ours alone there is nobody else who would give any. */
 static bool is_unaddressed6(const struct machine *m, const struct nic *nic)
 {
-	return machine_active(m) && nic->network != NULL &&
-	       (nic->bridge[0] != '\0' || nic->macvtap) && ip6_is_zero(&nic->address6);
+	const struct network_config *n = nic->network != NULL ? network_of_nic(m, nic) : NULL;
+
+	return machine_active(m) && n != NULL && ip6_is_zero(&nic->address6) &&
+	       (nic->macvtap ||
+		       (nic->bridge[0] != '\0' && (nic->bare || n->kind == NETWORK_BRIDGE)));
 }
 
 bool network_known_address6(const struct nic *nic, char out[IP6_TEXT])
@@ -109,7 +115,7 @@ static void seen6(void *arg, const char *mac, const struct in6_addr *address)
 
 static void agent_told(void *arg, const json_t *reply, const struct err *err)
 {
-	struct machine *m = arg;
+	struct machine *m = container_of((struct nic *)arg, struct machine, nics[0]);
 	struct in6_addr address6;
 	uint32_t address;
 
@@ -133,8 +139,8 @@ static bool is_worth_asking(const struct machine *m, bool *missing)
 		if (!is_unaddressed(m, nic) && !is_unaddressed6(m, nic))
 			continue;
 		worth = true;
-		*missing = *missing || (nic->address == 0 && nic->seen == 0 &&
-					       ip6_is_zero(&nic->seen6));
+		*missing = *missing ||
+			   (nic->address == 0 && nic->seen == 0 && ip6_is_zero(&nic->seen6));
 	}
 	return worth;
 }
@@ -151,7 +157,7 @@ static void ask_agents(void *arg)
 			continue;
 		any = true;
 		if (m->state == MACHINE_RUNNING && m->hv != NULL && m->process && m->op == NULL)
-			hv_agent(m->hv, cmd, 0, agent_told, m);
+			hv_agent(m->hv, cmd, 0, agent_told, m->nics); /* m is others' */
 	}
 	json_decref(cmd);
 	s->ask_ms = missing ? MIN(s->ask_ms + ASK_MIN_MS, (uint64_t)ASK_MAX_MS) : ASK_MAX_MS;
@@ -253,7 +259,7 @@ void network_seen_release(struct drover *d)
 	d->seen = NULL;
 	list_for_each_entry (m, &d->machines, entry)
 		if (m->hv != NULL)
-			hv_agent_forget(m->hv, m);
+			hv_agent_forget(m->hv, m->nics);
 	arp_watch_destroy(s->arp);
 	nd_watch_destroy(s->nd);
 	deadline_close(&s->ask, ask_closed);

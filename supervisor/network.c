@@ -281,9 +281,9 @@ void network_adopt(struct machine *m)
 
 		/* Of one that was half there machine_nics_adopt() decides. */
 		if (!network_attached(nic) || nic->stage == NIC_ADDING ||
-			nic->stage == NIC_REMOVING || nic->user || nic->macvtap)
+			nic->stage == NIC_REMOVING || nic->user)
 			continue;
-		m->d->host_ready = true;
+		m->d->host_ready = m->d->host_ready || !nic->macvtap;
 		m->d->host_forwards = m->d->host_forwards || nic->net.len != 0;
 		m->d->host_forwards6 = m->d->host_forwards6 || nic->net6.len != 0;
 		if (network_adopt_nic(m, nic, &err) < 0)
