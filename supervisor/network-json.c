@@ -11,6 +11,7 @@
 #include "supervisor/network.h"
 #include "supervisor/network-seen.h"
 #include "supervisor/network6.h"
+#include "supervisor/reconcile-private.h"
 
 static const char *kind_name(const struct network_config *n)
 {
@@ -70,6 +71,33 @@ static void put_macvtap(json_t *j, struct drover *d, const struct network_config
 
 	json_put_str(j, "state", bad ? "down" : "up");
 	json_put_str(j, "problem", bad ? buf_str(&text) : NULL);
+	buf_finish(&text);
+}
+
+/* What nics of machines that run lack, where the network itself lacks nothing: of every kind. */
+static void put_nic_problem(json_t *j, struct drover *d, const char *network)
+{
+	const struct machine *m;
+	struct buf text = { 0 };
+
+	if (json_str(j, "problem") != NULL)
+		return;
+	list_for_each_entry (m, &d->machines, entry) {
+		for (unsigned i = 0; machine_active(m) && i < m->nnics && text.len == 0; i++) {
+			const struct nic *nic = &m->nics[i];
+
+			if (!str_eq(nic->network, network) || !network_attached(nic))
+				continue;
+			if (nic->lost)
+				buf_printf(&text, "the link of nic%u of vm %s was deleted", i,
+					m->name);
+			else if (reconcile_settled(m) && network_service_down(d, nic))
+				buf_printf(&text, "the dnsmasq of nic%u of vm %s does not run", i,
+					m->name);
+		}
+	}
+	if (text.len > 0)
+		json_put_str(j, "problem", text.data);
 	buf_finish(&text);
 }
 
@@ -149,6 +177,7 @@ static json_t *one_json(struct drover *d, const struct network_config *n)
 	put_bridge(j, b);
 	if (n->kind == NETWORK_MACVTAP)
 		put_macvtap(j, d, n);
+	put_nic_problem(j, d, n->s.name);
 	json_object_set_new(j, "ports", ports_json(n));
 	json_object_set_new(j, "nics", nics_json(d, n->s.name));
 	json_object_set_new(j, "leases", leases_json(b));

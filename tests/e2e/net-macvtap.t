@@ -98,9 +98,11 @@ ip link del "$tap"
 lost() { [ "$(vm web '.conditions | index("network-lost")')" != null ]; }
 ok 'one that is deleted is told' wait_for 60 lost
 like "$(drover why web)" "$tap was deleted: .*only a restart gives it another" 'and what helps'
+ok 'by the check, too' says 'network lan: the link of nic0 of vm web was deleted' drover net check
 ok 'the restart' drover restart web
 ok 'which does' wait_for "$patience" from_lan true
 ok 'and nothing is lost' not lost
+ok 'all is well' drover net check
 
 machines private
 drover reload >/dev/null
