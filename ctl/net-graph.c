@@ -19,6 +19,7 @@ static const char *way_out(const json_t *n)
 		{ "routed", "the world, under its own addresses" },
 		{ "bridge", "what is on the bridge" },
 		{ "user", "the world, as droverd's user" },
+		{ "macvtap", "what is behind the port, but not the host" },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(ways); i++)
@@ -101,7 +102,8 @@ static void add_dot(struct buf *out, const json_t *n)
 	add_quoted(out, "net ", name);
 	buf_printf(out, " [shape=ellipse, label=\"%s\\n%s %s\"];\n", name, text_of(n, "kind", "?"),
 		text_of(n, "cidr", ""));
-	if (way_out(n)[0] != '\0' && !str_eq(json_str(n, "kind"), "bridge")) {
+	if (way_out(n)[0] != '\0' && !str_eq(json_str(n, "kind"), "bridge") &&
+		!str_eq(json_str(n, "kind"), "macvtap")) {
 		buf_adds(out, "\t\"world\" [shape=plaintext];\n\t");
 		add_quoted(out, "net ", name);
 		buf_adds(out, " -- \"world\";\n");

@@ -1,6 +1,7 @@
 /* hv/ch-boot.c - from the API's first answer to a guest: vmm.ping, vm.create, vm.boot. */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #include "hv/ch.h"
 #include "lib/file.h"
 #include "lib/json.h"
+#include "lib/log.h"
 
 /* The deadline of a start is its owner's. */
 static void ask(
@@ -74,9 +76,31 @@ static void booted(void *arg, const struct ch_answer *a, const struct err *err)
 	up(c, HV_STATUS_RUNNING);
 }
 
+static void nic_added(void *arg, const struct ch_answer *a, const struct err *err);
+
 static void boot(struct ch *c)
 {
-	ask(c, "PUT", "/vm.boot", NULL, booted);
+	struct ch_request add = { .method = "PUT",
+		.path = "/vm.add-net",
+		.timeout_ms = UINT64_MAX,
+		.slow = true,
+		.done = nic_added,
+		.arg = c };
+
+	if (c->api != NULL && ch_next_boot_nic(c, &add))
+		return;
+	if (c->start_paused)
+		up(c, HV_STATUS_CREATED);
+	else
+		ask(c, "PUT", "/vm.boot", NULL, booted);
+}
+
+static void nic_added(void *arg, const struct ch_answer *a, const struct err *err)
+{
+	struct ch *c = arg;
+
+	if (!is_off(c) && !failed(c, "vm.add-net", a, err))
+		boot(c);
 }
 
 static void created(void *arg, const struct ch_answer *a, const struct err *err)
@@ -90,10 +114,7 @@ static void created(void *arg, const struct ch_answer *a, const struct err *err)
 	 * byte of the guest's is lost.
 	 */
 	ch_dial_console(c);
-	if (c->start_paused)
-		up(c, HV_STATUS_CREATED);
-	else
-		boot(c);
+	boot(c);
 }
 
 static void restored(void *arg, const struct ch_answer *a, const struct err *err)
@@ -137,6 +158,19 @@ static void make(struct ch *c)
 		up(c, HV_STATUS_INCOMING);
 }
 
+/* Goes on with the boot that an earlier daemon has left half done. */
+static void boot_left(struct ch *c)
+{
+	if (!c->lacks_nics) {
+		boot(c);
+		return;
+	}
+	log_error(
+		"cloud-hypervisor %d: its start was interrupted, and the descriptors of its nics are gone with who had them: it is ended",
+		(int)c->hv.process.pid);
+	process_signal(c->process, SIGKILL);
+}
+
 static void take_up(void *arg, const struct ch_answer *a, const struct err *err)
 {
 	struct ch *c = arg;
@@ -148,14 +182,16 @@ static void take_up(void *arg, const struct ch_answer *a, const struct err *err)
 	marked = access(c->marker_path, F_OK) == 0;
 	if (err == NULL && json_parse(a->text, a->len, &info, NULL) == 0) {
 		if (marked && str_eq(json_str(info, "state"), "Created") && !c->start_paused) {
-			boot(c);
+			boot_left(c);
 		} else {
 			ch_take_info(c, info);
 			unlink(c->marker_path);
 			ch_answered(c);
 		}
-	} else if (marked && c->config != NULL) {
+	} else if (marked && c->config != NULL && !c->lacks_nics) {
 		make(c);
+	} else if (marked && c->config != NULL) {
+		boot_left(c);
 	} else {
 		ch_set_status(c, HV_STATUS_INCOMING, false, NULL, NULL);
 		ch_answered(c);

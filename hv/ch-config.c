@@ -189,17 +189,14 @@ static int add_disks(json_t *j, const struct hv_spec *s, bool *bad, struct err *
 	return 0;
 }
 
-static int add_nics(json_t *j, const struct hv_spec *s, bool *bad, struct err *err)
+static void add_nics(json_t *j, const struct hv_spec *s, bool *bad)
 {
 	json_t *array = NULL;
 
 	for (size_t i = 0; i < s->nnics; i++) {
-		if (s->nics[i].tap_fd < 0 && s->nics[i].tap == NULL)
-			continue;
-		/* vm.create takes no descriptors (vmm/src/api/http/http_endpoint.rs, VmCreate). */
+		/* What has a descriptor alone is added later (ch-boot-nic.c). */
 		if (s->nics[i].tap == NULL)
-			return err_set(err, -ENOTSUP, "nic %s: its TAP has no name",
-				quote(s->nics[i].id != NULL ? s->nics[i].id : ""));
+			continue;
 		if (array == NULL) {
 			array = json_array();
 			put(j, "net", array, bad);
@@ -207,7 +204,6 @@ static int add_nics(json_t *j, const struct hv_spec *s, bool *bad, struct err *e
 		if (json_array_append_new(array, ch_net_config(&s->nics[i], false)) < 0)
 			*bad = true;
 	}
-	return 0;
 }
 
 static void add_shares(json_t *j, const struct hv_spec *s, bool *bad)
@@ -285,12 +281,11 @@ int ch_vm_config(const struct hv_spec *spec, json_t **out, struct err *err)
 	put(j, "memory", memory(spec, &bad), &bad);
 	put(j, "payload", payload(spec, &bad), &bad);
 	r = add_disks(j, spec, &bad, err);
-	if (r == 0)
-		r = add_nics(j, spec, &bad, err);
 	if (r < 0) {
 		json_decref(j);
 		return r;
 	}
+	add_nics(j, spec, &bad);
 	if (spec->nshares > 0)
 		add_shares(j, spec, &bad);
 	add_devices(j, spec, &bad);

@@ -41,6 +41,7 @@ void ch_part_closed(void *arg)
 	if (--c->handles > 0)
 		return;
 	forget_spec(c);
+	ch_forget_boot_nics(c);
 	ch_stream_finish(&c->stream);
 	json_decref(c->config);
 	json_decref(c->own);
@@ -340,6 +341,8 @@ static int start_now(struct ch *c, const struct hv_spec *spec, struct err *err)
 	if (r == 0 && spec->restore_dir != NULL)
 		r = ch_restore_folder(spec->restore_dir, c->restore_dir, c->config, err);
 	if (r == 0)
+		r = ch_keep_boot_nics(c, spec, err);
+	if (r == 0)
 		r = hv_log_open(c->log_path, &c->log_fd, &c->log_offset, err);
 	if (r == 0)
 		r = unix_listen(c->api_path, 0600, BACKLOG, &c->listener, err);
@@ -435,6 +438,8 @@ static void ch_adopt(struct hv *hv, const struct hv_spec *spec, const struct hv_
 	}
 	c->handles++;
 	/* For a start that an earlier daemon has left half done. */
+	for (size_t i = 0; i < spec->nnics; i++)
+		c->lacks_nics = c->lacks_nics || spec->nics[i].tap == NULL;
 	if (ch_vm_config(spec, &c->config, NULL) < 0)
 		c->config = NULL;
 	c->start_err.code = 0;
@@ -511,6 +516,7 @@ static int ch_create(
 	for (size_t i = 0; i < HV_NCAPS; i++)
 		c->hv.caps.why_not[i] = why_not[i];
 	list_init(&c->ops);
+	list_init(&c->boot_nics);
 	list_init(&c->removals);
 	c->listener = c->events_out = c->log_fd = c->events_fd = -1;
 	c->handles = 5;

@@ -195,6 +195,9 @@ struct ch {
 	json_t *config; /* vm.create's body; NULL: not to be made from an adopted machine's spec */
 	json_t *own;    /* the same of one whose guest comes from another host */
 
+	struct list boot_nics; /* ch-boot-nic.c: to be added before the boot */
+	bool lacks_nics;       /* such ones, whose descriptors an earlier daemon had */
+
 	uv_poll_t events;
 	int events_fd; /* -1: closed */
 	struct ch_stream stream;
@@ -326,6 +329,14 @@ void ch_op_later(struct ch *c, const struct err *err, const struct ch_op *values
 /* Completes those that were never sent, and all of them once the process is gone. */
 void ch_fail_ops(struct ch *c);
 void ch_forget_ops(struct ch *c);
+
+/* ch-boot-nic.c */
+
+/* Of the spec's nics those whose TAP has no name; they go with ch_forget_boot_nics(). */
+int ch_keep_boot_nics(struct ch *c, const struct hv_spec *spec, struct err *err);
+void ch_forget_boot_nics(struct ch *c);
+/* Sends r for one that is left; false: none is. */
+bool ch_next_boot_nic(struct ch *c, struct ch_request *r);
 
 /* ch-device.c */
 

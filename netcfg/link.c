@@ -137,7 +137,8 @@ int tap_attach(int fd, const char *name, uid_t owner, int vnet_hdr_len, struct e
 bool link_is_tap(const struct link_info *link)
 {
 	/* A TUN has the same kind, but no Ethernet header. */
-	return strcmp(link->kind, "tun") == 0 && link->type == ARPHRD_ETHER;
+	return (strcmp(link->kind, "tun") == 0 && link->type == ARPHRD_ETHER) ||
+	       strcmp(link->kind, "macvtap") == 0;
 }
 
 int tap_delete(struct netlink *nl, const char *name, struct err *err)

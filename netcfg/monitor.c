@@ -36,7 +36,8 @@ static int open_socket(int *out, struct err *err)
 {
 	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
 	struct sockaddr_nl addr = { .nl_family = AF_NETLINK,
-		.nl_groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR };
+		.nl_groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR |
+			     RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE };
 	int size = SOCKET_BUFFER;
 
 	if (fd < 0)
@@ -107,6 +108,20 @@ static void address_event(struct net_monitor *m, struct nlmsghdr *hdr)
 	m->fn(m->arg, &e);
 }
 
+static void route_event(struct net_monitor *m, struct nlmsghdr *hdr)
+{
+	const struct rtmsg *info = nlmsg_data(hdr);
+	struct nlattr *attrs[RTA_MAX + 1];
+	struct net_event e = { .kind = NET_UPLINK, .ifname = "" };
+
+	if (nlmsg_parse(hdr, sizeof(*info), attrs, RTA_MAX, NULL) < 0 || info->rtm_dst_len != 0 ||
+		info->rtm_table != RT_TABLE_MAIN || info->rtm_type != RTN_UNICAST)
+		return;
+	if (attrs[RTA_OIF] != NULL)
+		e.index = (int)nla_get_u32(attrs[RTA_OIF]);
+	m->fn(m->arg, &e);
+}
+
 /*
  * Told when the socket is empty again: until then the kernel drops what comes and does not say so
  * another time (netlink(7); NETLINK_S_CONGESTED in af_netlink.c).
@@ -133,6 +148,10 @@ static void read_datagram(struct net_monitor *m, size_t len)
 		case RTM_NEWADDR:
 		case RTM_DELADDR:
 			address_event(m, hdr);
+			break;
+		case RTM_NEWROUTE:
+		case RTM_DELROUTE:
+			route_event(m, hdr);
 			break;
 		}
 	}

@@ -1,6 +1,6 @@
 /*
- * netcfg/monitor.h - what happens to the host's links and addresses, as it happens: an
- * rtnetlink socket in the loop, no polling. Loop thread.
+ * netcfg/monitor.h - what happens to the host's links, addresses and default routes, as it happens:
+ * an rtnetlink socket in the loop, no polling. Loop thread.
  *
  * An event tells what was when the kernel sent it; what matters is read again before acting.
  */
@@ -17,6 +17,7 @@ enum net_event_kind {
 	NET_LINK_GONE,
 	NET_ADDRESS_NEW, /* also when only its lifetime was renewed */
 	NET_ADDRESS_GONE,
+	NET_UPLINK,     /* a default route came or went; index is its link's, or 0 */
 	NET_EVENTS_LOST /* too many at once: look at everything again; nothing else is set */
 };
 

@@ -32,7 +32,7 @@ struct link_info {
 };
 /* -ENODEV: there is none of this name. */
 int link_get(struct netlink *nl, const char *name, struct link_info *out);
-bool link_is_tap(const struct link_info *link);
+bool link_is_tap(const struct link_info *link); /* macvtap.h's, too */
 
 /* A request about the link of this name or, if name is NULL, of this index. NULL: no memory. */
 struct nl_msg *link_msg(int type, int flags, int index, const char *name, unsigned set_flags);

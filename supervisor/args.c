@@ -86,10 +86,11 @@ static int print_reference(void)
 static int print_faults(void)
 {
 	static const struct fault_table *const tables[] = { &start_faults, &run_faults,
-		&attach_faults, &network_faults, &port_faults, &user_faults, &service_faults,
-		&stop_faults, &teardown_faults, &release_faults, &reload_faults, &boot_faults,
-		&adopt_faults, &snapshot_faults, &restore_faults, &suspend_faults, &clone_faults,
-		&nic_faults, &freeze_faults, &warm_faults, &migrate_faults, &receive_faults };
+		&attach_faults, &network_faults, &port_faults, &user_faults, &macvtap_faults,
+		&service_faults, &stop_faults, &teardown_faults, &release_faults, &reload_faults,
+		&boot_faults, &adopt_faults, &snapshot_faults, &restore_faults, &suspend_faults,
+		&clone_faults, &nic_faults, &freeze_faults, &warm_faults, &migrate_faults,
+		&receive_faults };
 
 	for (size_t t = 0; t < ARRAY_LEN(tables); t++) {
 		for (size_t i = 0; tables[t]->point(i) != NULL; i++)

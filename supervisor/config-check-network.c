@@ -33,15 +33,19 @@ static void check_kind(struct load *l, const struct network_config *n)
 		if (config_is_chosen(&n->s, bridged[i]))
 			check_key_error(
 				l, &n->s, bridged[i], "kind = p2p has no bridge and no use for it");
-	for (size_t i = 0; n->kind != NETWORK_BRIDGE && i < ARRAY_LEN(ported); i++)
+	for (size_t i = 0;
+		n->kind != NETWORK_BRIDGE && n->kind != NETWORK_MACVTAP && i < ARRAY_LEN(ported);
+		i++)
 		if (config_is_chosen(&n->s, ported[i]))
 			check_key_error(
 				l, &n->s, ported[i], "only a network of kind = bridge has ports");
+	if (n->kind != NETWORK_MACVTAP && config_is_chosen(&n->s, "mode"))
+		check_key_error(l, &n->s, "mode", "only a network of kind = macvtap has one");
 	if (n->kind == NETWORK_NAT && !n->nat)
 		check_key_error(l, &n->s, "nat", "kind = nat without it is kind = routed");
 }
 
-static bool is_link_name(const char *s)
+bool config_is_link_name(const char *s)
 {
 	size_t len = strlen(s);
 
@@ -68,7 +72,7 @@ static bool has_default_route(const char *link)
 
 static void check_links(struct load *l, const struct network_config *n)
 {
-	if (n->bridge != NULL && !is_link_name(n->bridge))
+	if (n->bridge != NULL && !config_is_link_name(n->bridge))
 		check_key_error(l, &n->s, "bridge",
 			"%s cannot be the name of a link (1 to 15 characters)", quote(n->bridge));
 	if (n->vlan != 0 && n->port.n == 0)
@@ -78,7 +82,7 @@ static void check_links(struct load *l, const struct network_config *n)
 			check_key_error(l, &n->s, "port",
 				"%s.%u is too long for the name of a link (15 characters)",
 				quote(n->port.v[i]), (unsigned)n->vlan);
-		if (!is_link_name(n->port.v[i]))
+		if (!config_is_link_name(n->port.v[i]))
 			check_key_error(l, &n->s, "port",
 				"%s cannot be the name of a link (1 to 15 characters)",
 				quote(n->port.v[i]));
@@ -120,8 +124,8 @@ void check_network(struct load *l, const struct network_config *n, bool misnamed
 	struct ip4_prefix prefix;
 	bool bad = n->s.key_pos[config_key_find(SECTION_NETWORK, "cidr") - config_keys].line != 0;
 
-	if (n->cidr == NULL && n->kind != NETWORK_BRIDGE && n->kind != NETWORK_USER && !misnamed &&
-		!bad)
+	if (n->cidr == NULL && n->kind != NETWORK_BRIDGE && n->kind != NETWORK_USER &&
+		n->kind != NETWORK_MACVTAP && !misnamed && !bad)
 		check_section_error(l, &n->s, "needs 'cidr'");
 	if (n->domain != NULL && !config_is_hostname(n->domain))
 		check_key_error(l, &n->s, "domain", "%s is not a domain's name", quote(n->domain));
@@ -129,6 +133,10 @@ void check_network(struct load *l, const struct network_config *n, bool misnamed
 	check_kind(l, n);
 	if (n->kind == NETWORK_USER) {
 		check_network_user(l, n);
+		return;
+	}
+	if (n->kind == NETWORK_MACVTAP) {
+		check_network_macvtap(l, n);
 		return;
 	}
 	check_egress(l, n);
@@ -415,6 +423,8 @@ static void check_nic(struct load *l, const struct vm_config *vm, const char *te
 		check_bare(l, vm, &s, n);
 	else if (n->kind == NETWORK_USER)
 		check_nic_user(l, vm, &s, n);
+	else if (n->kind == NETWORK_MACVTAP)
+		check_nic_macvtap(l, vm, &s, n);
 	else if (s.address != 0)
 		check_address(l, vm, &s, n, claims);
 	/* A fixed address may lie outside of the range. */

@@ -29,7 +29,9 @@ static const char *const on_exit_words[] = { "keep", "stop", NULL };
 static const char *const log_level_words[] = { "error", "warn", "info", "debug", NULL };
 static const char *const log_format_words[] = { "text", "json", NULL };
 static const char *const network_kind_words[] = { "p2p", "nat", "isolated", "routed", "bridge",
-	"user", NULL };
+	"user", "macvtap", NULL };
+/* enum macvtap_mode */
+static const char *const macvtap_words[] = { "bridge", "vepa", "private", NULL };
 /* enum choice */
 static const char *const choice_words[] = { "auto", "yes", "no", NULL };
 static const char *const rp_filter_words[] = { "ours", "all", NULL };
@@ -142,7 +144,11 @@ const struct config_key config_keys[] = {
 			"addresses and is reached from there, bridge has the machines on a bridge "
 			"of the host, or one made for it, with real ports. user needs no privilege: "
 			"each machine is alone with a network inside of its QEMU, from which it "
-			"reaches the world as any program of droverd's user does." },
+			"reaches the world as any program of droverd's user does. macvtap has the "
+			"machines share a link of the host, port, which keeps its addresses and may "
+			"carry its default route: they are beside the host in the network there and "
+			"have their addresses from there. The host itself and these machines do not "
+			"reach one another, and what they send is not looked at." },
 	{ SECTION_NETWORK, "cidr", KEY_CIDR, N(cidr), .reload = RELOAD_RECREATE,
 		.help = "IPv4 range of the network, such as 172.16.0.0/16, of which p2p takes the "
 			"machines' subnets; it must not overlap another network. Only bridge can "
@@ -162,7 +168,12 @@ const struct config_key config_keys[] = {
 			"kind = bridge it may be one that is there already, which stays as it is." },
 	{ SECTION_NETWORK, "port", KEY_LIST, N(port), .reload = RELOAD_RECREATE,
 		.help = "Link of the host that becomes a port of the bridge, of kind = bridge; may "
-			"be repeated." },
+			"be repeated. Of kind = macvtap the one that machines share, which is up." },
+	{ SECTION_NETWORK, "mode", KEY_ENUM, N(mode), .def = "bridge", .words = macvtap_words,
+		.reload = RELOAD_RECREATE,
+		.help = "Of kind = macvtap: whether machines on one port reach one another directly "
+			"(bridge), by way of a switch that sends frames back where they came from "
+			"(vepa), or not at all (private)." },
 	{ SECTION_NETWORK, "vlan", KEY_INT, N(vlan), .def = "0", .max = 4094,
 		.reload = RELOAD_RECREATE,
 		.help = "802.1Q VLAN, 1 to 4094, of the ports that is the network's: PORT.VLAN is "
@@ -173,7 +184,7 @@ const struct config_key config_keys[] = {
 			"are of no use once it is a port." },
 	{ SECTION_NETWORK, "mtu", KEY_INT, N(mtu), .def = "0", .max = 65535,
 		.reload = RELOAD_RECREATE,
-		.help = "Largest packet, in bytes from 576 on, of bridge and TAPs, and what guests are told; 0 is 1500." },
+		.help = "Largest packet, in bytes from 576 on, of bridge and TAPs, and what guests are told; 0 is 1500, and with kind = macvtap what the port has." },
 	{ SECTION_NETWORK, "peers", KEY_BOOL, N(peers), .def = "yes", .reload = RELOAD_RECREATE,
 		.help = "Whether the machines of the network reach one another. Those of another never do." },
 	{ SECTION_NETWORK, "open", KEY_LIST, N(open), .reload = RELOAD_LIVE,

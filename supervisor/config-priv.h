@@ -139,6 +139,10 @@ bool config_is_hostname(const char *s);
 
 /* config-check-user.c: networks of kind user, and a nic on one. */
 struct nic_spec;
+void check_network_macvtap(struct load *l, const struct network_config *n);
+void check_nic_macvtap(struct load *l, const struct vm_config *vm, const struct nic_spec *s,
+	const struct network_config *n);
+bool config_is_link_name(const char *s);
 void check_network_user(struct load *l, const struct network_config *n);
 void check_nic_user(struct load *l, const struct vm_config *vm, const struct nic_spec *s,
 	const struct network_config *n);

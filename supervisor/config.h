@@ -131,7 +131,8 @@ enum network_kind {
 	NETWORK_ISOLATED,
 	NETWORK_ROUTED,
 	NETWORK_BRIDGE,
-	NETWORK_USER
+	NETWORK_USER,
+	NETWORK_MACVTAP
 };
 enum rp_filter {
 	RP_FILTER_OURS,
@@ -168,6 +169,7 @@ struct network_config {
 	bool uplink;        /* one of them may carry the default route */
 	bool peers;         /* machines reach one another */
 	uint64_t mtu;       /* 0: the kernel's */
+	int mode;           /* of macvtap: enum macvtap_mode of netcfg/macvtap.h */
 	struct strv open;   /* ports of the host */
 	struct strv egress; /* what beyond the network machines reach; none: everything */
 	char *rate;         /* of each nic, as netcfg/shape.h reads it; NULL: no limit */

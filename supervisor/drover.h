@@ -44,7 +44,8 @@ struct drover {
 	struct http_client *http;
 	struct firewall *firewall;
 	struct netlink *nl;
-	struct network_seen *seen; /* NULL: not needed yet */
+	struct network_seen *seen;     /* NULL: not needed yet */
+	struct network_uplink *uplink; /* NULL before the start is over */
 	struct link_deleter *linkdel;
 	struct reconciler *reconciler; /* NULL before the start is over */
 	struct pulse *pulse;           /* likewise */

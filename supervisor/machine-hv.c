@@ -471,7 +471,7 @@ int machine_spec(struct machine *m, struct hv_spec *spec, struct spec_hold *hold
 			.vhost = machine_vhost(m),
 			.mac = m->nics[i].mac,
 			.tap_fd = m->nics[i].tap_fd,
-			.tap = m->nics[i].tap,
+			.tap = m->nics[i].macvtap ? NULL : m->nics[i].tap,
 			.mtu = network_mtu(m, &m->nics[i]) };
 		if (m->nics[i].user && network_user_spec(m, &m->nics[i], &hold->users[i], err) < 0)
 			return err->code;

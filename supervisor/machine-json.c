@@ -11,6 +11,7 @@
 #include "supervisor/migrate.h"
 #include "supervisor/network6.h"
 #include "supervisor/network.h"
+#include "supervisor/network-seen.h"
 
 #define WHY_LINES 20
 
@@ -101,7 +102,7 @@ static json_t *nics_json(const struct machine *m)
 		json_put_str(j, "tap", nic->tap);
 		if (machine_address(m, i, text))
 			json_array_append_new(addresses, json_string(text));
-		if (network6_guest_address(nic, text6))
+		if (network_known_address6(nic, text6))
 			json_array_append_new(addresses, json_string(text6));
 		json_object_set_new(j, "addresses", addresses);
 		json_put_bool(j, "added", nic->stage != NIC_CONFIGURED);

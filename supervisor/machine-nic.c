@@ -198,7 +198,7 @@ static void attached(void *arg, const struct err *err)
 		.mac = nic->mac,
 		.tap_fd = nic->tap_fd,
 		.vhost = machine_vhost(m),
-		.tap = nic->tap,
+		.tap = nic->macvtap ? NULL : nic->tap,
 		.mtu = network_mtu(m, nic) };
 	struct err mine;
 

@@ -139,8 +139,10 @@ int machine_set_nics(struct machine *m, struct err *err)
 		nic->fixed6 = spec.address6;
 		nic->bare = spec.none;
 		nic->seen = 0;
+		nic->seen6 = (struct in6_addr){ 0 };
 		nic->user = false;
 		nic->bridge[0] = '\0'; /* it uses none before it is on one again */
+		nic->macvtap = false;
 		alloc_tap_name(run_id, m->name, i, nic->tap);
 		nic->tap_fd = -1;
 	}

@@ -42,6 +42,8 @@ static json_t *nics_json(const struct machine *m)
 			json_put_str(j, "bridge", nic->bridge);
 		if (nic->user)
 			json_put_bool(j, "user", true);
+		if (nic->macvtap)
+			json_put_bool(j, "macvtap", true);
 		if (nic->address != 0) {
 			ip4_format(nic->address, net);
 			json_put_str(j, "address", net);
@@ -185,6 +187,7 @@ static void load_nics(struct machine *m, const json_t *j)
 		snprintf(nic->bridge, sizeof(nic->bridge), "%s",
 			json_str(e, "bridge") != NULL ? json_str(e, "bridge") : "");
 		nic->user = json_flag(e, "user", false);
+		nic->macvtap = json_flag(e, "macvtap", false);
 		nic->address = 0;
 		if (json_str(e, "address") != NULL)
 			ip4_parse(json_str(e, "address"), &nic->address);

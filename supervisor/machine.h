@@ -102,10 +102,12 @@ struct nic {
 	struct ip4_prefix net; /* p2p: its /30; len 0: none given yet */
 	char bridge[16];       /* else the bridge that its TAP is a port of; "": none yet */
 	bool user;             /* its network is inside of the hypervisor: it has no TAP */
+	bool macvtap;          /* its link shares one of the host's (netcfg/macvtap.h) */
 	bool bare;             /* the configuration wants no address to be kept for it */
 	uint32_t fixed;        /* the configuration chose this address; 0: none */
 	uint32_t address;      /* on a bridge: the one that is kept for it; 0: none */
 	uint32_t seen;         /* it has none of ours, and the guest says that it has this one */
+	struct in6_addr seen6; /* the same of IPv6; zero: none */
 	bool leased;           /* the guest has asked for it */
 	struct in6_addr fixed6;
 	struct in6_addr address6; /* the one that is kept for it; zero: none */

@@ -4,15 +4,19 @@
 #include "lib/json.h"
 #include "netcfg/survey.h"
 #include "supervisor/network-bridge-private.h"
+#include "supervisor/network-macvtap.h"
 #include "supervisor/network-mirror.h"
 #include "supervisor/network-vlan.h"
 #include "supervisor/network-watch.h"
 #include "supervisor/network.h"
+#include "supervisor/network-seen.h"
 #include "supervisor/network6.h"
+#include "supervisor/reconcile-private.h"
 
 static const char *kind_name(const struct network_config *n)
 {
-	static const char *const names[] = { "p2p", "nat", "isolated", "routed", "bridge", "user" };
+	static const char *const names[] = { "p2p", "nat", "isolated", "routed", "bridge", "user",
+		"macvtap" };
 
 	return names[n->kind];
 }
@@ -59,6 +63,44 @@ static void put_bridge(json_t *j, const struct bridge_net *b)
 	put_problem(j, b);
 }
 
+/* There is nothing of it on the host but its port. */
+static void put_macvtap(json_t *j, struct drover *d, const struct network_config *n)
+{
+	struct buf text = { 0 };
+	bool bad = macvtap_problem(d, n, &text);
+
+	json_put_str(j, "state", bad ? "down" : "up");
+	json_put_str(j, "problem", bad ? buf_str(&text) : NULL);
+	buf_finish(&text);
+}
+
+/* What nics of machines that run lack, where the network itself lacks nothing: of every kind. */
+static void put_nic_problem(json_t *j, struct drover *d, const char *network)
+{
+	const struct machine *m;
+	struct buf text = { 0 };
+
+	if (json_str(j, "problem") != NULL)
+		return;
+	list_for_each_entry (m, &d->machines, entry) {
+		for (unsigned i = 0; machine_active(m) && i < m->nnics && text.len == 0; i++) {
+			const struct nic *nic = &m->nics[i];
+
+			if (!str_eq(nic->network, network) || !network_attached(nic))
+				continue;
+			if (nic->lost)
+				buf_printf(&text, "the link of nic%u of vm %s was deleted", i,
+					m->name);
+			else if (reconcile_settled(m) && network_service_down(d, nic))
+				buf_printf(&text, "the dnsmasq of nic%u of vm %s does not run", i,
+					m->name);
+		}
+	}
+	if (text.len > 0)
+		json_put_str(j, "problem", text.data);
+	buf_finish(&text);
+}
+
 static json_t *nics_json(struct drover *d, const char *network)
 {
 	json_t *array = json_array();
@@ -81,7 +123,7 @@ static json_t *nics_json(struct drover *d, const char *network)
 			put_address(
 				j, "address", network_guest_address(nic, &address) ? address : 0);
 			json_put_str(
-				j, "address6", network6_guest_address(nic, text6) ? text6 : NULL);
+				j, "address6", network_known_address6(nic, text6) ? text6 : NULL);
 			json_put_bool(j, "running", machine_active(m));
 			json_array_append_new(array, j);
 		}
@@ -133,6 +175,9 @@ static json_t *one_json(struct drover *d, const struct network_config *n)
 	json_put_str(j, "cidr6", n->v6.cidr);
 	json_put_str(j, "domain", n->domain);
 	put_bridge(j, b);
+	if (n->kind == NETWORK_MACVTAP)
+		put_macvtap(j, d, n);
+	put_nic_problem(j, d, n->s.name);
 	json_object_set_new(j, "ports", ports_json(n));
 	json_object_set_new(j, "nics", nics_json(d, n->s.name));
 	json_object_set_new(j, "leases", leases_json(b));

@@ -176,7 +176,7 @@ static int open_firewall(struct attach *a, struct nic *nic, struct err *err)
 	struct buf text = { 0 };
 	int r;
 
-	if (nic->address == 0)
+	if (nic->address == 0 || ip6_is_zero(&nic->address6))
 		network_seen_refresh(m->d);
 	guest.forwards = f;
 	data = firewall_guest_elements(&guest);
@@ -245,7 +245,7 @@ static bool await_network(struct attach *a, struct nic *nic)
 
 static int adopt(struct machine *m, struct nic *nic, struct err *err)
 {
-	if (nic->address == 0)
+	if (nic->address == 0 || ip6_is_zero(&nic->address6))
 		network_seen_refresh(m->d);
 	return 0; /* nothing else is watched for it alone */
 }

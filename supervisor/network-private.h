@@ -43,7 +43,7 @@ struct network_ops {
 	bool (*differs)(const struct machine *m, const struct nic *nic, const struct survey *s,
 		const struct survey_tap *tap, struct buf *text);
 };
-extern const struct network_ops network_p2p, network_bridged, network_user;
+extern const struct network_ops network_p2p, network_bridged, network_user, network_macvtap;
 
 /* The operation that a step has begun has ended. */
 void attach_resume(struct attach *a, const struct err *err);

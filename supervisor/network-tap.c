@@ -76,6 +76,9 @@ static int ask(struct tap_mend *t, struct err *err)
 		return err_set(err, -ESRCH, "the hypervisor is gone");
 	if (hv_unresponsive(t->m->hv))
 		return err_set(err, -EAGAIN, "the hypervisor does not answer");
+	if (t->m->nics[t->i].macvtap)
+		return err_set(err, -ENOTSUP,
+			"the hypervisor's descriptor died with it; only a restart gives it another");
 	snprintf(id, sizeof(id), "nic%u", t->i);
 	return hv_tap(t->m->hv, id, have_end, t, err);
 }

@@ -276,7 +276,7 @@ unsigned network_group(const char *run_id, const char *network)
 
 bool network_has_bridge(const struct network_config *n)
 {
-	return n->kind != NETWORK_P2P && n->kind != NETWORK_USER;
+	return n->kind != NETWORK_P2P && n->kind != NETWORK_USER && n->kind != NETWORK_MACVTAP;
 }
 
 bool network_without_dns(const struct network_config *n)

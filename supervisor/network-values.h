@@ -63,7 +63,7 @@ int forward_spec_parse(const char *text, struct forward_spec *out, struct err *e
 void network_bridge_name(const char *run_id, const struct network_config *n, char out[16]);
 /* The group of its links, never 0. */
 unsigned network_group(const char *run_id, const char *network);
-bool network_has_bridge(const struct network_config *n); /* neither p2p nor user */
+bool network_has_bridge(const struct network_config *n); /* neither p2p nor user nor macvtap */
 /* Whether dns = none, and whether it asks servers of its own. */
 bool network_without_dns(const struct network_config *n);
 

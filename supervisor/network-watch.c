@@ -6,6 +6,7 @@
 #include "lib/log.h"
 #include "supervisor/network-bridge-private.h"
 #include "supervisor/network-private.h"
+#include "supervisor/network-uplink.h"
 #include "supervisor/network-vlan.h"
 #include "supervisor/reconcile-private.h"
 
@@ -113,6 +114,7 @@ static void watch_address(struct drover *d, const struct net_event *e)
 
 bool network_watch(struct drover *d, const struct net_event *e)
 {
+	network_uplink_event(d, e);
 	switch (e->kind) {
 	case NET_LINK_NEW:
 	case NET_LINK_CHANGED:

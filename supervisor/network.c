@@ -117,9 +117,10 @@ int attach_save(struct attach *a, struct nic *nic, struct err *err)
 
 static const struct network_ops *ops_of_config(const struct network_config *net)
 {
-	return net->kind == NETWORK_P2P    ? &network_p2p
-	       : net->kind == NETWORK_USER ? &network_user
-					   : &network_bridged;
+	return net->kind == NETWORK_P2P       ? &network_p2p
+	       : net->kind == NETWORK_USER    ? &network_user
+	       : net->kind == NETWORK_MACVTAP ? &network_macvtap
+					      : &network_bridged;
 }
 
 /* Of one that is attached: what it was made as, whatever the configuration says by now. */
@@ -127,6 +128,8 @@ static const struct network_ops *ops_of(const struct nic *nic)
 {
 	if (nic->user)
 		return &network_user;
+	if (nic->macvtap)
+		return &network_macvtap;
 	if (nic->bridge[0] != '\0')
 		return &network_bridged;
 	return nic->net.len != 0 ? &network_p2p : NULL;
@@ -280,7 +283,7 @@ void network_adopt(struct machine *m)
 		if (!network_attached(nic) || nic->stage == NIC_ADDING ||
 			nic->stage == NIC_REMOVING || nic->user)
 			continue;
-		m->d->host_ready = true;
+		m->d->host_ready = m->d->host_ready || !nic->macvtap;
 		m->d->host_forwards = m->d->host_forwards || nic->net.len != 0;
 		m->d->host_forwards6 = m->d->host_forwards6 || nic->net6.len != 0;
 		if (network_adopt_nic(m, nic, &err) < 0)

@@ -8,6 +8,7 @@
 #include "lib/json.h"
 #include "lib/log.h"
 #include "supervisor/network-egress.h"
+#include "supervisor/network-uplink.h"
 #include "supervisor/network-watch.h"
 
 /* Changes come in bunches; and whoever keeps changing things back shall not keep us busy. */
@@ -266,6 +267,7 @@ int reconcile_create(struct reconciler **out, struct drover *d, struct err *err)
 	list_init(&r->sightings);
 	deadline_init(&r->timer, d->loop, timer, r);
 	deadline_init(&r->step, d->loop, step, r);
+	network_uplink_start(d);
 	/* Without them the timer finds everything, later. */
 	if (net_monitor_create(&r->links, d->loop, link_event, r, &mine) < 0)
 		log_warn("reconciler: %s (ignoring)", mine.msg);
@@ -286,6 +288,7 @@ void reconcile_destroy(struct reconciler *r)
 	if (r == NULL)
 		return;
 	r->destroyed = true;
+	network_uplink_release(r->d);
 	err_set(&err, -ECANCELED, "droverd is stopping");
 	if (r->busy)
 		running = list_first(&r->passes, struct pass, entry);

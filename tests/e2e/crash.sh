@@ -21,13 +21,14 @@ stop_timeout=1
 extra='' # a further line of [vm m], for a point that needs it
 registry='' # a section that $network refers to
 network='' # further lines of [network taps], and of [drover]: a bridge is there as long as droverd
+cidr=''
 leave=''
 crash_config() { # crash_config MEMORY
 	config <<-END
 	cgroup_root = $cgroups
 	$leave
 	[network taps]
-	cidr = 172.16.0.0/16
+	$cidr
 	$network
 	$registry
 	[vm m]
@@ -129,6 +130,7 @@ reset_world() {
 	# Of a port whose ledger was just forgotten the next daemon would take what it finds for the
 	# way it was.
 	ip link set dummy0 nomaster down
+	[ -n "$cidr" ] || ip link set dummy0 up
 	crash_config 16M
 }
 
@@ -402,6 +404,8 @@ crash_matrix() { # crash_matrix TABLE...
 	ip link add host0 address 02:00:00:00:00:01 type bridge # and one on a bridge of the host
 	sysctl -qw net.ipv6.conf.host0.disable_ipv6=1 # whose own would come and go with its ports
 	ip link set host0 up
+	# What is shared has to be up, and is the host's.
+	[ "$1" != macvtap ] || ip link set dummy0 up
 	baseline
 	for table; do
 		n=0 fails=0
@@ -418,7 +422,7 @@ crash_matrix() { # crash_matrix TABLE...
 				extra='tpm = yes'
 				;;
 			esac
-			network='' leave='' registry=''
+			network='' leave='' registry='' cidr='cidr = 172.16.0.0/16'
 			case $table/$point in
 			attach/*) network='cidr6 = fd00:56::/48' ;;
 			release/ifb) network='rate = 10M/10M' ;;
@@ -436,6 +440,7 @@ crash_matrix() { # crash_matrix TABLE...
 			esac
 			case $table in
 			user) network='kind = user' extra='forward = 8080:80' ;;
+			macvtap) cidr='' network=$'kind = macvtap\nport = dummy0' ;;
 			esac
 			reset_world
 			n=$((n + 1))
@@ -450,7 +455,7 @@ crash_matrix() { # crash_matrix TABLE...
 				;;
 			esac
 			case $table in
-			start | run | attach | network | port | user | service) round_start "$table/$point" ;;
+			start | run | attach | network | port | user | macvtap | service) round_start "$table/$point" ;;
 			stop | teardown | release) round_stop "$table/$point" ;;
 			reload) round_reload "$table/$point" ;;
 			boot | adopt) round_boot "$table/$point" ;;

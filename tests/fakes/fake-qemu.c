@@ -21,6 +21,7 @@
  *   late COMMAND MS        answer that much later (nothing else is done meanwhile)
  *   ignore COMMAND         no answer, no effect
  *   error COMMAND [TEXT]   answer with an error
+ *   reply COMMAND JSON     what the guest agent answers
  *   big COMMAND BYTES      answer with a string of that length
  *   fragments BYTES [MS]   send everything in pieces, with pauses
  *   linger MS              stay that long after the end (quit, poweroff), with closed sockets
@@ -729,6 +730,8 @@ static void agent_command(const char *line)
 		agent_send(json_pack("{s:{s:s,s:s}}", "error", "class", "GenericError", "desc",
 				   d->rest),
 			false);
+	else if ((d = find("reply", name)) != NULL)
+		agent_send(json_pack("{s:o}", "return", json_loads(d->rest, 0, NULL)), false);
 	else if (strcmp(name, "guest-sync-delimited") == 0)
 		agent_send(json_pack("{s:O}", "return", id), true);
 	else if (strcmp(name, "guest-ping") == 0)

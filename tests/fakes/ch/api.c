@@ -325,7 +325,7 @@ static void vm_add_net(struct request *r)
 {
 	const char *id = json_string_value(json_object_get(r->json, "id"));
 
-	for (size_t i = 0; vm.owned && i < r->nfds; i++)
+	for (size_t i = 0; vm.config != NULL && i < r->nfds; i++)
 		if (machine_hold(r->fds[i], id != NULL ? id : "net"))
 			r->fds[i] = -1;
 	add_device(r, "The network device could not be added to the VM", "net", "net");
