@@ -9,6 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "lib/door.h"
 #include "lib/str.h"
 #include "lib/util.h"
 
@@ -36,10 +37,8 @@ struct tunnel {
 	struct pair *pairs[TUNNEL_MAX]; /* that are not closed */
 	int offered[TUNNEL_MAX];
 	size_t noffered;
-	uv_poll_t door;
-	int door_fd;
-	bool is_shut; /* nobody else is let in */
-	char *path;
+	struct door door;
+	char *path; /* of its socket; NULL: there is none any more */
 };
 
 /* ---- one connection ---- */
@@ -220,36 +219,27 @@ int tunnel_socket(const char *path, struct err *err)
 	return fd;
 }
 
-static void door_closed(uv_handle_t *handle)
+static void door_closed(void *arg)
 {
-	struct tunnel *t = container_of((uv_poll_t *)handle, struct tunnel, door);
-
-	close(t->door_fd);
-	free(t->path);
-	free(t);
+	free(arg);
 }
 
 static void shut_door(struct tunnel *t)
 {
-	if (t->door_fd < 0 || t->is_shut)
-		return;
-	/* The handle has the descriptor until it is closed: libuv takes the number out of epoll then. */
-	uv_poll_stop(&t->door);
-	shutdown(t->door_fd, SHUT_RDWR);
-	unlink(t->path);
-	t->is_shut = true;
+	door_shut(&t->door);
+	if (t->path != NULL)
+		unlink(t->path);
+	free(t->path);
+	t->path = NULL;
 }
 
-static void knocked(uv_poll_t *poll, int status, int events)
+static void knocked(void *arg, int fd)
 {
-	struct tunnel *t = container_of(poll, struct tunnel, door);
-	int fd = accept4(t->door_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC), far;
+	struct tunnel *t = arg;
+	/* The first that was offered: they are all the same. */
+	int far = t->offered[0];
 	struct err err;
 
-	if (fd < 0)
-		return;
-	/* The first that was offered: they are all the same. */
-	far = t->offered[0];
 	t->noffered--;
 	memmove(t->offered, t->offered + 1, t->noffered * sizeof(t->offered[0]));
 	/* Who has connected hears of a failure by the end of it. */
@@ -265,7 +255,7 @@ int tunnel_listen(struct tunnel *t, const char *path, struct err *err)
 	if (fd < 0)
 		return fd;
 	t->path = strdup(path);
-	r = t->path != NULL ? uv_poll_init(t->loop, &t->door, fd) : UV_ENOMEM;
+	r = t->path != NULL ? door_open(&t->door, t->loop, fd, knocked, t) : -ENOMEM;
 	if (r < 0) {
 		close(fd);
 		unlink(path);
@@ -273,8 +263,6 @@ int tunnel_listen(struct tunnel *t, const char *path, struct err *err)
 		t->path = NULL;
 		return err_errno(err, r, "listen at %s", quote(path));
 	}
-	t->door_fd = fd;
-	uv_poll_start(&t->door, UV_READABLE, knocked);
 	return 0;
 }
 
@@ -313,7 +301,6 @@ int tunnel_create(struct tunnel **out, uv_loop_t *loop, struct err *err)
 	if (t == NULL)
 		return err_nomem(err);
 	t->loop = loop;
-	t->door_fd = -1;
 	*out = t;
 	return 0;
 }
@@ -328,8 +315,5 @@ void tunnel_destroy(struct tunnel *t)
 	while (t->noffered > 0)
 		close(t->offered[--t->noffered]);
 	shut_door(t);
-	if (t->path != NULL)
-		uv_close((uv_handle_t *)&t->door, door_closed);
-	else
-		free(t);
+	door_close(&t->door, door_closed, t);
 }
