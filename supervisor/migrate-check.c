@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/json.h"
@@ -122,15 +121,9 @@ static json_t *networks(const struct machine *m)
 static void add_disk(json_t *array, const char *id, const char *path)
 {
 	json_t *j = json_object();
-	struct stat st;
 
 	json_put_str(j, "id", id);
 	json_put_str(j, "path", path);
-	/* On a shared filesystem the number is the same everywhere. */
-	if (stat(path, &st) == 0) {
-		json_put_int(j, "inode", (int64_t)st.st_ino);
-		json_put_int(j, "size", (int64_t)st.st_size);
-	}
 	json_array_append_new(array, j);
 }
 
@@ -142,7 +135,7 @@ static int disks(const struct machine *m, bool copies, json_t *array, struct err
 	int r = machine_volumes(m, all, &n, err);
 
 	if (m->disk_path != NULL && copies && r == 0)
-		r = migrate_add_copy(array, place, NULL, HV_DISK_RAW, m->disk_path, err);
+		migrate_add_copy(array, place, NULL, HV_DISK_RAW, m->disk_path);
 	else if (m->disk_path != NULL)
 		add_disk(array, "disk0", m->disk_path);
 	place += m->disk_path != NULL;
@@ -153,8 +146,7 @@ static int disks(const struct machine *m, bool copies, json_t *array, struct err
 		if (all[i].name == NULL)
 			add_disk(array, id, all[i].path);
 		else
-			r = migrate_add_copy(
-				array, place, all[i].name, all[i].format, all[i].path, err);
+			migrate_add_copy(array, place, all[i].name, all[i].format, all[i].path);
 	}
 	while (n > 0)
 		volume_finish(&all[--n]);
@@ -229,21 +221,10 @@ static int check_network(
 static int check_disk(const json_t *j, struct err *err)
 {
 	const char *path;
-	struct stat st;
 
 	if (json_flag(j, "copy", false))
 		return migrate_check_copy(j, err);
-	if (json_need_str(j, "path", &path, err) < 0)
-		return err->code;
-	if (stat(path, &st) < 0)
-		return err_set(err, -EINVAL, "its disk %s is not shared with this host: %s",
-			quote(path), strerror(errno));
-	if (json_int(j, "inode", -1) != (int64_t)st.st_ino ||
-		(S_ISREG(st.st_mode) && json_int(j, "size", -1) != (int64_t)st.st_size))
-		return err_set(err, -EINVAL,
-			"its disk %s is not shared with this host: there is another file of that name",
-			quote(path));
-	return 0;
+	return json_need_str(j, "path", &path, err);
 }
 
 static int check_parts(struct drover *d, const char *name, const json_t *body, struct err *err)

@@ -13,9 +13,7 @@
 #include "supervisor/dropin.h"
 #include "supervisor/faults.h"
 #include "supervisor/network.h"
-#include "supervisor/pool-work.h"
 #include "supervisor/reload.h"
-#include "supervisor/server.h"
 
 #define CONNECT_MS 20000            /* until the sender has connected */
 #define SILENCE_MS (10 * 60 * 1000) /* of a sender whose guest is here */
@@ -182,6 +180,12 @@ struct migrate_in *migrate_in_load(struct machine *m, const json_t *j)
 
 /* ---- answers ---- */
 
+/* Whether the disks that it had here before are back in their places. */
+static bool is_settled(const struct migrate_in *in)
+{
+	return in->settled || !in->copied || !in->came_back;
+}
+
 /* Whether what the record asks for is still to be done. */
 static bool is_busy(const struct migrate_in *in)
 {
@@ -195,7 +199,7 @@ static bool is_busy(const struct migrate_in *in)
 	if (in->state == TARGET_ARRIVED)
 		return m->adopted != NULL;
 	return in->state == TARGET_DROPPED &&
-	       (machine_active(m) || m->left.pid != 0 || m->adopted != NULL);
+	       (machine_active(m) || m->left.pid != 0 || m->adopted != NULL || !is_settled(in));
 }
 
 static void reply(struct request *rq, const char *id, enum handover_answer answer)
@@ -237,7 +241,6 @@ static void reply_prepare(struct migrate_in *in)
 }
 
 static void remove_machine(struct migrate_in *in);
-static void put_back(const struct migrate_in *in);
 
 /* The source is lost: it will never bid farewell, nor ask. */
 int migrate_in_resolve(struct migrate_in *in, bool keep_it, struct err *err)
@@ -258,8 +261,6 @@ int migrate_in_resolve(struct migrate_in *in, bool keep_it, struct err *err)
 		remove_machine(in);
 		return 0;
 	}
-	if (!ours)
-		put_back(in);
 	migrate_in_event(in, ours ? TARGET_HEARD_FAREWELL : TARGET_HEARD_ABORT);
 	return 0;
 }
@@ -302,8 +303,6 @@ void migrate_heard(
 		reply(rq, id, ANSWER_NOT_YET);
 		return;
 	}
-	if (before == TARGET_DROPPED && ev == TARGET_HEARD_ABORT)
-		put_back(in);
 	if (before == TARGET_ARRIVED && ev == TARGET_HEARD_COMMIT)
 		fault_at("receive", "committed", NULL);
 	if (before == TARGET_TAKEN && ev == TARGET_HEARD_FAREWELL)
@@ -318,6 +317,18 @@ void migrate_heard(
 }
 
 /* ---- it does not come ---- */
+
+static void runs(struct migrate_in *in);
+
+static void settled(struct migrate_in *in)
+{
+	in->writing = false;
+	in->settled = true;
+	if (in->state == TARGET_TAKEN)
+		runs(in);
+	else
+		migrate_in_drive(in);
+}
 
 static void remove_machine(struct migrate_in *in)
 {
@@ -365,11 +376,19 @@ static void refuse(struct migrate_in *in)
 	reply_err(rq, &err, in->g.m->name, NULL);
 }
 
-/* The disks that it had here before. */
-static void put_back(const struct migrate_in *in)
+/* Those disks: to the pool, and on when it has done that. false: wait. */
+static bool settle(struct migrate_in *in, bool made)
 {
-	if (in->copied && in->came_back)
-		migrate_keep_disks(in->g.m, false);
+	if (in->settled || !in->copied || (!made && !in->came_back))
+		return true;
+	if (in->writing)
+		return false;
+	in->writing = true;
+	if (migrate_keep_disks(in, made, settled) < 0) {
+		in->writing = false;
+		deadline_set(&in->g.timer, AGAIN_MS);
+	}
+	return false;
 }
 
 static void drop(struct migrate_in *in)
@@ -391,7 +410,8 @@ static void drop(struct migrate_in *in)
 		return;
 	}
 	m->receiving = false;
-	put_back(in);
+	if (!settle(in, false))
+		return;
 	refuse(in);
 	if (has_op(in))
 		end_op(in);
@@ -687,10 +707,11 @@ static void runs(struct migrate_in *in)
 	struct machine *m = in->g.m;
 	struct err err;
 
+	/* Left there, what was put aside would be taken for the whole one the next time. */
+	if (!settle(in, true))
+		return;
 	in->ran = true;
 	m->receiving = false;
-	if (in->copied)
-		migrate_keep_disks(m, true);
 	machine_save_soon(m);
 	/* Its ports know now that it is behind them. */
 	for (unsigned i = 0; i < m->nnics; i++) {
@@ -888,12 +909,26 @@ static void begin(struct drover *d, const json_t *body, struct request *rq, stru
 		machine_destroy(m);
 }
 
+static void looked(struct drover *d, const json_t *body, struct request *rq, const struct err *err)
+{
+	struct err mine = { 0 };
+
+	if (err != NULL)
+		mine = *err;
+	else if (d->stopping)
+		err_set(&mine, -ECANCELED, "droverd is stopping");
+	else
+		begin(d, body, rq, &mine);
+	if (mine.code < 0)
+		reply_err(rq, &mine, json_str(body, "name"), NULL);
+}
+
 void migrate_receive(struct drover *d, const json_t *body, struct request *rq)
 {
 	struct err err = { 0 };
 
-	if (migrate_check_body(d, body, &err) == 0)
-		begin(d, body, rq, &err);
-	if (err.code < 0)
+	if (migrate_check_body(d, body, &err) < 0)
 		reply_err(rq, &err, json_str(body, "name"), NULL);
+	else
+		migrate_look_target(d, body, rq, looked);
 }

@@ -623,6 +623,24 @@ static void prepared(void *arg, const struct http_result *res, const struct err 
 	migrate_out_event(o, SOURCE_BEGIN);
 }
 
+static void looked(void *arg, const struct err *err)
+{
+	struct migrate_out *o = arg;
+	struct err mine;
+	int r = 0;
+
+	if (!migrate_came_back(&o->g))
+		return;
+	if (err != NULL)
+		r = err_set(&mine, err->code, "%s", err->msg);
+	if (o->cancelled || !has_op(o))
+		r = err_set(&mine, -ECANCELED, "it was cancelled");
+	if (r == 0)
+		r = post(o, "/migrations", o->body, PREPARE_MS, prepared, &mine);
+	if (r < 0)
+		not_begun(o, &mine);
+}
+
 static int cancel(void *arg, struct err *err)
 {
 	struct machine *m = arg;
@@ -635,8 +653,10 @@ static int cancel(void *arg, struct err *err)
 		return 0;
 	o->cancelled = true;
 	err_set(&o->err, -ECANCELED, "it was cancelled");
-	if (o->state == SOURCE_NONE)
+	if (o->state == SOURCE_NONE && o->http != NULL)
 		http_cancel(o->http);
+	else if (o->state == SOURCE_NONE)
+		return 0;
 	else if (o->sending)
 		hv_job_cancel(m->hv);
 	else
@@ -691,7 +711,7 @@ int machine_migrate(
 	emit(o, "migrate-begun", NULL);
 	fault_at("migrate", "prepare", NULL);
 	step(o, "prepare");
-	r = post(o, "/migrations", o->body, PREPARE_MS, prepared, err);
+	r = migrate_look_source(o, looked, err);
 	if (r < 0) {
 		operation_end(m->op, err);
 		m->op = NULL;

@@ -13,10 +13,10 @@
 #include "supervisor/handover.h"
 #include "supervisor/machine.h"
 #include "supervisor/migrate-disks.h"
+#include "supervisor/pool-work.h"
+#include "supervisor/server.h"
 #include "supervisor/tunnel.h"
 #include "supervisor/wire.h"
-
-struct request;
 
 #define MIGRATE_ID_LEN 32
 
@@ -77,6 +77,7 @@ struct migrate_in {
 	bool resuming;
 	bool ending;
 	bool copied;            /* its disks come with it */
+	bool settled;           /* those that were here before are gone, or back in their places */
 	bool loading;           /* hv_migrate_in() is under way */
 	uint64_t since_ms;      /* of `dropped`, unix */
 	uint64_t heard_mono_ms; /* when the source last said something, or this daemon began */
@@ -182,5 +183,14 @@ int migrate_check_body(struct drover *d, const json_t *body, struct err *err);
 int migrate_check_program(const struct machine *m, const json_t *facts, struct err *err);
 /* Takes its disk and its subnets over. */
 int migrate_take_facts(struct machine *m, const json_t *body, struct err *err);
+
+/* ---- migrate-look.c ---- */
+/* Puts what the target compares o->body's disks by into it. done, on the loop, was counted in pending. */
+int migrate_look_source(struct migrate_out *o, pool_done_fn *done, struct err *err);
+/* Whether the disks that are shared are the same here. done does not come when rq has gone. */
+typedef void migrate_looked_fn(
+	struct drover *d, const json_t *body, struct request *rq, const struct err *err);
+void migrate_look_target(
+	struct drover *d, const json_t *body, struct request *rq, migrate_looked_fn *done);
 
 #endif
