@@ -104,10 +104,11 @@ static void timer(void *arg)
 {
 	struct migrate_in *in = arg;
 
-	if (in->g.unsaved) {
-		migrate_record(&in->g);
-	} else if (in->state == TARGET_RECEIVING && in->told && in->g.wire != NULL &&
-		   !in->loading) {
+	if (in->g.unsaved && !in->g.saving)
+		migrate_record(&in->g, NULL);
+	if (in->g.unsaved && !in->g.free)
+		return;
+	if (in->state == TARGET_RECEIVING && in->told && in->g.wire != NULL && !in->loading) {
 		err_set(&in->err, -ETIMEDOUT, "%s has not connected", in->from);
 		/* It has sent nothing, so it will never wait for our word: nothing is to be kept. */
 		in->told = false;
@@ -191,7 +192,7 @@ static bool is_busy(const struct migrate_in *in)
 {
 	const struct machine *m = in->g.m;
 
-	if (in->g.unsaved || in->ending)
+	if ((in->g.unsaved && !in->g.free) || in->ending)
 		return true;
 	if (in->state == TARGET_TAKEN)
 		return !in->ran;
@@ -424,7 +425,7 @@ static void drop(struct migrate_in *in)
 		deadline_set(&in->g.timer, in->since_ms + FORGET_MS - now);
 	} else if (in->came_back) {
 		in->state = TARGET_NONE;
-		migrate_record(&in->g);
+		migrate_record(&in->g, NULL);
 	} else {
 		remove_machine(in);
 	}
@@ -508,7 +509,7 @@ static void wait_for_it(struct migrate_in *in)
 	}
 	operation_step(m->op, "waiting");
 	in->told = true;
-	migrate_record(&in->g);
+	migrate_record(&in->g, NULL);
 }
 
 static void serving(void *arg, const struct err *err)
@@ -765,7 +766,8 @@ void migrate_in_drive(struct migrate_in *in)
 {
 	struct machine *m = in->g.m;
 
-	if (m == NULL || in->g.unsaved || m->adopted != NULL || m->closing > 0 || m->d->leaving)
+	if (m == NULL || (in->g.unsaved && !in->g.free) || m->adopted != NULL || m->closing > 0 ||
+		m->d->leaving)
 		return;
 	switch (in->state) {
 	case TARGET_RECEIVING:
@@ -786,6 +788,44 @@ void migrate_in_drive(struct migrate_in *in)
 	}
 }
 
+static void is_dropped(struct migrate_in *in)
+{
+	struct machine *m = in->g.m;
+
+	migrate_close_stream(&in->g);
+	if (in->err.code == 0 && m->error.code < 0)
+		in->err = m->error;
+	in->since_ms = clock_unix_ms();
+	m->want_known = true;
+	m->want_running = false;
+	machine_tell(m, "receive-failed", "%s",
+		in->err.code < 0 ? in->err.msg : "it did not come to its end");
+	emit(in, "receive-failed", in->err.code < 0 ? in->err.msg : NULL);
+}
+
+/*
+ * It says `receiving` in the file yet, and a daemon that finds that drops the guest. So one whose
+ * arrival cannot be written down is dropped, and goes on at the source instead of standing still at
+ * both until somebody makes room here; and what is dropped need not wait for the record.
+ */
+static void end_receiving(struct migrate_in *in)
+{
+	struct err err;
+
+	if (in->state == TARGET_ARRIVED && migrate_record(&in->g, &err) < 0) {
+		err_wrap(&err, "its record cannot be written");
+		in->err = err;
+		in->state = TARGET_DROPPED;
+	}
+	if (in->state != TARGET_DROPPED)
+		return;
+	is_dropped(in);
+	if (migrate_record(&in->g, NULL) == 0)
+		return;
+	in->g.free = true;
+	migrate_in_drive(in);
+}
+
 void migrate_in_event(struct migrate_in *in, enum handover_target_event ev)
 {
 	enum handover_target from = in->state;
@@ -795,24 +835,20 @@ void migrate_in_event(struct migrate_in *in, enum handover_target_event ev)
 	if ((int)from == s.next)
 		return;
 	in->state = (enum handover_target)s.next;
+	in->g.free = false;
 	deadline_cancel(&in->g.timer);
 	if (in->state == TARGET_TAKEN) {
 		free(m->migrated_to);
 		m->migrated_to = NULL;
 		m->migrated_disks = false;
 	}
-	if (in->state == TARGET_DROPPED) {
-		migrate_close_stream(&in->g);
-		if (in->err.code == 0 && m->error.code < 0)
-			in->err = m->error;
-		in->since_ms = clock_unix_ms();
-		m->want_known = true;
-		m->want_running = false;
-		machine_tell(m, "receive-failed", "%s",
-			in->err.code < 0 ? in->err.msg : "it did not come to its end");
-		emit(in, "receive-failed", in->err.code < 0 ? in->err.msg : NULL);
+	if (from == TARGET_RECEIVING) {
+		end_receiving(in);
+		return;
 	}
-	migrate_record(&in->g);
+	if (in->state == TARGET_DROPPED)
+		is_dropped(in);
+	migrate_record(&in->g, NULL);
 }
 
 /* ---- the beginning ---- */

@@ -73,9 +73,9 @@ static void timer(void *arg)
 {
 	struct migrate_out *o = arg;
 
-	if (o->g.unsaved)
-		migrate_record(&o->g);
-	else
+	if (o->g.unsaved && !o->g.saving)
+		migrate_record(&o->g, NULL);
+	if (!o->g.unsaved || o->g.free)
 		migrate_out_drive(o);
 }
 
@@ -514,7 +514,8 @@ void migrate_out_drive(struct migrate_out *o)
 {
 	struct machine *m = o->g.m;
 
-	if (m == NULL || o->g.unsaved || m->adopted != NULL || m->closing > 0 || m->d->leaving)
+	if (m == NULL || (o->g.unsaved && !o->g.free) || m->adopted != NULL || m->closing > 0 ||
+		m->d->leaving)
 		return;
 	switch (o->state) {
 	case SOURCE_SENDING:
@@ -547,6 +548,36 @@ static void doubt(struct migrate_out *o)
 	emit(o, "migrate-doubt", NULL);
 }
 
+static void record(struct migrate_out *o, enum handover_source from)
+{
+	if (o->state == SOURCE_KEEPING)
+		keeps(o, from);
+	migrate_record(&o->g, NULL);
+}
+
+/*
+ * It says `sending` in the file yet, and a daemon that finds that keeps the guest. So one that is kept
+ * may go on before that has been written, and one that cannot be given away, because that cannot be
+ * written, is kept: on a full disk it would stand still until somebody makes room.
+ */
+static void end_sending(struct migrate_out *o)
+{
+	struct err err;
+
+	if (o->state == SOURCE_GIVING && migrate_record(&o->g, &err) < 0) {
+		err_wrap(&err, "its record cannot be written");
+		o->err = err;
+		o->state = SOURCE_KEEPING;
+	}
+	if (o->state != SOURCE_KEEPING)
+		return;
+	record(o, SOURCE_SENDING);
+	if (o->g.saving)
+		return;
+	o->g.free = true;
+	migrate_out_drive(o);
+}
+
 void migrate_out_event(struct migrate_out *o, enum handover_source_event ev)
 {
 	enum handover_source from = o->state;
@@ -565,11 +596,13 @@ void migrate_out_event(struct migrate_out *o, enum handover_source_event ev)
 	if ((int)from == s.next)
 		return;
 	o->state = (enum handover_source)s.next;
-	if (o->state == SOURCE_KEEPING)
-		keeps(o, from);
+	o->g.free = false;
 	if (o->state == SOURCE_GONE)
 		is_gone(o);
-	migrate_record(&o->g);
+	if (from == SOURCE_SENDING)
+		end_sending(o);
+	else
+		record(o, from);
 }
 
 /* ---- the beginning ---- */

@@ -31,6 +31,8 @@ struct migrate {
 	int fd;                /* the stream's, until the hypervisor has it; -1: none */
 	bool unsaved;          /* the record is not on disk yet: nothing follows from it */
 	bool saving;           /* it is written, and waits for its fsync */
+	bool failed;           /* it could not be written the last time */
+	bool free;             /* the file says what means the same: nothing waits for the record */
 	unsigned pending;      /* callbacks to come */
 	void (*saved)(struct migrate *g);
 };
@@ -150,9 +152,10 @@ int migrate_in_resolve(struct migrate_in *in, bool keep_it, struct err *err);
 void migrate_init(struct migrate *g, struct machine *m, deadline_fn *timer, void *arg);
 /*
  * Writes the machine's state file, with the record; saved() follows when it would outlive the host's
- * crash, too. What cannot be written is tried again until it can.
+ * crash, too. What cannot be written is tried again until it can; -errno says that this is so. err may
+ * be NULL.
  */
-void migrate_record(struct migrate *g);
+int migrate_record(struct migrate *g, struct err *err);
 /* Frees the object that g begins, as soon as nothing is pending; m forgets it at once. */
 void migrate_release(struct migrate *g);
 /* To be called by each callback that was counted in pending: whether there is still a machine. */
