@@ -56,6 +56,19 @@ void migrate_add_copy(json_t *array, unsigned place, const char *volume, enum hv
 	json_array_append_new(array, j);
 }
 
+/* A copy that is slowed down notices only at its next write, which may be minutes away. */
+static void broken(void *arg)
+{
+	struct migrate_out *o = arg;
+
+	/* Later this may be the good end of it; and else the memory's stream tells. */
+	if (!o->sending || o->all_copied || o->g.m->hv == NULL)
+		return;
+	if (o->err.code == 0)
+		err_set(&o->err, -ECONNRESET, "%s has closed the connection of its disks", o->url);
+	hv_job_cancel(o->g.m->hv);
+}
+
 int migrate_disk_reached(struct migrate_out *o, int fd, struct err *err)
 {
 	struct migrate *g = &o->g;
@@ -68,6 +81,7 @@ int migrate_disk_reached(struct migrate_out *o, int fd, struct err *err)
 		close(fd);
 		return r;
 	}
+	tunnel_on_broken(g->tunnel, broken, o);
 	r = tunnel_offer(g->tunnel, fd, err);
 	if (r < 0 || ++o->disks.reached < o->disks.n)
 		return r;

@@ -409,6 +409,8 @@ static void moved(void *arg, const struct hv_progress *p)
 		if (!o->copying)
 			fault_at("migrate", "copying", NULL);
 		o->copying = true;
+	} else if (str_eq(p->step, "copied")) {
+		o->all_copied = true;
 	} else if (o->g.fd >= 0) {
 		/* The hypervisor has it: as long as we do, its death would not be seen over there. */
 		close(o->g.fd);

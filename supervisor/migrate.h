@@ -54,6 +54,7 @@ struct migrate_out {
 	bool was_silent;            /* likewise, that no answer comes */
 	bool copied;                /* its disks go with it */
 	bool copying;               /* and are under way */
+	bool all_copied;            /* and are there, up to what the guest writes */
 	bool died;                  /* the hypervisor, in `giving` */
 	bool stopped;               /* what an earlier daemon has left under way */
 	bool kept; /* the guest goes on here, and stands still by no doing of ours any more */

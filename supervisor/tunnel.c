@@ -25,6 +25,11 @@ struct pair_end {
 	size_t at, n;
 };
 
+enum {
+	NEAR, /* the hypervisor's */
+	FAR   /* the other host's */
+};
+
 struct pair {
 	struct pair_end ends[2];
 	struct tunnel *tunnel;
@@ -37,6 +42,8 @@ struct tunnel {
 	struct pair *pairs[TUNNEL_MAX]; /* that are not closed */
 	int offered[TUNNEL_MAX];
 	size_t noffered;
+	tunnel_broken_fn *broken; /* NULL: nobody asks */
+	void *arg;
 	struct door door;
 	char *path; /* of its socket; NULL: there is none any more */
 };
@@ -79,6 +86,16 @@ static void pair_close(struct pair *p)
 	}
 }
 
+/* The other host's end has gone first. */
+static void pair_broken(struct pair *p)
+{
+	struct tunnel *t = p->tunnel;
+
+	pair_close(p);
+	if (t->broken != NULL)
+		t->broken(t->arg);
+}
+
 static struct pair_end *other(struct pair_end *e)
 {
 	return e == &e->pair->ends[0] ? &e->pair->ends[1] : &e->pair->ends[0];
@@ -89,29 +106,29 @@ static bool would_block(int code)
 	return code == EAGAIN || code == EWOULDBLOCK || code == EINTR;
 }
 
-/* What was read at e goes out at the other end. false: that has ended. */
-static bool pass_on(struct pair_end *e)
+/* What was read at e goes out at the other end. NULL, or the end that is over. */
+static struct pair_end *pass_on(struct pair_end *e)
 {
 	while (e->n > 0) {
 		ssize_t n = send(other(e)->fd, e->buf + e->at, e->n, MSG_NOSIGNAL);
 
 		if (n < 0)
-			return would_block(errno);
+			return would_block(errno) ? NULL : other(e);
 		e->at += (size_t)n;
 		e->n -= (size_t)n;
 	}
-	return true;
+	return NULL;
 }
 
-static bool take_in(struct pair_end *e)
+static struct pair_end *take_in(struct pair_end *e)
 {
 	ssize_t n = recv(e->fd, e->buf, BUFFER, 0);
 
 	if (n < 0)
-		return would_block(errno);
+		return would_block(errno) ? NULL : e;
 	e->at = 0;
 	e->n = (size_t)n;
-	return n > 0 && pass_on(e);
+	return n > 0 ? pass_on(e) : e;
 }
 
 static void pair_ready(uv_poll_t *poll, int status, int events);
@@ -129,14 +146,17 @@ static void watch(struct pair_end *e)
 static void pair_ready(uv_poll_t *poll, int status, int events)
 {
 	struct pair_end *e = container_of(poll, struct pair_end, poll);
-	bool good = status >= 0;
+	struct pair_end *over = status < 0 ? e : NULL;
 
-	if (good && (events & UV_WRITABLE) != 0)
-		good = pass_on(other(e));
-	if (good && (events & UV_READABLE) != 0 && e->n == 0)
-		good = take_in(e);
-	if (!good) {
-		pair_close(e->pair);
+	if (over == NULL && (events & UV_WRITABLE) != 0)
+		over = pass_on(other(e));
+	if (over == NULL && (events & UV_READABLE) != 0 && e->n == 0)
+		over = take_in(e);
+	if (over != NULL) {
+		if (over == &e->pair->ends[FAR])
+			pair_broken(e->pair);
+		else
+			pair_close(e->pair);
 		return;
 	}
 	watch(e);
@@ -144,7 +164,7 @@ static void pair_ready(uv_poll_t *poll, int status, int events)
 }
 
 /* Takes both over. */
-static int join(struct tunnel *t, int a, int b, struct err *err)
+static int join(struct tunnel *t, int near, int far, struct err *err)
 {
 	struct pair *p = calloc(1, sizeof(*p));
 	size_t place = 0;
@@ -154,15 +174,15 @@ static int join(struct tunnel *t, int a, int b, struct err *err)
 		place++;
 	if (p == NULL || place == TUNNEL_MAX) {
 		free(p);
-		close(a);
-		close(b);
+		close(near);
+		close(far);
 		return place == TUNNEL_MAX ? err_set(err, -EMFILE, "too many connections")
 					   : err_nomem(err);
 	}
 	p->tunnel = t;
 	for (size_t i = 0; i < 2; i++) {
 		p->ends[i] = (struct pair_end){
-			.pair = p, .fd = i == 0 ? a : b, .buf = malloc(BUFFER)
+			.pair = p, .fd = i == NEAR ? near : far, .buf = malloc(BUFFER)
 		};
 		if (p->ends[i].buf == NULL)
 			r = err_nomem(err);
@@ -287,11 +307,17 @@ int tunnel_join(struct tunnel *t, int fd, const char *path, struct err *err)
 			r = err_errno(err, -errno, "connect to %s", quote(path));
 	}
 	if (r == 0)
-		return join(t, fd, near, err);
+		return join(t, near, fd, err);
 	if (near >= 0)
 		close(near);
 	close(fd);
 	return r;
+}
+
+void tunnel_on_broken(struct tunnel *t, tunnel_broken_fn *broken, void *arg)
+{
+	t->broken = broken;
+	t->arg = arg;
 }
 
 int tunnel_create(struct tunnel **out, uv_loop_t *loop, struct err *err)
