@@ -51,7 +51,9 @@ ok 'no record here' wait_for "$patience" no_migrations
 ok 'it migrates' migrate m
 ok 'and counts there' at_b count m 0005
 ok 'it comes back' at_b drover migrate m --to unix:/run/drover/api.sock
+ok 'no record is left there' wait_for "$patience" at_b no_migrations
 ok 'there it can be removed' at_b drover rm m --disks
 is "$(hypervisors)" 1 'one hypervisor is left'
+ok 'stop' drover stop m
 stop_two
 done_testing

@@ -47,6 +47,7 @@ is "$(nic at_b)" "$mac 10.77.0.99" 'it has its MAC and its address there'
 ok 'where it goes on' at_b count m 0002
 ok 'it comes back' at_b drover migrate m --to unix:/run/drover/api.sock
 is "$(nic here)" "$mac 10.77.0.99" 'and has them here, too'
+ok 'no record is left there' wait_for "$patience" at_b no_migrations
 ok 'there it can be removed' at_b drover rm m --disks
 
 # There they are somebody else's.
