@@ -1,6 +1,9 @@
 /*
  * hv/ch-freeze.c - a hypervisor's process that is made to stand still, so that its guest does, whatever
- * the process hears. A file marks that it was us who stopped it, for the next daemon.
+ * the process hears: by SIGSTOP, and then by the freezer of its cgroup, which no SIGCONT of somebody's
+ * undoes (Linux, Documentation/admin-guide/cgroup-v2.rst, cgroup.freeze: a signal that wakes a stopped
+ * process leads it into the freezer before it runs; SIGKILL ends it all the same). Where it has no
+ * cgroup of version 2 the signal alone has to do. A file marks that it was us who stopped it, for the next daemon.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -13,6 +16,7 @@
 
 #include "hv/ch.h"
 #include "lib/file.h"
+#include "lib/log.h"
 
 /* The state of one thread: a letter, as of proc_state(). */
 static char thread_state(const char *folder, const char *thread)
@@ -62,8 +66,30 @@ int ch_freeze(struct ch *c, struct err *err)
 	return 0;
 }
 
+/* Its jail, which is to say how it ended, is in it, too. */
+static void freezer(const struct ch *c, const char *value)
+{
+	int fd = c->freezer_path != NULL ? open(c->freezer_path, O_WRONLY | O_CLOEXEC) : -1;
+
+	if (fd >= 0 && write(fd, value, 1) != 1)
+		log_warn("%s: %s (ignoring)", quote(c->freezer_path), strerror(errno));
+	if (fd >= 0)
+		close(fd);
+}
+
+void ch_hold(struct ch *c)
+{
+	freezer(c, "1");
+}
+
+void ch_let_end(struct ch *c)
+{
+	freezer(c, "0");
+}
+
 void ch_thaw(struct ch *c)
 {
+	freezer(c, "0");
 	if (c->process != NULL)
 		process_signal(c->process, SIGCONT);
 	c->frozen = false;

@@ -8,7 +8,7 @@
  *
  * - Complete is held back by both daemons (hv/ch-relay.h). Its being there says that the guest stands
  *   still at the sender and that the receiver has loaded everything.
- * - The sender's process is stopped then, all its threads by SIGSTOP (hv/ch-freeze.c), before its
+ * - The sender's process is stopped then, all its threads (hv/ch-freeze.c), before its
  *   daemon sends Complete on and says that the guest has gone. A process that stands still lets no
  *   guest run, whatever its stream comes to and whoever dies; SIGKILL ends it, and SIGCONT, when the
  *   guest is to stay, lets it find the end of its stream. It and its jail are a session of their own,
@@ -425,6 +425,7 @@ static void freezing(void *arg)
 	if (m->stage != FREEZING)
 		return;
 	if (ch_all_stopped(c->hv.process.pid)) {
+		ch_hold(c);
 		m->stage = GOING;
 		ch_relay_release(m->relay);
 	} else if (uv_now(c->hv.loop) < m->until_ms) {
@@ -669,5 +670,7 @@ bool ch_migrate_quit(struct ch *c)
 	c->intents.quit = true;
 	if (c->process != NULL)
 		process_signal(c->process, SIGKILL);
+	if (c->frozen)
+		ch_let_end(c);
 	return true;
 }

@@ -269,13 +269,19 @@ void ch_quit(struct hv *hv, hv_done_fn *done, void *arg)
 int ch_kill(struct hv *hv, int sig)
 {
 	struct ch *c = ch_of(hv);
+	int r;
 
 	if (c->process == NULL)
 		return -ESRCH;
 	if (sig == SIGTERM || sig == SIGINT)
 		c->intents.signal = true;
 	/* One that stands still obeys no other. */
-	return process_signal(c->process, c->frozen && sig == SIGTERM ? SIGKILL : sig);
+	if (c->frozen && sig == SIGTERM)
+		sig = SIGKILL;
+	r = process_signal(c->process, sig);
+	if (c->frozen && sig == SIGKILL)
+		ch_let_end(c);
+	return r;
 }
 
 /* {"method": "PUT", "path": "/vm.resize", "body": {...}} */

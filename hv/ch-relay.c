@@ -10,6 +10,7 @@
 
 #include "hv/ch-wire.h"
 #include "lib/deadline.h"
+#include "lib/door.h"
 #include "lib/file.h"
 #include "lib/str.h"
 
@@ -32,7 +33,7 @@ struct ch_relay {
 	struct ch_relay_opts o;
 	char *path;
 	struct end from, to; /* of the requests */
-	struct end door;     /* where the sender comes */
+	struct door door;    /* where the sender comes */
 	struct deadline dial, pace;
 	uint64_t dial_ms;
 	struct ch_wire wire;
@@ -82,7 +83,7 @@ static void end_closed(uv_handle_t *handle)
 static void end_drop(struct end *e)
 {
 	/* Whoever holds a copy of the descriptor, too, is to hear of it now. */
-	if (e->fd >= 0 && e != &e->r->door)
+	if (e->fd >= 0)
 		shutdown(e->fd, SHUT_RDWR);
 	if (e->is_init)
 		uv_close((uv_handle_t *)&e->poll, end_closed);
@@ -498,14 +499,11 @@ static void begin(struct ch_relay *r, int fd)
 	go_on(r);
 }
 
-static void on_door(uv_poll_t *poll, int status, int events)
+static void knocked(void *arg, int fd)
 {
-	struct ch_relay *r = container_of(poll, struct end, poll)->r;
-	int fd = accept4(r->door.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct ch_relay *r = arg;
 
-	if (fd < 0)
-		return;
-	uv_poll_stop(&r->door.poll);
+	door_shut(&r->door);
 	unlink(r->path);
 	begin(r, fd);
 }
@@ -541,11 +539,11 @@ int ch_relay_create(
 	}
 	r->loop = loop;
 	r->o = *opts;
-	r->from.r = r->to.r = r->door.r = r;
-	r->from.fd = r->to.fd = r->door.fd = -1;
+	r->from.r = r->to.r = r;
+	r->from.fd = r->to.fd = -1;
 	r->dial_ms = DIAL_FIRST_MS;
 	r->budget = 1;
-	r->handles = 2;
+	r->handles = 3;
 	deadline_init(&r->dial, loop, dial, r);
 	deadline_init(&r->pace, loop, paced, r);
 	unlink(r->path);
@@ -553,15 +551,15 @@ int ch_relay_create(
 		deadline_set(&r->dial, 0);
 	else
 		k = unix_listen(r->path, 0600, 1, &fd, err);
-	if (k == 0 && fd >= 0 && end_open(r, &r->door, fd) < 0)
+	if (k == 0 && fd >= 0 && door_open(&r->door, loop, fd, knocked, r) < 0) {
+		close(fd);
 		k = err_set(err, -EIO, "%s cannot be watched", quote(r->path));
+	}
 	if (k < 0) {
 		r->o.fd = -1;
 		ch_relay_destroy(r, NULL, NULL);
 		return k;
 	}
-	if (fd >= 0)
-		uv_poll_start(&r->door.poll, UV_READABLE, on_door);
 	*out = r;
 	return 0;
 }
@@ -601,7 +599,7 @@ void ch_relay_destroy(struct ch_relay *r, void (*closed)(void *arg), void *arg)
 	unlink(r->path);
 	end_drop(&r->from);
 	end_drop(&r->to);
-	end_drop(&r->door);
+	door_close(&r->door, part_closed, r);
 	if (r->o.fd >= 0) {
 		shutdown(r->o.fd, SHUT_RDWR);
 		close(r->o.fd);

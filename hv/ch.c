@@ -52,6 +52,7 @@ void ch_part_closed(void *arg)
 	free(c->marker_path);
 	free(c->stream_path);
 	free(c->frozen_path);
+	free(c->freezer_path);
 	free(c->log_path);
 	free(c->restore_dir);
 	free(c);
@@ -189,6 +190,8 @@ static void process_exited(void *arg, const struct child_status *status)
 	/* From here on a closed socket is no news; what came before it is. */
 	if (!starting && c->phase != CH_FAILED)
 		c->phase = CH_GONE;
+	if (c->frozen)
+		ch_let_end(c);
 	ch_drain(c);
 	/*
 	 * The thread that writes the events is not waited for at the end: the last ones may be lost
@@ -245,11 +248,14 @@ static int set_paths(struct ch *c, const struct hv_spec *spec, struct err *err)
 	c->marker_path = path_join(spec->run_dir, "ch.boot");
 	c->stream_path = path_join(spec->run_dir, "ch.stream");
 	c->frozen_path = path_join(spec->run_dir, "ch.frozen");
+	if (spec->cgroup != NULL)
+		c->freezer_path = path_join(spec->cgroup, "cgroup.freeze");
 	c->log_path = copy(spec->log_path, &bad);
 	c->restore_dir = spec->restore_dir != NULL ? path_join(spec->run_dir, "ch.restore") : NULL;
 	bad = bad || (spec->restore_dir != NULL && c->restore_dir == NULL);
 	if (bad || c->api_path == NULL || c->serial_path == NULL || c->events_path == NULL ||
-		c->marker_path == NULL || c->stream_path == NULL || c->frozen_path == NULL)
+		c->marker_path == NULL || c->stream_path == NULL || c->frozen_path == NULL ||
+		(spec->cgroup != NULL && c->freezer_path == NULL))
 		return err_nomem(err);
 	c->reboot_is_exit = spec->reboot_is_exit;
 	c->panic_is_pause = spec->panic_is_pause;
@@ -404,8 +410,11 @@ static bool is_stopped(pid_t pid)
 static bool was_frozen(struct ch *c)
 {
 	c->frozen = access(c->frozen_path, F_OK) == 0;
-	if (c->frozen)
+	/* The freezer first: there is no moment in which a SIGCONT of before could let it run. */
+	if (c->frozen) {
+		ch_hold(c);
 		process_signal(c->process, SIGSTOP);
+	}
 	return c->frozen;
 }
 

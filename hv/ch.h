@@ -179,6 +179,7 @@ struct ch {
 	char *run_dir, *api_path, *serial_path, *events_path, *marker_path, *log_path;
 	char *stream_path;    /* of a migration's socket */
 	char *frozen_path;    /* is there while the process was stopped by us */
+	char *freezer_path;   /* of its cgroup; NULL: it has none */
 	long long log_offset; /* where this run's own lines begin */
 	struct ch_intents intents;
 	char by[CH_EFFECTS][48]; /* "" for nobody */
@@ -379,6 +380,10 @@ void ch_end_migration(struct ch *c, const struct err *err);
 
 /* Sends SIGSTOP; ch_all_stopped() tells when it is so. */
 int ch_freeze(struct ch *c, struct err *err);
+/* It is so: whoever sends a SIGCONT now does not change it, if it has a cgroup (v2). */
+void ch_hold(struct ch *c);
+/* It was killed, or is gone: its jail can tell how. */
+void ch_let_end(struct ch *c);
 void ch_thaw(struct ch *c);
 /* Whether every thread of the process is stopped by a signal. */
 bool ch_all_stopped(pid_t pid);

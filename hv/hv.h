@@ -293,7 +293,7 @@ struct hv_caps {
 /* Of a save, a copy or a migration; total 0: not known yet. Bytes. */
 struct hv_progress {
 	uint64_t done, total;
-	const char *step; /* one word: "memory", "disks" */
+	const char *step; /* one word: "memory", "disks"; "copied": they are there, once */
 };
 typedef void hv_progress_fn(void *arg, const struct hv_progress *p);
 

@@ -179,8 +179,10 @@ static void jobs_known(void *arg, const json_t *reply, const struct err *err)
 	look_again(w);
 	if (w->state != COPYING || err != NULL)
 		return;
-	if (ready == w->n)
+	if (ready == w->n) {
 		w->state = READY;
+		p.step = "copied";
+	}
 	if (w->progress != NULL && p.total > 0)
 		w->progress(w->arg, &p);
 	if (w->state == READY)

@@ -11,8 +11,9 @@
 #include "lib/file.h"
 #include "lib/json.h"
 #include "lib/log.h"
-#include "supervisor/plan.h"
 #include "supervisor/migrate.h"
+#include "supervisor/plan.h"
+#include "supervisor/snapshot-early.h"
 
 struct machine_job *job_create(struct machine *m, const struct job_kind *kind)
 {
@@ -32,6 +33,7 @@ void job_destroy(struct machine_job *j)
 	if (j->m != NULL && j->m->job == j)
 		j->m->job = NULL;
 	snapshot_disks_finish(&j->disks);
+	snapshot_early_destroy(j->early);
 	json_decref(j->manifest);
 	free(j->name);
 	free(j->tmp);
@@ -365,6 +367,16 @@ void job_pause(struct machine_job *j)
 	hv_pause(j->m->hv, job_hv_done, j);
 }
 
+/* Its way to the disk begins, while the guest goes on. */
+static void memory_saved(void *arg, const struct err *err)
+{
+	struct machine_job *j = arg;
+
+	if (err == NULL && j->early == NULL)
+		j->early = snapshot_early_begin(j->m->d->loop, j->tmp, &j->disks);
+	job_hv_done(j, err);
+}
+
 void job_memory(struct machine_job *j)
 {
 	if (!j->m->process || j->disks_only) {
@@ -372,7 +384,7 @@ void job_memory(struct machine_job *j)
 		return;
 	}
 	j->waits_hv = true;
-	hv_save(j->m->hv, j->tmp, job_hv_progress, job_hv_done, j);
+	hv_save(j->m->hv, j->tmp, job_hv_progress, memory_saved, j);
 }
 
 static void resumed(void *arg, const struct err *err)
@@ -410,12 +422,18 @@ static int seal(void *arg, struct err *err)
 {
 	struct machine_job *j = arg;
 
-	return snapshot_seal(j->tmp, j->manifest, &j->disks, err);
+	return snapshot_seal(j->tmp, j->manifest, &j->disks, j->early, err);
+}
+
+static void seal_now(void *arg)
+{
+	job_pool(arg, seal);
 }
 
 void job_seal(struct machine_job *j)
 {
-	job_pool(j, seal);
+	if (snapshot_early_over(j->early, seal_now, j))
+		seal_now(j);
 }
 
 static int remove_tmp(void *arg, struct err *err)

@@ -48,6 +48,7 @@ struct machine_job {
 	char *tmp, *dir;
 	json_t *manifest;
 	struct snapshot_disks disks;
+	struct snapshot_early *early; /* of what the hypervisor has saved; or NULL */
 	bool disks_only, crash_consistent;
 	bool stays; /* its disks are not copied: suspend */
 	bool was_running;

@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/json.h"
@@ -12,6 +11,7 @@
 #include "supervisor/machine-steps.h"
 #include "supervisor/migrate.h"
 #include "supervisor/migrate-disks.h"
+#include "supervisor/network-values.h"
 #include "supervisor/snapshot.h"
 
 /* ---- at the source ---- */
@@ -89,18 +89,30 @@ void migrate_section(const struct vm_config *cfg, const char *name, struct buf *
 	config_print_section(&cfg->s, name, names_others, out);
 }
 
+static bool mac_is_set(const struct machine *m, unsigned i)
+{
+	struct nic_spec spec;
+
+	return i < m->run_cfg->networks.n &&
+	       nic_spec_parse(m->run_cfg->networks.v[i], &spec, NULL) == 0 && spec.mac[0] != '\0';
+}
+
 static json_t *networks(const struct machine *m)
 {
 	json_t *array = json_array();
 
 	for (unsigned i = 0; i < m->nnics; i++) {
+		const struct nic *nic = &m->nics[i];
 		json_t *j = json_object();
-		char net[19];
+		char net[19], address[16];
 
-		ip4_prefix_format(m->nics[i].net, net);
-		json_put_str(j, "network", m->nics[i].network);
-		json_put_str(j, "mac", m->nics[i].mac);
-		json_put_str(j, "subnet", m->nics[i].net.len != 0 ? net : NULL);
+		ip4_prefix_format(nic->net, net);
+		ip4_format(nic->address, address);
+		json_put_str(j, "network", nic->network);
+		json_put_str(j, "mac", nic->mac);
+		json_put_bool(j, "mac_is_set", mac_is_set(m, i));
+		json_put_str(j, "subnet", nic->net.len != 0 ? net : NULL);
+		json_put_str(j, "address", nic->address != 0 ? address : NULL);
 		json_array_append_new(array, j);
 	}
 	return array;
@@ -109,15 +121,9 @@ static json_t *networks(const struct machine *m)
 static void add_disk(json_t *array, const char *id, const char *path)
 {
 	json_t *j = json_object();
-	struct stat st;
 
 	json_put_str(j, "id", id);
 	json_put_str(j, "path", path);
-	/* On a shared filesystem the number is the same everywhere. */
-	if (stat(path, &st) == 0) {
-		json_put_int(j, "inode", (int64_t)st.st_ino);
-		json_put_int(j, "size", (int64_t)st.st_size);
-	}
 	json_array_append_new(array, j);
 }
 
@@ -129,7 +135,7 @@ static int disks(const struct machine *m, bool copies, json_t *array, struct err
 	int r = machine_volumes(m, all, &n, err);
 
 	if (m->disk_path != NULL && copies && r == 0)
-		r = migrate_add_copy(array, place, NULL, machine_disk_format(m), m->disk_path, err);
+		migrate_add_copy(array, place, NULL, machine_disk_format(m), m->disk_path);
 	else if (m->disk_path != NULL)
 		add_disk(array, "disk0", m->disk_path);
 	place += m->disk_path != NULL;
@@ -140,8 +146,7 @@ static int disks(const struct machine *m, bool copies, json_t *array, struct err
 		if (all[i].name == NULL)
 			add_disk(array, id, all[i].path);
 		else
-			r = migrate_add_copy(
-				array, place, all[i].name, all[i].format, all[i].path, err);
+			migrate_add_copy(array, place, all[i].name, all[i].format, all[i].path);
 	}
 	while (n > 0)
 		volume_finish(&all[--n]);
@@ -202,6 +207,9 @@ static int check_network(
 		return err->code;
 	if (config_network(drover_config(d), name) == NULL)
 		return err_set(err, -EINVAL, "there is no [network %s] here", name);
+	/* One that its section sets is the same here; migrate_check_program() sees to that. */
+	if (json_flag(j, "mac_is_set", false))
+		return 0;
 	alloc_mac(drover_config(d)->drover->run_id, vm, i, ours);
 	if (strcmp(mac, ours) != 0)
 		return err_set(err, -EINVAL,
@@ -213,21 +221,10 @@ static int check_network(
 static int check_disk(const json_t *j, struct err *err)
 {
 	const char *path;
-	struct stat st;
 
 	if (json_flag(j, "copy", false))
 		return migrate_check_copy(j, err);
-	if (json_need_str(j, "path", &path, err) < 0)
-		return err->code;
-	if (stat(path, &st) < 0)
-		return err_set(err, -EINVAL, "its disk %s is not shared with this host: %s",
-			quote(path), strerror(errno));
-	if (json_int(j, "inode", -1) != (int64_t)st.st_ino ||
-		(S_ISREG(st.st_mode) && json_int(j, "size", -1) != (int64_t)st.st_size))
-		return err_set(err, -EINVAL,
-			"its disk %s is not shared with this host: there is another file of that name",
-			quote(path));
-	return 0;
+	return json_need_str(j, "path", &path, err);
 }
 
 static int check_parts(struct drover *d, const char *name, const json_t *body, struct err *err)
@@ -280,7 +277,7 @@ int migrate_take_facts(struct machine *m, const json_t *body, struct err *err)
 
 	json_array_foreach (nets, i, j) {
 		struct nic *nic = &m->nics[i];
-		const char *net = json_str(j, "subnet");
+		const char *net = json_str(j, "subnet"), *address = json_str(j, "address");
 
 		free(nic->network);
 		*nic = (struct nic){ .network = strdup(json_str(j, "network")), .tap_fd = -1 };
@@ -289,6 +286,8 @@ int migrate_take_facts(struct machine *m, const json_t *body, struct err *err)
 			return err_nomem(err);
 		if (net != NULL && ip4_prefix_parse(net, false, &nic->net, err) < 0)
 			return err_wrap(err, "subnet");
+		if (address != NULL && !ip4_parse(address, &nic->address))
+			return err_set(err, -EINVAL, "address: %s is none", quote(address));
 	}
 	json_array_foreach (all, i, j) {
 		if (!str_eq(json_str(j, "id"), "disk0") || json_flag(j, "copy", false))
@@ -311,23 +310,37 @@ static bool same_version(const char *a, const char *b)
 	       sscanf(b, "%*[^0-9]%u.%u", &y[0], &y[1]) == 2 && x[0] == y[0] && x[1] == y[1];
 }
 
-static int check_subnets(const struct machine *m, const json_t *facts, struct err *err)
+/* What its guest goes on using. there: of the source; may be NULL. */
+static int check_same(const struct nic *nic, const char *there, const char *here, struct err *err)
+{
+	if (there == NULL || strcmp(there, here) == 0)
+		return 0;
+	return err_set(err, -EINVAL,
+		"its address is %s%s there, which is not free here or not of [network %s]",
+		strchr(there, '/') != NULL ? "of " : "", there, nic->network);
+}
+
+/* The nics have their places here. */
+static int check_nics(const struct machine *m, const json_t *facts, struct err *err)
 {
 	const json_t *nets = json_arr(facts, "networks"), *j;
 	size_t i;
 
 	json_array_foreach (nets, i, j) {
-		const char *want = json_str(j, "subnet");
-		char net[19];
+		const struct nic *nic = &m->nics[i];
+		const char *mac = json_str(j, "mac");
+		char net[19], address[16];
 
-		if (want == NULL || i >= m->nnics)
-			continue;
-		ip4_prefix_format(m->nics[i].net, net);
-		if (strcmp(net, want) != 0)
-			return err_set(err, -EINVAL,
-				"its address is of %s there, which is not free here or not of "
-				"[network %s]",
-				want, m->nics[i].network);
+		if (i >= m->nnics)
+			return err_set(err, -EINVAL, "it has more nics there");
+		if (!str_eq(mac, nic->mac))
+			return err_set(err, -EINVAL, "its MAC is %s there, and would be %s here",
+				quote(mac), nic->mac);
+		ip4_prefix_format(nic->net, net);
+		ip4_format(nic->address, address);
+		if (check_same(nic, json_str(j, "subnet"), net, err) < 0 ||
+			check_same(nic, json_str(j, "address"), address, err) < 0)
+			return err->code;
 	}
 	return 0;
 }
@@ -350,5 +363,5 @@ int migrate_check_program(const struct machine *m, const json_t *facts, struct e
 			"it has the processor of its host, %s, and this host has %s (a cpu model that "
 			"both have can be set by cpu =)",
 			quote(host != NULL ? host : "?"), quote(snapshot_host_cpu()));
-	return check_subnets(m, facts, err);
+	return check_nics(m, facts, err);
 }

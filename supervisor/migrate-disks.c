@@ -1,12 +1,9 @@
 /* The files, the sockets and the connections of disks that are copied: supervisor/migrate-disks.h. */
 #include <dirent.h>
-#include <endian.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/child.h"
@@ -44,53 +41,35 @@ char *migrate_nbd_path(const struct machine *m)
 
 /* ---- the source ---- */
 
-/* QEMU, docs/interop/qcow2.txt: "QFI\xfb", and the virtual size in the bytes 24 to 31. */
-static int virtual_size(
-	const char *path, enum hv_disk_format format, uint64_t *out, struct err *err)
+void migrate_add_copy(json_t *array, unsigned place, const char *volume, enum hv_disk_format format,
+	const char *path)
 {
-	unsigned char head[32];
-	struct stat st;
-	int fd = open(path, O_RDONLY | O_CLOEXEC), r = 0;
-
-	if (fd < 0 || fstat(fd, &st) < 0) {
-		r = err_errno(err, -errno, "%s", quote(path));
-	} else if (!S_ISREG(st.st_mode)) {
-		r = err_set(err, -ENOTSUP, "%s is no file: it is not copied", quote(path));
-	} else if (format == HV_DISK_RAW) {
-		*out = (uint64_t)st.st_size;
-	} else if (pread(fd, head, sizeof(head), 0) != sizeof(head) ||
-		   memcmp(head, "QFI\xfb", 4) != 0) {
-		r = err_set(err, -EINVAL, "%s is no qcow2 image", quote(path));
-	} else {
-		memcpy(out, head + 24, sizeof(*out));
-		*out = be64toh(*out);
-	}
-	if (fd >= 0)
-		close(fd);
-	return r;
-}
-
-int migrate_add_copy(json_t *array, unsigned place, const char *volume, enum hv_disk_format format,
-	const char *path, struct err *err)
-{
-	json_t *j;
-	uint64_t size = 0;
+	json_t *j = json_object();
 	char id[16];
-	int r = virtual_size(path, format, &size, err);
 
-	if (r < 0)
-		return r;
 	/* As hv.h names those without an id. */
 	snprintf(id, sizeof(id), "disk%u", place);
-	j = json_object();
 	json_put_str(j, "id", id);
 	json_put_bool(j, "copy", true);
 	json_put_str(j, "volume", volume);
 	/* Its first disk is whole there, whatever it lies above here. */
 	json_put_str(j, "format", volume == NULL ? "raw" : disk_format_name(format));
-	json_put_int(j, "size", (int64_t)size);
+	json_put_str(j, "format_here", disk_format_name(format));
+	json_put_str(j, "path", path);
 	json_array_append_new(array, j);
-	return 0;
+}
+
+/* A copy that is slowed down notices only at its next write, which may be minutes away. */
+static void broken(void *arg)
+{
+	struct migrate_out *o = arg;
+
+	/* Later this may be the good end of it; and else the memory's stream tells. */
+	if (!o->sending || o->all_copied || o->g.m->hv == NULL)
+		return;
+	if (o->err.code == 0)
+		err_set(&o->err, -ECONNRESET, "%s has closed the connection of its disks", o->url);
+	hv_job_cancel(o->g.m->hv);
 }
 
 int migrate_disk_reached(struct migrate_out *o, int fd, struct err *err)
@@ -105,6 +84,7 @@ int migrate_disk_reached(struct migrate_out *o, int fd, struct err *err)
 		close(fd);
 		return r;
 	}
+	tunnel_on_broken(g->tunnel, broken, o);
 	r = tunnel_offer(g->tunnel, fd, err);
 	if (r < 0 || ++o->disks.reached < o->disks.n)
 		return r;
@@ -317,45 +297,80 @@ void migrate_make_disks(
 	done(in, &err);
 }
 
-static void keep(const char *dir, const char *name, bool made)
+struct keeping {
+	struct migrate_in *in;
+	void (*done)(struct migrate_in *in);
+	char *dir, *disk;
+	bool made;
+};
+
+static void keep(const struct keeping *k, const char *name)
 {
-	char *aside = path_join(dir, name);
+	char *aside = path_join(k->dir, name);
 	char *disk = aside != NULL ? strndup(aside, strlen(aside) - strlen(ASIDE)) : NULL;
 
 	/* In place of which one of the other kind was made. */
-	if (disk != NULL && !made && str_eq(strrchr(disk, '/') + 1, MACHINE_OVERLAY))
+	if (disk != NULL && !k->made && str_eq(strrchr(disk, '/') + 1, MACHINE_OVERLAY))
 		machine_drop_other_disk(disk, NULL);
-	if (disk == NULL || (made ? unlink(aside) : rename(aside, disk)) < 0)
-		log_error("%s in %s is left as it is: %s", quote(name), dir, strerror(errno));
+	if (disk == NULL || (k->made ? unlink(aside) : rename(aside, disk)) < 0)
+		log_error("%s in %s is left as it is: %s", quote(name), k->dir, strerror(errno));
 	free(aside);
 	free(disk);
 }
 
-/* The disk that comes back may be of the other kind than the one that was made. */
-static void take_back(struct machine *m)
+static int keep_all(void *arg, struct err *err)
 {
-	char *disk = machine_find_disk(m->dir);
-
-	if (disk == NULL)
-		return;
-	free(m->disk_path);
-	m->disk_path = disk;
-}
-
-void migrate_keep_disks(struct machine *m, bool made)
-{
-	DIR *dir = opendir(m->dir);
+	struct keeping *k = arg;
+	DIR *dir = opendir(k->dir);
 	struct dirent *e;
 
 	while (dir != NULL && (e = readdir(dir)) != NULL)
 		if (str_ends(e->d_name, ASIDE))
-			keep(m->dir, e->d_name, made);
+			keep(k, e->d_name);
 	if (dir != NULL)
 		closedir(dir);
-	if (made)
-		overlay_sweep(m->dir);
+	if (k->made)
+		overlay_sweep(k->dir);
 	else
-		take_back(m);
+		k->disk = machine_find_disk(k->dir);
+	return 0;
+}
+
+static void kept_all(void *arg, const struct err *err)
+{
+	struct keeping *k = arg;
+	struct migrate_in *in = k->in;
+	void (*done)(struct migrate_in * in) = k->done;
+	char *disk = k->disk;
+
+	free(k->dir);
+	free(k);
+	if (!migrate_came_back(&in->g)) {
+		free(disk);
+		return;
+	}
+	/* What came back may be of the other kind than what was made. */
+	if (disk != NULL) {
+		free(in->g.m->disk_path);
+		in->g.m->disk_path = disk;
+	}
+	done(in);
+}
+
+int migrate_keep_disks(struct migrate_in *in, bool made, void (*done)(struct migrate_in *in))
+{
+	struct keeping *k = calloc(1, sizeof(*k));
+
+	if (k == NULL)
+		return -ENOMEM;
+	*k = (struct keeping){ .in = in, .done = done, .dir = strdup(in->g.m->dir), .made = made };
+	if (k->dir == NULL || pool_work(in->g.d->loop, keep_all, kept_all, k) < 0) {
+		free(k->dir);
+		free(k);
+		return -ENOMEM;
+	}
+	in->g.pending++;
+	return 0;
 }
 
 /* ---- the target: connections ---- */

@@ -30,8 +30,8 @@ void migrate_disks_read(struct migrate_disks *d, const json_t *body);
 
 /* ---- the source ---- */
 /* place: of the device; volume: its name, or NULL for the machine's first disk. */
-int migrate_add_copy(json_t *array, unsigned place, const char *volume, enum hv_disk_format format,
-	const char *path, struct err *err);
+void migrate_add_copy(json_t *array, unsigned place, const char *volume, enum hv_disk_format format,
+	const char *path);
 /* One more connection is there: fd, taken over. When it was the last the hypervisor can come. */
 int migrate_disk_reached(struct migrate_out *o, int fd, struct err *err);
 /* Where the hypervisor finds them; malloc'd. */
@@ -50,7 +50,10 @@ int migrate_serve_disks(
 	struct migrate_in *in, void (*done)(void *arg, const struct err *err), struct err *err);
 /* Somebody wants to write one: fd is taken over. */
 void migrate_disk_wanted(struct migrate_in *in, int fd);
-/* The machine runs here: what was put aside goes. Or it does not: what was made goes. */
-void migrate_keep_disks(struct machine *m, bool made);
+/*
+ * made: the machine runs here, and what was put aside goes. Or it does not, and that comes back. done
+ * comes unless this fails (-errno) or the migration is let go of; never from within this.
+ */
+int migrate_keep_disks(struct migrate_in *in, bool made, void (*done)(struct migrate_in *in));
 
 #endif

@@ -13,9 +13,7 @@
 #include "supervisor/dropin.h"
 #include "supervisor/faults.h"
 #include "supervisor/network.h"
-#include "supervisor/pool-work.h"
 #include "supervisor/reload.h"
-#include "supervisor/server.h"
 
 #define CONNECT_MS 20000            /* until the sender has connected */
 #define SILENCE_MS (10 * 60 * 1000) /* of a sender whose guest is here */
@@ -106,10 +104,11 @@ static void timer(void *arg)
 {
 	struct migrate_in *in = arg;
 
-	if (in->g.unsaved) {
-		migrate_record(&in->g);
-	} else if (in->state == TARGET_RECEIVING && in->told && in->g.wire != NULL &&
-		   !in->loading) {
+	if (in->g.unsaved && !in->g.saving)
+		migrate_record(&in->g, NULL);
+	if (in->g.unsaved && !in->g.free)
+		return;
+	if (in->state == TARGET_RECEIVING && in->told && in->g.wire != NULL && !in->loading) {
 		err_set(&in->err, -ETIMEDOUT, "%s has not connected", in->from);
 		/* It has sent nothing, so it will never wait for our word: nothing is to be kept. */
 		in->told = false;
@@ -182,12 +181,18 @@ struct migrate_in *migrate_in_load(struct machine *m, const json_t *j)
 
 /* ---- answers ---- */
 
+/* Whether the disks that it had here before are back in their places. */
+static bool is_settled(const struct migrate_in *in)
+{
+	return in->settled || !in->copied || !in->came_back;
+}
+
 /* Whether what the record asks for is still to be done. */
 static bool is_busy(const struct migrate_in *in)
 {
 	const struct machine *m = in->g.m;
 
-	if (in->g.unsaved || in->ending)
+	if ((in->g.unsaved && !in->g.free) || in->ending)
 		return true;
 	if (in->state == TARGET_TAKEN)
 		return !in->ran;
@@ -195,7 +200,7 @@ static bool is_busy(const struct migrate_in *in)
 	if (in->state == TARGET_ARRIVED)
 		return m->adopted != NULL;
 	return in->state == TARGET_DROPPED &&
-	       (machine_active(m) || m->left.pid != 0 || m->adopted != NULL);
+	       (machine_active(m) || m->left.pid != 0 || m->adopted != NULL || !is_settled(in));
 }
 
 static void reply(struct request *rq, const char *id, enum handover_answer answer)
@@ -237,7 +242,6 @@ static void reply_prepare(struct migrate_in *in)
 }
 
 static void remove_machine(struct migrate_in *in);
-static void put_back(const struct migrate_in *in);
 
 /* The source is lost: it will never bid farewell, nor ask. */
 int migrate_in_resolve(struct migrate_in *in, bool keep_it, struct err *err)
@@ -258,8 +262,6 @@ int migrate_in_resolve(struct migrate_in *in, bool keep_it, struct err *err)
 		remove_machine(in);
 		return 0;
 	}
-	if (!ours)
-		put_back(in);
 	migrate_in_event(in, ours ? TARGET_HEARD_FAREWELL : TARGET_HEARD_ABORT);
 	return 0;
 }
@@ -302,8 +304,6 @@ void migrate_heard(
 		reply(rq, id, ANSWER_NOT_YET);
 		return;
 	}
-	if (before == TARGET_DROPPED && ev == TARGET_HEARD_ABORT)
-		put_back(in);
 	if (before == TARGET_ARRIVED && ev == TARGET_HEARD_COMMIT)
 		fault_at("receive", "committed", NULL);
 	if (before == TARGET_TAKEN && ev == TARGET_HEARD_FAREWELL)
@@ -318,6 +318,18 @@ void migrate_heard(
 }
 
 /* ---- it does not come ---- */
+
+static void runs(struct migrate_in *in);
+
+static void settled(struct migrate_in *in)
+{
+	in->writing = false;
+	in->settled = true;
+	if (in->state == TARGET_TAKEN)
+		runs(in);
+	else
+		migrate_in_drive(in);
+}
 
 static void remove_machine(struct migrate_in *in)
 {
@@ -365,11 +377,19 @@ static void refuse(struct migrate_in *in)
 	reply_err(rq, &err, in->g.m->name, NULL);
 }
 
-/* The disks that it had here before. */
-static void put_back(const struct migrate_in *in)
+/* Those disks: to the pool, and on when it has done that. false: wait. */
+static bool settle(struct migrate_in *in, bool made)
 {
-	if (in->copied && in->came_back)
-		migrate_keep_disks(in->g.m, false);
+	if (in->settled || !in->copied || (!made && !in->came_back))
+		return true;
+	if (in->writing)
+		return false;
+	in->writing = true;
+	if (migrate_keep_disks(in, made, settled) < 0) {
+		in->writing = false;
+		deadline_set(&in->g.timer, AGAIN_MS);
+	}
+	return false;
 }
 
 static void drop(struct migrate_in *in)
@@ -391,7 +411,8 @@ static void drop(struct migrate_in *in)
 		return;
 	}
 	m->receiving = false;
-	put_back(in);
+	if (!settle(in, false))
+		return;
 	refuse(in);
 	if (has_op(in))
 		end_op(in);
@@ -404,7 +425,7 @@ static void drop(struct migrate_in *in)
 		deadline_set(&in->g.timer, in->since_ms + FORGET_MS - now);
 	} else if (in->came_back) {
 		in->state = TARGET_NONE;
-		migrate_record(&in->g);
+		migrate_record(&in->g, NULL);
 	} else {
 		remove_machine(in);
 	}
@@ -488,7 +509,7 @@ static void wait_for_it(struct migrate_in *in)
 	}
 	operation_step(m->op, "waiting");
 	in->told = true;
-	migrate_record(&in->g);
+	migrate_record(&in->g, NULL);
 }
 
 static void serving(void *arg, const struct err *err)
@@ -687,10 +708,11 @@ static void runs(struct migrate_in *in)
 	struct machine *m = in->g.m;
 	struct err err;
 
+	/* Left there, what was put aside would be taken for the whole one the next time. */
+	if (!settle(in, true))
+		return;
 	in->ran = true;
 	m->receiving = false;
-	if (in->copied)
-		migrate_keep_disks(m, true);
 	machine_save_soon(m);
 	/* Its ports know now that it is behind them. */
 	for (unsigned i = 0; i < m->nnics; i++) {
@@ -744,7 +766,8 @@ void migrate_in_drive(struct migrate_in *in)
 {
 	struct machine *m = in->g.m;
 
-	if (m == NULL || in->g.unsaved || m->adopted != NULL || m->closing > 0 || m->d->leaving)
+	if (m == NULL || (in->g.unsaved && !in->g.free) || m->adopted != NULL || m->closing > 0 ||
+		m->d->leaving)
 		return;
 	switch (in->state) {
 	case TARGET_RECEIVING:
@@ -765,6 +788,44 @@ void migrate_in_drive(struct migrate_in *in)
 	}
 }
 
+static void is_dropped(struct migrate_in *in)
+{
+	struct machine *m = in->g.m;
+
+	migrate_close_stream(&in->g);
+	if (in->err.code == 0 && m->error.code < 0)
+		in->err = m->error;
+	in->since_ms = clock_unix_ms();
+	m->want_known = true;
+	m->want_running = false;
+	machine_tell(m, "receive-failed", "%s",
+		in->err.code < 0 ? in->err.msg : "it did not come to its end");
+	emit(in, "receive-failed", in->err.code < 0 ? in->err.msg : NULL);
+}
+
+/*
+ * It says `receiving` in the file yet, and a daemon that finds that drops the guest. So one whose
+ * arrival cannot be written down is dropped, and goes on at the source instead of standing still at
+ * both until somebody makes room here; and what is dropped need not wait for the record.
+ */
+static void end_receiving(struct migrate_in *in)
+{
+	struct err err;
+
+	if (in->state == TARGET_ARRIVED && migrate_record(&in->g, &err) < 0) {
+		err_wrap(&err, "its record cannot be written");
+		in->err = err;
+		in->state = TARGET_DROPPED;
+	}
+	if (in->state != TARGET_DROPPED)
+		return;
+	is_dropped(in);
+	if (migrate_record(&in->g, NULL) == 0)
+		return;
+	in->g.free = true;
+	migrate_in_drive(in);
+}
+
 void migrate_in_event(struct migrate_in *in, enum handover_target_event ev)
 {
 	enum handover_target from = in->state;
@@ -774,24 +835,20 @@ void migrate_in_event(struct migrate_in *in, enum handover_target_event ev)
 	if ((int)from == s.next)
 		return;
 	in->state = (enum handover_target)s.next;
+	in->g.free = false;
 	deadline_cancel(&in->g.timer);
 	if (in->state == TARGET_TAKEN) {
 		free(m->migrated_to);
 		m->migrated_to = NULL;
 		m->migrated_disks = false;
 	}
-	if (in->state == TARGET_DROPPED) {
-		migrate_close_stream(&in->g);
-		if (in->err.code == 0 && m->error.code < 0)
-			in->err = m->error;
-		in->since_ms = clock_unix_ms();
-		m->want_known = true;
-		m->want_running = false;
-		machine_tell(m, "receive-failed", "%s",
-			in->err.code < 0 ? in->err.msg : "it did not come to its end");
-		emit(in, "receive-failed", in->err.code < 0 ? in->err.msg : NULL);
+	if (from == TARGET_RECEIVING) {
+		end_receiving(in);
+		return;
 	}
-	migrate_record(&in->g);
+	if (in->state == TARGET_DROPPED)
+		is_dropped(in);
+	migrate_record(&in->g, NULL);
 }
 
 /* ---- the beginning ---- */
@@ -888,12 +945,26 @@ static void begin(struct drover *d, const json_t *body, struct request *rq, stru
 		machine_destroy(m);
 }
 
+static void looked(struct drover *d, const json_t *body, struct request *rq, const struct err *err)
+{
+	struct err mine = { 0 };
+
+	if (err != NULL)
+		mine = *err;
+	else if (d->stopping)
+		err_set(&mine, -ECANCELED, "droverd is stopping");
+	else
+		begin(d, body, rq, &mine);
+	if (mine.code < 0)
+		reply_err(rq, &mine, json_str(body, "name"), NULL);
+}
+
 void migrate_receive(struct drover *d, const json_t *body, struct request *rq)
 {
 	struct err err = { 0 };
 
-	if (migrate_check_body(d, body, &err) == 0)
-		begin(d, body, rq, &err);
-	if (err.code < 0)
+	if (migrate_check_body(d, body, &err) < 0)
 		reply_err(rq, &err, json_str(body, "name"), NULL);
+	else
+		migrate_look_target(d, body, rq, looked);
 }

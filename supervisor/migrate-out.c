@@ -73,9 +73,9 @@ static void timer(void *arg)
 {
 	struct migrate_out *o = arg;
 
-	if (o->g.unsaved)
-		migrate_record(&o->g);
-	else
+	if (o->g.unsaved && !o->g.saving)
+		migrate_record(&o->g, NULL);
+	if (!o->g.unsaved || o->g.free)
 		migrate_out_drive(o);
 }
 
@@ -409,6 +409,8 @@ static void moved(void *arg, const struct hv_progress *p)
 		if (!o->copying)
 			fault_at("migrate", "copying", NULL);
 		o->copying = true;
+	} else if (str_eq(p->step, "copied")) {
+		o->all_copied = true;
 	} else if (o->g.fd >= 0) {
 		/* The hypervisor has it: as long as we do, its death would not be seen over there. */
 		close(o->g.fd);
@@ -514,7 +516,8 @@ void migrate_out_drive(struct migrate_out *o)
 {
 	struct machine *m = o->g.m;
 
-	if (m == NULL || o->g.unsaved || m->adopted != NULL || m->closing > 0 || m->d->leaving)
+	if (m == NULL || (o->g.unsaved && !o->g.free) || m->adopted != NULL || m->closing > 0 ||
+		m->d->leaving)
 		return;
 	switch (o->state) {
 	case SOURCE_SENDING:
@@ -547,6 +550,36 @@ static void doubt(struct migrate_out *o)
 	emit(o, "migrate-doubt", NULL);
 }
 
+static void record(struct migrate_out *o, enum handover_source from)
+{
+	if (o->state == SOURCE_KEEPING)
+		keeps(o, from);
+	migrate_record(&o->g, NULL);
+}
+
+/*
+ * It says `sending` in the file yet, and a daemon that finds that keeps the guest. So one that is kept
+ * may go on before that has been written, and one that cannot be given away, because that cannot be
+ * written, is kept: on a full disk it would stand still until somebody makes room.
+ */
+static void end_sending(struct migrate_out *o)
+{
+	struct err err;
+
+	if (o->state == SOURCE_GIVING && migrate_record(&o->g, &err) < 0) {
+		err_wrap(&err, "its record cannot be written");
+		o->err = err;
+		o->state = SOURCE_KEEPING;
+	}
+	if (o->state != SOURCE_KEEPING)
+		return;
+	record(o, SOURCE_SENDING);
+	if (o->g.saving)
+		return;
+	o->g.free = true;
+	migrate_out_drive(o);
+}
+
 void migrate_out_event(struct migrate_out *o, enum handover_source_event ev)
 {
 	enum handover_source from = o->state;
@@ -565,11 +598,13 @@ void migrate_out_event(struct migrate_out *o, enum handover_source_event ev)
 	if ((int)from == s.next)
 		return;
 	o->state = (enum handover_source)s.next;
-	if (o->state == SOURCE_KEEPING)
-		keeps(o, from);
+	o->g.free = false;
 	if (o->state == SOURCE_GONE)
 		is_gone(o);
-	migrate_record(&o->g);
+	if (from == SOURCE_SENDING)
+		end_sending(o);
+	else
+		record(o, from);
 }
 
 /* ---- the beginning ---- */
@@ -623,6 +658,24 @@ static void prepared(void *arg, const struct http_result *res, const struct err 
 	migrate_out_event(o, SOURCE_BEGIN);
 }
 
+static void looked(void *arg, const struct err *err)
+{
+	struct migrate_out *o = arg;
+	struct err mine;
+	int r = 0;
+
+	if (!migrate_came_back(&o->g))
+		return;
+	if (err != NULL)
+		r = err_set(&mine, err->code, "%s", err->msg);
+	if (o->cancelled || !has_op(o))
+		r = err_set(&mine, -ECANCELED, "it was cancelled");
+	if (r == 0)
+		r = post(o, "/migrations", o->body, PREPARE_MS, prepared, &mine);
+	if (r < 0)
+		not_begun(o, &mine);
+}
+
 static int cancel(void *arg, struct err *err)
 {
 	struct machine *m = arg;
@@ -635,8 +688,10 @@ static int cancel(void *arg, struct err *err)
 		return 0;
 	o->cancelled = true;
 	err_set(&o->err, -ECANCELED, "it was cancelled");
-	if (o->state == SOURCE_NONE)
+	if (o->state == SOURCE_NONE && o->http != NULL)
 		http_cancel(o->http);
+	else if (o->state == SOURCE_NONE)
+		return 0;
 	else if (o->sending)
 		hv_job_cancel(m->hv);
 	else
@@ -691,7 +746,7 @@ int machine_migrate(
 	emit(o, "migrate-begun", NULL);
 	fault_at("migrate", "prepare", NULL);
 	step(o, "prepare");
-	r = post(o, "/migrations", o->body, PREPARE_MS, prepared, err);
+	r = migrate_look_source(o, looked, err);
 	if (r < 0) {
 		operation_end(m->op, err);
 		m->op = NULL;

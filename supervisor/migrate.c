@@ -60,16 +60,24 @@ bool migrate_came_back(struct migrate *g)
 /* ---- the record ---- */
 
 /* The machine's own fsync of the file is what makes it outlive the host's crash. */
-void migrate_record(struct migrate *g)
+int migrate_record(struct migrate *g, struct err *err)
 {
-	struct err err;
+	struct err mine;
 
+	if (err == NULL)
+		err = &mine;
 	g->unsaved = true;
-	g->saving = machine_save(g->m, &err) == 0;
-	if (g->saving)
-		return;
-	log_error("%s", err.msg);
+	g->saving = machine_save(g->m, err) == 0;
+	if (g->saving) {
+		g->failed = false;
+		return 0;
+	}
+	/* It is tried again and again; that it is still so is among the machine's conditions. */
+	if (!g->failed)
+		log_error("%s", err->msg);
+	g->failed = true;
 	deadline_set(&g->timer, SAVE_AGAIN_MS);
+	return err->code;
 }
 
 static void is_saved(struct migrate *g)

@@ -13,10 +13,10 @@
 #include "supervisor/handover.h"
 #include "supervisor/machine.h"
 #include "supervisor/migrate-disks.h"
+#include "supervisor/pool-work.h"
+#include "supervisor/server.h"
 #include "supervisor/tunnel.h"
 #include "supervisor/wire.h"
-
-struct request;
 
 #define MIGRATE_ID_LEN 32
 
@@ -31,6 +31,8 @@ struct migrate {
 	int fd;                /* the stream's, until the hypervisor has it; -1: none */
 	bool unsaved;          /* the record is not on disk yet: nothing follows from it */
 	bool saving;           /* it is written, and waits for its fsync */
+	bool failed;           /* it could not be written the last time */
+	bool free;             /* the file says what means the same: nothing waits for the record */
 	unsigned pending;      /* callbacks to come */
 	void (*saved)(struct migrate *g);
 };
@@ -52,6 +54,7 @@ struct migrate_out {
 	bool was_silent;            /* likewise, that no answer comes */
 	bool copied;                /* its disks go with it */
 	bool copying;               /* and are under way */
+	bool all_copied;            /* and are there, up to what the guest writes */
 	bool died;                  /* the hypervisor, in `giving` */
 	bool stopped;               /* what an earlier daemon has left under way */
 	bool kept; /* the guest goes on here, and stands still by no doing of ours any more */
@@ -77,6 +80,7 @@ struct migrate_in {
 	bool resuming;
 	bool ending;
 	bool copied;            /* its disks come with it */
+	bool settled;           /* those that were here before are gone, or back in their places */
 	bool loading;           /* hv_migrate_in() is under way */
 	uint64_t since_ms;      /* of `dropped`, unix */
 	uint64_t heard_mono_ms; /* when the source last said something, or this daemon began */
@@ -149,9 +153,10 @@ int migrate_in_resolve(struct migrate_in *in, bool keep_it, struct err *err);
 void migrate_init(struct migrate *g, struct machine *m, deadline_fn *timer, void *arg);
 /*
  * Writes the machine's state file, with the record; saved() follows when it would outlive the host's
- * crash, too. What cannot be written is tried again until it can.
+ * crash, too. What cannot be written is tried again until it can; -errno says that this is so. err may
+ * be NULL.
  */
-void migrate_record(struct migrate *g);
+int migrate_record(struct migrate *g, struct err *err);
 /* Frees the object that g begins, as soon as nothing is pending; m forgets it at once. */
 void migrate_release(struct migrate *g);
 /* To be called by each callback that was counted in pending: whether there is still a machine. */
@@ -182,5 +187,14 @@ int migrate_check_body(struct drover *d, const json_t *body, struct err *err);
 int migrate_check_program(const struct machine *m, const json_t *facts, struct err *err);
 /* Takes its disk and its subnets over. */
 int migrate_take_facts(struct machine *m, const json_t *body, struct err *err);
+
+/* ---- migrate-look.c ---- */
+/* Puts what the target compares o->body's disks by into it. done, on the loop, was counted in pending. */
+int migrate_look_source(struct migrate_out *o, pool_done_fn *done, struct err *err);
+/* Whether the disks that are shared are the same here. done does not come when rq has gone. */
+typedef void migrate_looked_fn(
+	struct drover *d, const json_t *body, struct request *rq, const struct err *err);
+void migrate_look_target(
+	struct drover *d, const json_t *body, struct request *rq, migrate_looked_fn *done);
 
 #endif

@@ -11,6 +11,7 @@
 #include "lib/str.h"
 #include "oci/digest.h"
 #include "oci/overlay.h"
+#include "supervisor/snapshot-early.h"
 #include "supervisor/snapshot.h"
 
 #define FILES_MAX 16 /* of a hypervisor's saved state */
@@ -69,10 +70,11 @@ static int syncing_end(struct syncing *s, int r, struct err *err)
 
 /* name NULL: the machine's own file, which stays where it is. */
 static int describe(json_t *files, const char *path, const char *name,
-	const struct snapshot_disk *disk, struct err *err)
+	const struct snapshot_disk *disk, const struct snapshot_early *early, struct err *err)
 {
 	bool shared = name != NULL && overlay_is_base(name);
 	json_t *j = json_object();
+	const char *known = NULL;
 	char digest[DIGEST_MAX];
 	struct stat st;
 	int r = stat(path, &st) < 0 ? err_errno(err, -errno, "%s", quote(path)) : 0;
@@ -85,7 +87,11 @@ static int describe(json_t *files, const char *path, const char *name,
 		json_put_int(j, "mtime_ns", snapshot_mtime_ns(&st));
 		json_put_str(j, "sha256", NULL);
 	}
-	if (r == 0 && name != NULL && !shared && st.st_size <= (off_t)SNAPSHOT_DIGEST_MAX) {
+	if (r == 0 && name != NULL && disk == NULL)
+		known = snapshot_early_digest(early, name, &st);
+	if (known != NULL) {
+		json_put_str(j, "sha256", known);
+	} else if (r == 0 && name != NULL && !shared && st.st_size <= (off_t)SNAPSHOT_DIGEST_MAX) {
 		r = snapshot_digest(path, digest, err);
 		if (r == 0)
 			json_put_str(j, "sha256", digest + strlen("sha256:"));
@@ -125,7 +131,7 @@ static bool is_copy(const struct snapshot_disks *disks, const char *name)
 
 /* The disks in their order, then what the hypervisor has saved. */
 static int describe_all(const char *dir, const struct syncing *folder, json_t *files,
-	const struct snapshot_disks *disks, struct err *err)
+	const struct snapshot_disks *disks, const struct snapshot_early *early, struct err *err)
 {
 	int r = 0;
 
@@ -137,14 +143,14 @@ static int describe_all(const char *dir, const struct syncing *folder, json_t *f
 			r = err_nomem(err);
 		else
 			r = describe(files, copy != NULL ? copy : disk->path,
-				copy != NULL ? disk->id : NULL, disk, err);
+				copy != NULL ? disk->id : NULL, disk, NULL, err);
 		free(copy);
 	}
 	for (size_t i = 0; r == 0 && i < folder->n; i++) {
 		const char *name = strrchr(folder->paths[i], '/') + 1;
 
 		if (!is_copy(disks, name))
-			r = describe(files, folder->paths[i], name, NULL, err);
+			r = describe(files, folder->paths[i], name, NULL, early, err);
 	}
 	return r;
 }
@@ -177,8 +183,8 @@ static int link_bases(const char *dir, const struct snapshot_disks *disks, struc
 }
 
 /* Nothing of the folder counts before it gets its name: what comes first to the disk is all one. */
-int snapshot_seal(
-	const char *dir, json_t *manifest, const struct snapshot_disks *disks, struct err *err)
+int snapshot_seal(const char *dir, json_t *manifest, const struct snapshot_disks *disks,
+	const struct snapshot_early *early, struct err *err)
 {
 	struct syncing folder = { .n = 0 };
 	json_t *files = json_array();
@@ -188,7 +194,7 @@ int snapshot_seal(
 		r = list_folder(dir, &folder, err);
 	if (r == 0) {
 		syncing_begin(&folder);
-		r = describe_all(dir, &folder, files, disks, err);
+		r = describe_all(dir, &folder, files, disks, early, err);
 		json_object_set(manifest, "files", files);
 	}
 	if (r == 0)

@@ -75,9 +75,13 @@ int snapshot_verify(const char *dir, const json_t *manifest, struct err *err);
  */
 int snapshot_copy_disks(struct snapshot_disks *disks, const char *dir, bool reflink_only,
 	const atomic_bool *cancel, struct err *err);
-/* pool: adds `files` to the manifest, writes it, and sees everything onto the disk. */
-int snapshot_seal(
-	const char *dir, json_t *manifest, const struct snapshot_disks *disks, struct err *err);
+struct snapshot_early;
+/*
+ * pool: adds `files` to the manifest, writes it, and sees everything onto the disk. early (may be
+ * NULL): what has been looked at already.
+ */
+int snapshot_seal(const char *dir, json_t *manifest, const struct snapshot_disks *disks,
+	const struct snapshot_early *early, struct err *err);
 /* pool: gives it its name, for good. */
 int snapshot_commit(const char *tmp, const char *dir, struct err *err);
 

@@ -9,6 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "lib/door.h"
 #include "lib/str.h"
 #include "lib/util.h"
 
@@ -24,6 +25,11 @@ struct pair_end {
 	size_t at, n;
 };
 
+enum {
+	NEAR, /* the hypervisor's */
+	FAR   /* the other host's */
+};
+
 struct pair {
 	struct pair_end ends[2];
 	struct tunnel *tunnel;
@@ -36,10 +42,10 @@ struct tunnel {
 	struct pair *pairs[TUNNEL_MAX]; /* that are not closed */
 	int offered[TUNNEL_MAX];
 	size_t noffered;
-	uv_poll_t door;
-	int door_fd;
-	bool is_shut; /* nobody else is let in */
-	char *path;
+	tunnel_broken_fn *broken; /* NULL: nobody asks */
+	void *arg;
+	struct door door;
+	char *path; /* of its socket; NULL: there is none any more */
 };
 
 /* ---- one connection ---- */
@@ -80,6 +86,16 @@ static void pair_close(struct pair *p)
 	}
 }
 
+/* The other host's end has gone first. */
+static void pair_broken(struct pair *p)
+{
+	struct tunnel *t = p->tunnel;
+
+	pair_close(p);
+	if (t->broken != NULL)
+		t->broken(t->arg);
+}
+
 static struct pair_end *other(struct pair_end *e)
 {
 	return e == &e->pair->ends[0] ? &e->pair->ends[1] : &e->pair->ends[0];
@@ -90,29 +106,29 @@ static bool would_block(int code)
 	return code == EAGAIN || code == EWOULDBLOCK || code == EINTR;
 }
 
-/* What was read at e goes out at the other end. false: that has ended. */
-static bool pass_on(struct pair_end *e)
+/* What was read at e goes out at the other end. NULL, or the end that is over. */
+static struct pair_end *pass_on(struct pair_end *e)
 {
 	while (e->n > 0) {
 		ssize_t n = send(other(e)->fd, e->buf + e->at, e->n, MSG_NOSIGNAL);
 
 		if (n < 0)
-			return would_block(errno);
+			return would_block(errno) ? NULL : other(e);
 		e->at += (size_t)n;
 		e->n -= (size_t)n;
 	}
-	return true;
+	return NULL;
 }
 
-static bool take_in(struct pair_end *e)
+static struct pair_end *take_in(struct pair_end *e)
 {
 	ssize_t n = recv(e->fd, e->buf, BUFFER, 0);
 
 	if (n < 0)
-		return would_block(errno);
+		return would_block(errno) ? NULL : e;
 	e->at = 0;
 	e->n = (size_t)n;
-	return n > 0 && pass_on(e);
+	return n > 0 ? pass_on(e) : e;
 }
 
 static void pair_ready(uv_poll_t *poll, int status, int events);
@@ -130,14 +146,17 @@ static void watch(struct pair_end *e)
 static void pair_ready(uv_poll_t *poll, int status, int events)
 {
 	struct pair_end *e = container_of(poll, struct pair_end, poll);
-	bool good = status >= 0;
+	struct pair_end *over = status < 0 ? e : NULL;
 
-	if (good && (events & UV_WRITABLE) != 0)
-		good = pass_on(other(e));
-	if (good && (events & UV_READABLE) != 0 && e->n == 0)
-		good = take_in(e);
-	if (!good) {
-		pair_close(e->pair);
+	if (over == NULL && (events & UV_WRITABLE) != 0)
+		over = pass_on(other(e));
+	if (over == NULL && (events & UV_READABLE) != 0 && e->n == 0)
+		over = take_in(e);
+	if (over != NULL) {
+		if (over == &e->pair->ends[FAR])
+			pair_broken(e->pair);
+		else
+			pair_close(e->pair);
 		return;
 	}
 	watch(e);
@@ -145,7 +164,7 @@ static void pair_ready(uv_poll_t *poll, int status, int events)
 }
 
 /* Takes both over. */
-static int join(struct tunnel *t, int a, int b, struct err *err)
+static int join(struct tunnel *t, int near, int far, struct err *err)
 {
 	struct pair *p = calloc(1, sizeof(*p));
 	size_t place = 0;
@@ -155,15 +174,15 @@ static int join(struct tunnel *t, int a, int b, struct err *err)
 		place++;
 	if (p == NULL || place == TUNNEL_MAX) {
 		free(p);
-		close(a);
-		close(b);
+		close(near);
+		close(far);
 		return place == TUNNEL_MAX ? err_set(err, -EMFILE, "too many connections")
 					   : err_nomem(err);
 	}
 	p->tunnel = t;
 	for (size_t i = 0; i < 2; i++) {
 		p->ends[i] = (struct pair_end){
-			.pair = p, .fd = i == 0 ? a : b, .buf = malloc(BUFFER)
+			.pair = p, .fd = i == NEAR ? near : far, .buf = malloc(BUFFER)
 		};
 		if (p->ends[i].buf == NULL)
 			r = err_nomem(err);
@@ -220,36 +239,27 @@ int tunnel_socket(const char *path, struct err *err)
 	return fd;
 }
 
-static void door_closed(uv_handle_t *handle)
+static void door_closed(void *arg)
 {
-	struct tunnel *t = container_of((uv_poll_t *)handle, struct tunnel, door);
-
-	close(t->door_fd);
-	free(t->path);
-	free(t);
+	free(arg);
 }
 
 static void shut_door(struct tunnel *t)
 {
-	if (t->door_fd < 0 || t->is_shut)
-		return;
-	/* The handle has the descriptor until it is closed: libuv takes the number out of epoll then. */
-	uv_poll_stop(&t->door);
-	shutdown(t->door_fd, SHUT_RDWR);
-	unlink(t->path);
-	t->is_shut = true;
+	door_shut(&t->door);
+	if (t->path != NULL)
+		unlink(t->path);
+	free(t->path);
+	t->path = NULL;
 }
 
-static void knocked(uv_poll_t *poll, int status, int events)
+static void knocked(void *arg, int fd)
 {
-	struct tunnel *t = container_of(poll, struct tunnel, door);
-	int fd = accept4(t->door_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC), far;
+	struct tunnel *t = arg;
+	/* The first that was offered: they are all the same. */
+	int far = t->offered[0];
 	struct err err;
 
-	if (fd < 0)
-		return;
-	/* The first that was offered: they are all the same. */
-	far = t->offered[0];
 	t->noffered--;
 	memmove(t->offered, t->offered + 1, t->noffered * sizeof(t->offered[0]));
 	/* Who has connected hears of a failure by the end of it. */
@@ -265,7 +275,7 @@ int tunnel_listen(struct tunnel *t, const char *path, struct err *err)
 	if (fd < 0)
 		return fd;
 	t->path = strdup(path);
-	r = t->path != NULL ? uv_poll_init(t->loop, &t->door, fd) : UV_ENOMEM;
+	r = t->path != NULL ? door_open(&t->door, t->loop, fd, knocked, t) : -ENOMEM;
 	if (r < 0) {
 		close(fd);
 		unlink(path);
@@ -273,8 +283,6 @@ int tunnel_listen(struct tunnel *t, const char *path, struct err *err)
 		t->path = NULL;
 		return err_errno(err, r, "listen at %s", quote(path));
 	}
-	t->door_fd = fd;
-	uv_poll_start(&t->door, UV_READABLE, knocked);
 	return 0;
 }
 
@@ -299,11 +307,17 @@ int tunnel_join(struct tunnel *t, int fd, const char *path, struct err *err)
 			r = err_errno(err, -errno, "connect to %s", quote(path));
 	}
 	if (r == 0)
-		return join(t, fd, near, err);
+		return join(t, near, fd, err);
 	if (near >= 0)
 		close(near);
 	close(fd);
 	return r;
+}
+
+void tunnel_on_broken(struct tunnel *t, tunnel_broken_fn *broken, void *arg)
+{
+	t->broken = broken;
+	t->arg = arg;
 }
 
 int tunnel_create(struct tunnel **out, uv_loop_t *loop, struct err *err)
@@ -313,7 +327,6 @@ int tunnel_create(struct tunnel **out, uv_loop_t *loop, struct err *err)
 	if (t == NULL)
 		return err_nomem(err);
 	t->loop = loop;
-	t->door_fd = -1;
 	*out = t;
 	return 0;
 }
@@ -328,8 +341,5 @@ void tunnel_destroy(struct tunnel *t)
 	while (t->noffered > 0)
 		close(t->offered[--t->noffered]);
 	shut_door(t);
-	if (t->path != NULL)
-		uv_close((uv_handle_t *)&t->door, door_closed);
-	else
-		free(t);
+	door_close(&t->door, door_closed, t);
 }

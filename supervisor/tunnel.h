@@ -21,6 +21,9 @@ int tunnel_offer(struct tunnel *t, int fd, struct err *err);
 int tunnel_listen(struct tunnel *t, const char *path, struct err *err);
 /* Connects to path and that with fd, which is taken over in any case. */
 int tunnel_join(struct tunnel *t, int fd, const char *path, struct err *err);
+/* The other host has ended a connection before the hypervisor did. May destroy the tunnel. */
+typedef void tunnel_broken_fn(void *arg);
+void tunnel_on_broken(struct tunnel *t, tunnel_broken_fn *broken, void *arg);
 /* Closes all. Takes NULL. */
 void tunnel_destroy(struct tunnel *t);
 

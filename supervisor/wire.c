@@ -13,11 +13,12 @@
 #include <unistd.h>
 
 #include "lib/deadline.h"
+#include "lib/door.h"
 #include "lib/str.h"
 #include "lib/util.h"
 
 #define ID_MAX   64
-#define GUESTS   8     /* who has connected and not said the id yet */
+#define GUESTS   8     /* who has connected and not said the id yet; the others wait */
 #define HELLO_MS 10000 /* for saying it */
 
 union address {
@@ -41,7 +42,8 @@ struct end {
 
 struct wire {
 	uv_loop_t *loop;
-	struct end listener; /* or the one that connects */
+	struct end caller; /* the one that connects */
+	struct door door;  /* or where they come */
 	struct end guests[GUESTS];
 	char id[ID_MAX], more_id[ID_MAX];
 	wire_more_fn *more; /* NULL: nobody else is listened to */
@@ -126,9 +128,19 @@ static void wire_closed(struct wire *w)
 
 static void handle_closed(struct end *e)
 {
-	if (--e->handles == 0)
+	struct wire *w = e->wire;
+
+	/* There is room for one more. */
+	if (--e->handles == 0) {
 		e->used = false;
-	wire_closed(e->wire);
+		door_let_in(&w->door);
+	}
+	wire_closed(w);
+}
+
+static void door_closed(void *arg)
+{
+	wire_closed(arg);
 }
 
 static void poll_closed(uv_handle_t *handle)
@@ -184,10 +196,11 @@ void wire_destroy(struct wire *w)
 	if (w == NULL || w->gone)
 		return;
 	w->gone = true;
-	w->open++;
+	w->open += 2;
 	if (w->path != NULL)
 		unlink(w->path);
-	end_close(&w->listener);
+	end_close(&w->caller);
+	door_close(&w->door, door_closed, w);
 	for (size_t i = 0; i < GUESTS; i++)
 		end_close(&w->guests[i]);
 	wire_closed(w);
@@ -268,17 +281,19 @@ static void guest_late(void *arg)
 	end_close(arg);
 }
 
-static void accept_one(uv_poll_t *poll, int status, int events)
+static struct end *free_place(struct wire *w)
 {
-	struct wire *w = container_of(poll, struct end, poll)->wire;
-	int fd = accept4(w->listener.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-	struct end *e = NULL;
-
-	if (fd < 0)
-		return;
-	for (size_t i = 0; i < GUESTS && e == NULL; i++)
+	for (size_t i = 0; i < GUESTS; i++)
 		if (!w->guests[i].used)
-			e = &w->guests[i];
+			return &w->guests[i];
+	return NULL;
+}
+
+static void knocked(void *arg, int fd)
+{
+	struct wire *w = arg;
+	struct end *e = free_place(w);
+
 	if (e == NULL || end_open(w, e, fd, guest_late) < 0) {
 		close(fd);
 		return;
@@ -286,6 +301,8 @@ static void accept_one(uv_poll_t *poll, int status, int events)
 	e->polling = true;
 	deadline_set(&e->deadline, HELLO_MS);
 	uv_poll_start(&e->poll, UV_READABLE, guest_readable);
+	if (free_place(w) == NULL)
+		door_hold(&w->door);
 }
 
 static int name_of(int fd, const char *address, char **out, struct err *err)
@@ -319,7 +336,7 @@ static int wire_new(struct wire **out, uv_loop_t *loop, const char *id, wire_don
 	snprintf(w->id, sizeof(w->id), "%s", id);
 	w->done = done;
 	w->arg = arg;
-	w->listener.fd = -1;
+	w->caller.fd = -1;
 	for (size_t i = 0; i < GUESTS; i++)
 		w->guests[i].fd = -1;
 	*out = w;
@@ -350,7 +367,8 @@ static int listen_at(const char *address, struct err *err)
 		remove_socket(a.un.sun_path);
 	else
 		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	if (bind(fd, &a.sa, len) < 0 || listen(fd, GUESTS) < 0) {
+	/* On a full queue of a Unix socket connect() fails: one for each disk may come at once. */
+	if (bind(fd, &a.sa, len) < 0 || listen(fd, SOMAXCONN) < 0) {
 		r = err_errno(err, -errno, "listen at %s", quote(address));
 		close(fd);
 		return r;
@@ -374,7 +392,7 @@ int wire_listen(struct wire **out, uv_loop_t *loop, const char *address, const c
 	if (r == 0)
 		r = name_of(fd, address, actual, err);
 	if (r == 0) {
-		r = end_open(w, &w->listener, fd, NULL);
+		r = door_open(&w->door, loop, fd, knocked, w);
 		if (r < 0)
 			err_errno(err, r, "listen at %s", quote(address));
 		else
@@ -386,8 +404,6 @@ int wire_listen(struct wire **out, uv_loop_t *loop, const char *address, const c
 		wire_destroy(w);
 		return r;
 	}
-	w->listener.polling = true;
-	uv_poll_start(&w->listener.poll, UV_READABLE, accept_one);
 	*out = w;
 	return 0;
 }
@@ -454,15 +470,15 @@ int wire_connect(struct wire **out, uv_loop_t *loop, const char *address, const 
 		close(fd);
 		return r;
 	}
-	r = end_open(w, &w->listener, fd, connect_late);
+	r = end_open(w, &w->caller, fd, connect_late);
 	if (r < 0) {
 		close(fd);
 		wire_destroy(w);
 		return err_errno(err, r, "connect to %s", quote(address));
 	}
-	w->listener.polling = true;
-	deadline_set(&w->listener.deadline, timeout_ms);
-	uv_poll_start(&w->listener.poll, UV_WRITABLE, connected);
+	w->caller.polling = true;
+	deadline_set(&w->caller.deadline, timeout_ms);
+	uv_poll_start(&w->caller.poll, UV_WRITABLE, connected);
 	*out = w;
 	return 0;
 }

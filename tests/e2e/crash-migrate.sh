@@ -200,6 +200,37 @@ round_lost_target() {
 	fi
 }
 
+# While the source's hypervisor is there its record is not for a person to end: without it the next
+# daemon would take what stands still in it for its own. The question waits for droverd in its socket.
+cat >"$W/forget-early" <<'END'
+#!/bin/sh
+for p in $(pgrep -f '^[^ ]*qemu-system-[^ ]* .*guest=m,'); do
+	grep -qsz "^DROVER_OWNER=/run/drover:" "/proc/$p/environ" && kill -STOP "$p"
+done
+(drover migrate m --resolve give >"$W/early" 2>&1; touch "$W/asked") &
+sleep 1
+exec "$W/forget-b"
+END
+chmod +x "$W/forget-early"
+round_early() {
+	export DROVER_FAULT_RUN=$W/forget-early KILL_OF=$there
+	launch_two migrate/gone=run '' || { fail 'asked early: it runs' "$(vm m .state)"; return; }
+	rm -f "$W/forgotten" "$W/asked"
+	echo "$DROVERD_B" >"$W/b.pid"
+	go_over migrate/gone
+	wait_for "$patience" test -e "$W/forgotten" && wait_for "$patience" test -e "$W/asked" &&
+		wait_for "$patience" dead "$DROVERD_B" || { fail 'asked early: it was asked'; return; }
+	unset DROVER_FAULT_RUN KILL_OF
+	if ! grep -q 'its hypervisor here has not ended yet' "$W/early"; then
+		fail 'asked early: it is refused' "$(cat "$W/early")"
+	elif ! wait_for "$patience" resolves give || ! wait_for "$patience" no_migrations || ! vm_is m stopped; then
+		fail 'asked early: it is forgotten when that has ended' "$(cat "$W/output") $(vm m .)"
+	else
+		start_b
+		clean_two 'asked early: when its hypervisor has ended'
+	fi
+}
+
 round_lost_source() {
 	launch_two migrate/taken=kill '' || { fail 'lost source: it runs' "$(vm m .state)"; return; }
 	go_over migrate/taken
@@ -268,6 +299,8 @@ migrate_matrix() {
 		round_doubt give stopped
 		reset_world
 		round_lost_target
+		reset_world
+		round_early
 		reset_world
 		round_lost_source
 	fi

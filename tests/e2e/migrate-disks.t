@@ -70,11 +70,12 @@ ok 'as they were there' all_same
 is "$(vm m .migrated_disks)" false 'which are its own again'
 ok 'those there go' at_b drover rm m --disks
 
-# What does not come to its end. QEMU finds out when it writes again: with three disks, each six seconds.
-ok 'slowly, while its disks are copied' copy --max-bandwidth 512K --no-wait
+# What does not come to its end. QEMU finds out when it writes again, which is in an hour.
+ok 'slowly, while its disks are copied' copy --max-bandwidth 1K --no-wait
 ok 'is under way' wait_for "$patience" step_is m disks
 kill -9 "$(at_b vm_pid m)"
 ok 'the hypervisor there is killed: it runs on here' wait_for "$patience" runs_settled
+like "$(drover why m)" 'has closed the connection of its disks' 'and why'
 ok 'and counts' count m 0004
 ok 'there nothing is left' wait_for "$patience" at_b not drover show m
 is "$(ls "$W/b/vm" 2>/dev/null)" '' 'no disk either'

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #include "lib/file.h"
 
@@ -62,6 +63,40 @@ void rig_run_until(uv_loop_t *loop, const bool *flag)
 void rig_run_for(uv_loop_t *loop, unsigned ms)
 {
 	run(loop, NULL, ms, false);
+}
+
+static void count_turn(uv_prepare_t *prepare)
+{
+	++*(unsigned *)prepare->data;
+}
+
+unsigned rig_turns(uv_loop_t *loop, unsigned ms)
+{
+	uv_prepare_t prepare;
+	unsigned n = 0;
+
+	uv_prepare_init(loop, &prepare);
+	prepare.data = &n;
+	uv_prepare_start(&prepare, count_turn);
+	rig_run_for(loop, ms);
+	uv_close((uv_handle_t *)&prepare, NULL);
+	uv_run(loop, UV_RUN_NOWAIT);
+	return n;
+}
+
+void rig_descriptors(bool any)
+{
+	static struct rlimit was;
+	struct rlimit none;
+
+	if (any) {
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+		return;
+	}
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+	/* Those that are open stay. */
+	none = (struct rlimit){ .rlim_cur = 3, .rlim_max = was.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
 }
 
 static void name_handle(uv_handle_t *handle, void *arg)

@@ -16,6 +16,10 @@ uv_loop_t *rig_loop(void);
 void rig_run_until(uv_loop_t *loop, const bool *flag);
 /* Runs for some time, to see that nothing happens. */
 void rig_run_for(uv_loop_t *loop, unsigned ms);
+/* The same, and how often the loop has turned meanwhile. */
+unsigned rig_turns(uv_loop_t *loop, unsigned ms);
+/* false: no descriptor is left for anybody in this process, until true. */
+void rig_descriptors(bool any);
 /* Runs what is left to run and closes; fails the test if a handle was left open. */
 void rig_loop_finish(uv_loop_t *loop);
 /* A fresh folder below TMPDIR, removed (with what is in it) by rig_tmp_finish(). malloc'd. */

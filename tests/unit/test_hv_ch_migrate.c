@@ -31,6 +31,8 @@ struct pair {
 
 static struct pair *current; /* the operations of a rig have no argument of their own */
 
+static const char *sender_cgroup; /* NULL: none */
+
 static int setup(void **state)
 {
 	if (system("sh tests/e2e/nano/build \"${B:-build}/nano.elf\"") != 0)
@@ -88,6 +90,7 @@ static void pair_up(struct pair *p, const char *out, const char *in)
 	p->witness = str_printf("%s/witness", p->dir);
 	p->out_script = out != NULL ? str_printf("witness %s;%s", p->witness, out) : NULL;
 	init(&p->out, p->out_args, p->out_script);
+	p->out.spec.cgroup = sender_cgroup;
 	hv_rig_up(&p->out);
 	if (out != NULL) {
 		hv_rig_until_console(&p->out, "FAKE-READY");
@@ -280,6 +283,73 @@ static void test_sender_adopted(void **state)
 	counts(&p.in);
 	pair_finish(&p);
 	free(mark);
+}
+
+/* A cgroup (v2) of the test's own; NULL: this host has none. malloc'd. */
+static char *make_cgroup(void)
+{
+	char line[1024], at[256], *path = NULL;
+	FILE *f = fopen("/proc/self/mountinfo", "re");
+
+	while (f != NULL && path == NULL && fgets(line, sizeof(line), f) != NULL) {
+		if (strstr(line, " - cgroup2 ") == NULL ||
+			sscanf(line, "%*s %*s %*s %*s %255s", at) != 1)
+			continue;
+		path = str_printf("%s/drover-test-%d", at, (int)getpid());
+		if (mkdir(path, 0700) < 0) {
+			free(path);
+			path = NULL;
+		}
+	}
+	if (f != NULL)
+		fclose(f);
+	return path;
+}
+
+/* Somebody wakes what was stopped, as systemd does to what it ends: its cgroup holds it all the same. */
+static void test_continued(void **state)
+{
+	struct pair p;
+	char *cgroup = make_cgroup();
+
+	if (cgroup == NULL) {
+		print_message("# no cgroup (v2) can be made here\n");
+		skip();
+	}
+	sender_cgroup = cgroup;
+	pair_up(&p, "", "");
+	go_over(&p);
+	/* Its stream ends with the daemon that had it: that is when it would let its guest go on. */
+	hv_rig_adopt(&p.out);
+	assert_int_equal(hv_rig_op(&p.in, hv_resume), 0);
+	assert_int_equal(kill(p.out.process.pid, SIGCONT), 0);
+	rig_run_for(p.out.loop, 500);
+	counts(&p.in);
+	assert_int_equal(hv_status(p.out.hv), HV_STATUS_PAUSED);
+	/* It can be ended, */
+	assert_int_equal(hv_rig_op(&p.out, hv_quit), 0);
+	hv_rig_until_exit(&p.out);
+	pair_finish(&p);
+	/* and killed by another daemon; */
+	pair_up(&p, "", "");
+	go_over(&p);
+	hv_rig_adopt(&p.out);
+	assert_int_equal(hv_kill(p.out.hv, SIGKILL), 0);
+	hv_rig_until_exit(&p.out);
+	pair_finish(&p);
+	/* and it goes on when it is to. */
+	pair_up(&p, "", "");
+	go_over(&p);
+	hv_rig_adopt(&p.out);
+	assert_int_equal(kill(p.out.process.pid, SIGCONT), 0);
+	kill(p.in.process.pid, SIGKILL);
+	hv_rig_until_exit(&p.in);
+	assert_int_equal(hv_rig_op(&p.out, hv_resume), 0);
+	counts(&p.out);
+	pair_finish(&p);
+	sender_cgroup = NULL;
+	assert_int_equal(rmdir(cgroup), 0);
+	free(cgroup);
 }
 
 /* The end of its stream leaves the guest paused in it. */
@@ -527,6 +597,7 @@ int main(void)
 		cmocka_unit_test(test_moves),
 		cmocka_unit_test(test_taken_back),
 		cmocka_unit_test(test_sender_adopted),
+		cmocka_unit_test(test_continued),
 		cmocka_unit_test(test_receiver_adopted),
 		cmocka_unit_test(test_receiver_adopted_empty),
 		cmocka_unit_test(test_fails),

@@ -43,7 +43,8 @@ static void init(struct rig *r)
 
 	*r = (struct rig){ .near = -1, .far = -1 };
 	uv_loop_init(&r->loop);
-	snprintf(r->path, sizeof(r->path), "/tmp/drover-tunnel-%d.sock", (int)getpid());
+	snprintf(r->path, sizeof(r->path), "/tmp/drover-tunnel-%d-%p.sock", (int)getpid(),
+		(void *)r);
 	assert_int_equal(tunnel_create(&r->t, &r->loop, &err), 0);
 }
 
@@ -53,8 +54,9 @@ static int far_end(struct rig *r)
 
 	assert_int_equal(
 		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
-	r->far = fds[0];
-	return fds[1];
+	/* The lower number, which one that was closed too early had, is the tunnel's. */
+	r->far = fds[1];
+	return fds[0];
 }
 
 static int come(const char *path)
@@ -86,6 +88,7 @@ static void pass(struct rig *r, int from, int to)
 {
 	static char buf[50000];
 	size_t written = 0, got = 0;
+	unsigned idle = 0;
 
 	while (got < MUCH) {
 		size_t left = MUCH - written, want = left < sizeof(buf) ? left : sizeof(buf);
@@ -102,6 +105,10 @@ static void pass(struct rig *r, int from, int to)
 		for (ssize_t i = 0; i < n; i++)
 			assert_int_equal(buf[i], (char)((got + (size_t)i) % 251));
 		got += n > 0 ? (size_t)n : 0;
+		idle = n > 0 ? 0 : idle + 1;
+		if (idle > 100)
+			usleep(1000);
+		assert_true(idle < 30000);
 	}
 }
 
@@ -194,6 +201,85 @@ static void test_unwanted(void **state)
 	finish(&r);
 }
 
+/* Who comes while no descriptor is left waits for one, and the loop for both of them. */
+static void test_no_descriptor(void **state)
+{
+	struct rig r;
+
+	connected(&r);
+	rig_descriptors(false);
+	assert_true(rig_turns(&r.loop, 300) < 100);
+	rig_descriptors(true);
+	pass(&r, r.near, r.far);
+	finish(&r);
+}
+
+/*
+ * A hypervisor that was spawned meanwhile may hold the listening socket, too: whoever connects behind
+ * the last that was offered is refused, instead of waiting in a queue that nobody looks at; and the
+ * loop, whose epoll descriptor knows the socket as long as anybody has it open, does not turn for it.
+ */
+static void test_door_is_held(void **state)
+{
+	struct sockaddr_un un = { .sun_family = AF_UNIX };
+	struct rig r;
+	struct err err;
+	int copy = -1, late;
+
+	init(&r);
+	assert_int_equal(tunnel_offer(r.t, far_end(&r), &err), 0);
+	assert_int_equal(tunnel_listen(r.t, r.path, &err), 0);
+	for (int fd = 3; fd < 100 && copy < 0; fd++) {
+		socklen_t len = sizeof(un);
+		int listens = 0, size = sizeof(listens);
+
+		if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, (socklen_t *)&size) == 0 &&
+			listens && getsockname(fd, (struct sockaddr *)&un, &len) == 0 &&
+			strcmp(un.sun_path, r.path) == 0)
+			copy = dup(fd);
+	}
+	assert_true(copy >= 0);
+	r.near = come(r.path);
+	/* In the queue already when the door is shut. */
+	late = come(r.path);
+	assert_true(r.near >= 0 && late >= 0);
+	pass(&r, r.near, r.far);
+	ends(&r, late);
+	close(late);
+	assert_true(rig_turns(&r.loop, 300) < 100);
+	close(copy);
+	finish(&r);
+}
+
+/*
+ * A tunnel whose door is shut goes while another one is at work in the same loop: what it takes out of
+ * epoll is its own, and no descriptor that has got the same number since.
+ */
+static void test_two_in_a_loop(void **state)
+{
+	struct rig a, b = { .near = -1, .far = -1 };
+	struct err err;
+
+	connected(&a);
+	pass(&a, a.near, a.far);
+	assert_int_equal(come(a.path), -1);
+	snprintf(b.path, sizeof(b.path), "%s", a.path);
+	assert_int_equal(tunnel_create(&b.t, &a.loop, &err), 0);
+	assert_int_equal(tunnel_offer(b.t, far_end(&b), &err), 0);
+	assert_int_equal(tunnel_listen(b.t, b.path, &err), 0);
+	b.near = come(b.path);
+	assert_true(b.near >= 0);
+	pass(&a, b.near, b.far);
+	tunnel_destroy(a.t);
+	uv_run(&a.loop, UV_RUN_NOWAIT);
+	pass(&a, b.far, b.near);
+	pass(&a, b.near, b.far);
+	a.t = b.t;
+	close(b.near);
+	close(b.far);
+	finish(&a);
+}
+
 /* ---- a receiver that takes more connections than one ---- */
 
 static unsigned mains, others;
@@ -272,6 +358,9 @@ int main(void)
 		cmocka_unit_test(test_ends),
 		cmocka_unit_test(test_join),
 		cmocka_unit_test(test_unwanted),
+		cmocka_unit_test(test_no_descriptor),
+		cmocka_unit_test(test_door_is_held),
+		cmocka_unit_test(test_two_in_a_loop),
 		cmocka_unit_test(test_more),
 	};
 

@@ -11,9 +11,11 @@
 
 #include "lib/str.h"
 #include "lib/file.h"
+#include "supervisor/tunnel.h"
 #include "supervisor/wire.h"
 
-#define ID "0123456789abcdef0123456789abcdef"
+#define ID    "0123456789abcdef0123456789abcdef"
+#define OTHER "fedcba9876543210fedcba9876543210"
 
 struct side {
 	int fd, code;
@@ -209,6 +211,120 @@ static void test_no_socket(void **state)
 	finish(&loop);
 }
 
+/* No descriptor is left for who connects: that is waited for, and not by turning without end. */
+static void test_no_descriptor(void **state)
+{
+	struct side in = { .fd = -1 }, out = { .fd = -1 };
+	struct wire *listener, *sender;
+	char *actual = NULL, *path = socket_path();
+	uv_loop_t *loop = rig_loop();
+	struct err err;
+
+	assert_int_equal(wire_listen(&listener, loop, path, ID, &actual, on_done, &in, &err), 0);
+	assert_int_equal(wire_connect(&sender, loop, actual, ID, 30000, on_done, &out, &err), 0);
+	rig_descriptors(false);
+	assert_true(rig_turns(loop, 300) < 100);
+	rig_descriptors(true);
+	rig_run_until(loop, &in.done);
+	rig_run_until(loop, &out.done);
+	talk(out.fd, in.fd);
+	close(in.fd);
+	close(out.fd);
+	free(actual);
+	free(path);
+	rig_loop_finish(loop);
+}
+
+static unsigned others;
+
+static void on_other(void *arg, int fd)
+{
+	others++;
+	close(fd);
+}
+
+/* As many disks as a machine can have, which are connected while the receiver is busy elsewhere. */
+static void meet_many(const char *address)
+{
+	enum {
+		MANY = TUNNEL_MAX
+	};
+	struct side in = { .fd = -1 }, out[MANY] = { { .fd = -1 } };
+	struct wire *listener, *sender;
+	char *actual = NULL;
+	uv_loop_t here, there;
+	struct err err;
+
+	others = 0;
+	uv_loop_init(&here);
+	uv_loop_init(&there);
+	assert_int_equal(
+		wire_listen(&listener, &there, address, ID, &actual, on_done, &in, &err), 0);
+	wire_more(listener, OTHER, on_other);
+	for (unsigned i = 0; i < MANY; i++) {
+		if (wire_connect(&sender, &here, actual, OTHER, 30000, on_done, &out[i], &err) < 0)
+			fail_msg("%u: %s", i, err.msg);
+		until(&here, &out[i].done);
+		assert_int_equal(out[i].code, 0);
+	}
+	for (unsigned i = 0; i < 30000 && others < MANY; i++)
+		turn(&there);
+	assert_int_equal(others, MANY);
+	for (unsigned i = 0; i < MANY; i++)
+		close(out[i].fd);
+	wire_destroy(listener);
+	free(actual);
+	finish(&here);
+	finish(&there);
+}
+
+static void test_many(void **state)
+{
+	char *path = socket_path();
+
+	netns_enter();
+	meet_many("tcp:127.0.0.1:0");
+	meet_many(path);
+	free(path);
+}
+
+/* They have all connected before the first of them says who it is. */
+static void test_many_slow(void **state)
+{
+	enum {
+		MANY = TUNNEL_MAX
+	};
+	struct side in = { .fd = -1 };
+	struct wire *listener;
+	char *actual = NULL;
+	int fds[MANY];
+	uv_loop_t loop;
+	struct err err;
+
+	netns_enter();
+	others = 0;
+	uv_loop_init(&loop);
+	assert_int_equal(
+		wire_listen(&listener, &loop, "tcp:127.0.0.1:0", ID, &actual, on_done, &in, &err),
+		0);
+	wire_more(listener, OTHER, on_other);
+	for (unsigned i = 0; i < MANY; i++)
+		fds[i] = stranger(actual);
+	for (unsigned i = 0; i < 100; i++)
+		turn(&loop);
+	for (unsigned i = 0; i < MANY; i++)
+		assert_int_equal(send(fds[i], OTHER "\n", strlen(OTHER) + 1, MSG_NOSIGNAL),
+			strlen(OTHER) + 1);
+	for (unsigned i = 0; i < 30000 && others < MANY; i++)
+		turn(&loop);
+	assert_int_equal(others, MANY);
+	for (unsigned i = 0; i < MANY; i++)
+		close(fds[i]);
+	wire_destroy(listener);
+	free(actual);
+	finish(&loop);
+}
+
 static void test_addresses(void **state)
 {
 	static const char *const bad[] = { "", "tcp:", "tcp:1", "tcp:host:1", "tcp:127.0.0.1:65536",
@@ -230,6 +346,9 @@ int main(void)
 		cmocka_unit_test(test_strangers),
 		cmocka_unit_test(test_alone),
 		cmocka_unit_test(test_no_socket),
+		cmocka_unit_test(test_no_descriptor),
+		cmocka_unit_test(test_many),
+		cmocka_unit_test(test_many_slow),
 		cmocka_unit_test(test_addresses),
 	};
 
