@@ -140,6 +140,7 @@ struct qemu_dump {
 	hv_done_fn *done;
 	void *arg;
 	struct deadline poll;
+	bool begun; /* QEMU has said so */
 };
 
 static void dump_free(void *arg)
@@ -191,6 +192,9 @@ static void dump_polled(void *arg, const json_t *reply, const struct err *err)
 {
 	struct qemu *q = arg;
 
+	/* Asked for another one, whose end came as an event meanwhile: answers come in order. */
+	if (q->dump != NULL && !q->dump->begun)
+		return;
 	if (q->dump != NULL && err == NULL && !deadline_armed(&q->dump->poll))
 		dump_status(q->dump, reply, NULL);
 	else if (q->dump != NULL && err != NULL)
@@ -211,10 +215,12 @@ static void dump_begun(void *arg, const struct err *err)
 
 	if (q->dump == NULL)
 		return;
-	if (err != NULL)
+	if (err != NULL) {
 		dump_end(q->dump, err);
-	else
-		deadline_set(&q->dump->poll, DUMP_POLL_MS);
+		return;
+	}
+	q->dump->begun = true;
+	deadline_set(&q->dump->poll, DUMP_POLL_MS);
 }
 
 void qemu_dump_fail(struct qemu *q)
