@@ -125,6 +125,22 @@ bool network6_guest_address(const struct nic *nic, char out[IP6_TEXT])
 	return true;
 }
 
+/* By its link-local address kea knows it, and packets to its prefix go there: it is its alone. */
+static void own_local(const struct nic *nic, json_t *elements)
+{
+	struct in6_addr local;
+	char text[IP6_TEXT], hex[40];
+
+	if (!ip6_local_of(nic->mac, &local))
+		return;
+	ip6_format(&local, text);
+	ip6_format_hex(&local, hex);
+	firewall_put(elements, "locals6", "%s", text);
+	firewall_put(elements, "guests6", "%s . %s", nic->tap, text);
+	firewall_put(elements, "local_targets6", "%s", hex);
+	firewall_put(elements, "targets6", "%s . %s", nic->tap, hex);
+}
+
 /* What it may send as, and say that it is. */
 void network6_guest_elements(const struct bridge_net *b, const struct nic *nic, json_t *elements)
 {
@@ -134,6 +150,8 @@ void network6_guest_elements(const struct bridge_net *b, const struct nic *nic, 
 	if (b == NULL)
 		return;
 	v6 = &bridge_values(b)->v6;
+	if (v6->kea && !nic->bare)
+		own_local(nic, elements);
 	if (v6->net.len == 0 || nic->bare) {
 		firewall_put(elements, "any_address6", "%s", nic->tap);
 	} else if (v6->autonomous) {
