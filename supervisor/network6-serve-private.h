@@ -11,9 +11,11 @@ struct servers6 {
 	char *kea_conf, *radvd_conf;
 	char *pid_file; /* kea's */
 	char *lease_file;
-	struct deadline soon; /* kea is told of machines */
-	struct list routes;   /* struct delegated */
-	bool known;           /* those of the ledger are among them */
+	struct deadline soon;
+	bool guests_due;         /* kea's configuration is to be written again */
+	bool kea_due, radvd_due; /* it is to read its configuration again */
+	struct list routes;      /* struct delegated */
+	bool known;              /* those of the ledger are among them */
 };
 
 /* What is made for one prefix that is leased. */

@@ -14,7 +14,7 @@
 
 #define MS_IN_S 1000
 
-static void tell_kea(void *arg);
+static void soon(void *arg);
 
 /* ---- what they are ---- */
 
@@ -54,7 +54,7 @@ static struct servers6 *servers(struct bridge_net *b)
 		servers_free(s);
 		return NULL;
 	}
-	deadline_init(&s->soon, b->d->loop, tell_kea, s);
+	deadline_init(&s->soon, b->d->loop, soon, s);
 	b->six = s;
 	return s;
 }
@@ -270,8 +270,9 @@ static int make_service(struct bridge_net *b, struct service **out, const char *
 		r = err_nomem(err);
 	if (r == 0)
 		r = service_create(out, b->d, &spec, &cb, err);
-	if (r == 0)
-		service_adopt(*out, &copy, err);
+	/* Whether it has read what that daemon wrote last nobody knows. */
+	if (r == 0 && service_adopt(*out, &copy, err) == 0)
+		b->six->kea_due = b->six->radvd_due = true;
 	free(log);
 	strv_finish(&copy);
 	return r;
@@ -303,7 +304,43 @@ static int write_conf(
 			       : file_write_atomic(path, text->data, text->len, 0644, false, err);
 }
 
+/* A signal that a program does not expect yet ends it. */
+static bool hears_hup(pid_t pid)
+{
+	char path[32], *at;
+	struct buf text = { 0 };
+	unsigned long long caught = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	if (file_read(path, 65536, &text, NULL) == 0 && text.len > 0) {
+		at = strstr(text.data, "\nSigCgt:");
+		caught = at != NULL ? strtoull(at + strlen("\nSigCgt:"), NULL, 16) : 0;
+	}
+	buf_finish(&text);
+	return (caught >> (SIGHUP - 1) & 1) != 0;
+}
+
+/* One that is down reads it when it starts. false: it is not that far. */
+static bool tell_one(const struct service *s, bool *due)
+{
+	if (*due && s != NULL && service_up(s)) {
+		if (!hears_hup(service_pid(s)))
+			return false;
+		kill(service_pid(s), SIGHUP);
+	}
+	*due = false;
+	return true;
+}
+
 /* Both read their configuration again at SIGHUP, and go on serving. */
+static void tell(struct servers6 *s)
+{
+	bool kea = tell_one(s->kea, &s->kea_due), radvd = tell_one(s->radvd, &s->radvd_due);
+
+	if (!kea || !radvd)
+		deadline_set(&s->soon, 20);
+}
+
 static int run(struct bridge_net *b, struct service **s, const char *name, struct strv *argv,
 	enum change change, struct err *err)
 {
@@ -318,8 +355,10 @@ static int run(struct bridge_net *b, struct service **s, const char *name, struc
 	service_set_command(*s, argv);
 	if (change == ANOTHER_LINK)
 		service_restart(*s);
+	else if (change == CHANGED && s == &b->six->kea)
+		b->six->kea_due = true;
 	else if (change == CHANGED)
-		kill(service_pid(*s), SIGHUP);
+		b->six->radvd_due = true;
 	return 0;
 }
 
@@ -371,23 +410,30 @@ static int run_both(struct bridge_net *b, bool kea, bool radvd, struct err *err)
 		r = run_radvd(b, spec, err);
 	if (spec != NULL)
 		network6_told_finish(&told);
+	tell(b->six);
 	return r;
 }
 
-static void tell_kea(void *arg)
+static void soon(void *arg)
 {
 	struct servers6 *s = arg;
+	bool due = s->guests_due;
 	struct err err;
 
-	if (s->kea != NULL && service_up(s->kea) && run_both(s->b, true, false, &err) < 0)
+	s->guests_due = false;
+	if (!due)
+		tell(s);
+	else if (s->kea != NULL && service_up(s->kea) && run_both(s->b, true, false, &err) < 0)
 		log_error("network %s: %s", s->b->name, err.msg);
 }
 
 /* Many machines that start at once are one change. */
 void network6_guests_changed(struct bridge_net *b)
 {
-	if (b->six != NULL && b->v.v6.kea)
+	if (b->six != NULL && b->v.v6.kea) {
+		b->six->guests_due = true;
 		deadline_set(&b->six->soon, 1);
+	}
 }
 
 /* ---- the step ---- */

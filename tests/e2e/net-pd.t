@@ -51,12 +51,12 @@ networks() { # networks [LINE OF lab...]
 }
 # host NAME: the guest of the machine, a router for the namespace behind it.
 host() {
+	ip netns add "$1"
+	in_guest "$1" sysctl -qw net.ipv6.conf.all.forwarding=1 net.ipv6.conf.default.forwarding=1 \
+		net.ipv6.conf.default.accept_ra=2 net.ipv6.conf.default.accept_dad=0
 	net_wire "$1" || fail "no wire to $1"
-	in_guest "$1" sysctl -qw net.ipv6.conf.all.forwarding=1 net.ipv6.conf.eth0.accept_ra=2 \
-		net.ipv6.conf.eth0.accept_dad=0
 	ip netns add "lan-$1"
 	ip -n "$1" link add lan0 type veth peer name eth0 netns "lan-$1"
-	in_guest "$1" sysctl -qw net.ipv6.conf.lan0.accept_dad=0
 	in_guest "lan-$1" sysctl -qw net.ipv6.conf.eth0.accept_dad=0
 	ip -n "$1" link set lan0 up
 	ip -n "lan-$1" link set eth0 up
@@ -159,11 +159,11 @@ ok 'which is still where it was' ping6 world "$(behind one)"
 ok 'it is renewed' wait_for 60 contains "$W/one.said" '^RENEW6 .*2001:db8:100:'
 
 # ---- dnsmasq beside them ----
-ok 'a machine of another network is served by dnsmasq' net_wire three
+host three
 three=$(vm three '.nics[0].addresses[1]')
 : >"$W/three.leases"
 in_guest three timeout 60 dhclient -6 -1 -N -D LL -lf "$W/three.leases" -pf "$W/three.pid" -sf "$W/dhclient" eth0 >"$W/three.out" 2>&1
-ok 'as ever' contains "$W/three.said" "^BOUND6 $three "
+ok 'a machine of another network is served by dnsmasq' contains "$W/three.said" "^BOUND6 $three "
 hang_up three
 
 # ---- what is killed, and taken away ----
@@ -219,7 +219,7 @@ told() { in_guest one timeout 30 "$here/solicit.py" eth0 | grep -q 'dns 2001:db8
 ok 'is advertised' wait_for 30 told
 ok 'and told' wait_for 30 contains "$W/one.env" '^new_dhcp6_name_servers=2001:db8:f::53$'
 hang_up one
-for n in one two lan-one lan-two three; do net_unwire $n; done
+for n in one two three lan-one lan-two lan-three; do net_unwire $n; done
 ok 'droverd leaves, and its machines' stop_droverd
 is "$(ip -6 route show proto 154)" '' 'no route stays'
 audit_clean 'all'
