@@ -203,7 +203,9 @@ int kea6_config_text(const struct kea6_spec *s, struct buf *out, struct err *err
 	if (s->rebind != 0)
 		put_int(j, "rebind-timer", s->rebind);
 	json_object_set_new(j, "option-data", options(s));
-	json_object_set_new(j, "client-classes", classes(s));
+	/* An empty list is a syntax error there. */
+	if (s->nguests > 0)
+		json_object_set_new(j, "client-classes", classes(s));
 	json_array_append_new(subnets, subnet(s));
 	json_object_set_new(j, "subnet6", subnets);
 	json_object_set_new(j, "loggers", logger());

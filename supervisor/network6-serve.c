@@ -205,22 +205,29 @@ static int need(const char *program, const char *package, struct strv *argv, str
 }
 
 /*
- * Kea drops no rights itself. It keeps its user, whose the lease file is, and of root's rights the
- * one to serve port 547. Debian's AppArmor profile of it allows the paths of Debian's own service only.
+ * Neither drops its rights as dnsmasq does: kea not at all, and radvd by way of a second process that
+ * keeps them. They keep their user, whose the lease file is, and of root's rights one. Debian's
+ * AppArmor profile of kea allows the paths of Debian's own service only.
  */
+static int confine(const char *capability, struct strv *argv, struct err *err)
+{
+	int r = need("setpriv", "util-linux", argv, err);
+
+	strv_add(argv, "--no-new-privs");
+	strv_addf(argv, "--bounding-set=-all,+%s", capability);
+	if (access("/sys/kernel/security/apparmor/profiles", F_OK) == 0)
+		strv_add(argv, "--apparmor-profile=unconfined");
+	return r;
+}
+
 static int kea_argv(const struct servers6 *s, struct strv *argv, struct err *err)
 {
 	int r = need("env", "coreutils", argv, err);
 
 	strv_addf(argv, "KEA_PIDFILE_DIR=%s", s->b->dir);
 	strv_add(argv, "KEA_LOCKFILE_DIR=none");
-	if (r == 0 && geteuid() == 0) {
-		r = need("setpriv", "util-linux", argv, err);
-		strv_add(argv, "--no-new-privs");
-		strv_add(argv, "--bounding-set=-all,+net_bind_service");
-		if (access("/sys/kernel/security/apparmor/profiles", F_OK) == 0)
-			strv_add(argv, "--apparmor-profile=unconfined");
-	}
+	if (r == 0 && geteuid() == 0)
+		r = confine("net_bind_service", argv, err);
 	if (r == 0)
 		r = need("kea-dhcp6", "kea-dhcp6-server", argv, err);
 	strv_add(argv, "-c");
@@ -230,15 +237,14 @@ static int kea_argv(const struct servers6 *s, struct strv *argv, struct err *err
 
 static int radvd_argv(const struct servers6 *s, struct strv *argv, struct err *err)
 {
-	int r = need("radvd", "radvd", argv, err);
+	int r = geteuid() == 0 ? confine("net_raw", argv, err) : 0;
 
+	if (r == 0)
+		r = need("radvd", "radvd", argv, err);
 	strv_add(argv, "--nodaemon");
 	strv_add(argv, "--logmethod=stderr");
 	strv_addf(argv, "--config=%s", s->radvd_conf);
 	strv_addf(argv, "--pidfile=%s/radvd.pid", s->b->dir);
-	/* As dnsmasq does it. */
-	if (geteuid() == 0)
-		strv_add(argv, "--username=nobody");
 	return r == 0 && argv->bad ? err_nomem(err) : r;
 }
 
@@ -423,7 +429,8 @@ static void soon(void *arg)
 	s->guests_due = false;
 	if (!due)
 		tell(s);
-	else if (s->kea != NULL && service_up(s->kea) && run_both(s->b, true, false, &err) < 0)
+	else if (s->kea != NULL && s->b->state != BRIDGE_GOING &&
+		 run_both(s->b, true, false, &err) < 0)
 		log_error("network %s: %s", s->b->name, err.msg);
 }
 
