@@ -102,7 +102,7 @@ route() { ip -6 route show "$1" proto 154; }
 routed() { route "$1" | grep -q .; }
 lease() { drover events -o json | jq "select(.event == \"lease\" and .vm == \"$1\" and .address == \"$2\" and .action == \"$3\")" | grep .; }
 kea() { pgrep -f '/kea-dhcp6 -c .*/net/lab/'; }
-radvd() { pgrep -f '/radvd .*/net/lab/'; }
+radvd() { pgrep -o -f '/radvd .*/net/lab/'; }
 networks
 baseline
 start_droverd
