@@ -432,6 +432,9 @@ static void soon(void *arg)
 	else if (s->kea != NULL && s->b->state != BRIDGE_GOING &&
 		 run_both(s->b, true, false, &err) < 0)
 		log_error("network %s: %s", s->b->name, err.msg);
+	/* It may be the prefix of a lease that was nobody's. */
+	if (due)
+		network6_delegate(s->b);
 }
 
 /* Many machines that start at once are one change. */
