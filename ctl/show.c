@@ -48,6 +48,19 @@ static void condition_cell(struct table *t, const json_t *vm)
 	buf_finish(&text);
 }
 
+/* Of its first nic, IPv6 behind IPv4. */
+static void addresses_cell(struct table *t, const json_t *vm)
+{
+	const json_t *nic = json_array_get(json_arr(vm, "nics"), 0), *address;
+	struct buf text = { 0 };
+	size_t i;
+
+	json_array_foreach (json_arr(nic, "addresses"), i, address)
+		buf_printf(&text, "%s%s", i > 0 ? "," : "", json_string_value(address));
+	table_cell(t, text.len > 0 ? text.data : json_str(vm, "address"));
+	buf_finish(&text);
+}
+
 static void list_row(struct table *t, const json_t *vm)
 {
 	struct buf image = { 0 };
@@ -55,7 +68,7 @@ static void list_row(struct table *t, const json_t *vm)
 	format_image(&image, json_str(vm, "image"));
 	table_cell(t, json_str(vm, "name"));
 	table_cell(t, json_str(vm, "state"));
-	table_cell(t, json_str(vm, "address"));
+	addresses_cell(t, vm);
 	table_cell(t, json_str(vm, "hypervisor"));
 	table_cell(t, buf_str(&image));
 	table_cell(t, format_uptime(json_int(vm, "uptime_s", -1)));

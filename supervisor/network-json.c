@@ -112,7 +112,7 @@ static json_t *nics_json(struct drover *d, const char *network)
 	list_for_each_entry (m, &d->machines, entry) {
 		for (unsigned i = 0; i < m->nnics; i++) {
 			const struct nic *nic = &m->nics[i];
-			char text6[IP6_TEXT];
+			char text6[IP6_TEXT + 4];
 			uint32_t address = 0;
 			json_t *j;
 
@@ -127,6 +127,8 @@ static json_t *nics_json(struct drover *d, const char *network)
 				j, "address", network_guest_address(nic, &address) ? address : 0);
 			json_put_str(
 				j, "address6", network_known_address6(nic, text6) ? text6 : NULL);
+			json_put_str(
+				j, "prefix6", network6_guest_prefix(nic, text6) ? text6 : NULL);
 			json_put_bool(j, "running", machine_active(m));
 			json_array_append_new(array, j);
 		}
