@@ -48,17 +48,14 @@ static void condition_cell(struct table *t, const json_t *vm)
 	buf_finish(&text);
 }
 
-/* Of its first nic, IPv6 behind IPv4. */
 static void addresses_cell(struct table *t, const json_t *vm)
 {
-	const json_t *nic = json_array_get(json_arr(vm, "nics"), 0), *address;
-	struct buf text = { 0 };
-	size_t i;
+	const char *address = json_str(vm, "address"), *address6 = json_str(vm, "address6");
 
-	json_array_foreach (json_arr(nic, "addresses"), i, address)
-		buf_printf(&text, "%s%s", i > 0 ? "," : "", json_string_value(address));
-	table_cell(t, text.len > 0 ? text.data : json_str(vm, "address"));
-	buf_finish(&text);
+	if (address != NULL && address6 != NULL)
+		table_cellf(t, "%s,%s", address, address6);
+	else
+		table_cell(t, address != NULL ? address : address6);
 }
 
 static void list_row(struct table *t, const json_t *vm)

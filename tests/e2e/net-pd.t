@@ -132,6 +132,7 @@ ok 'not the same' [ "$one" != "$two" ]
 ok 'the address is an event' wait_for 30 lease one 2001:db8:1::9 new
 ok 'so is the prefix' wait_for 30 lease one "$one" new
 ok 'and they are listed' says "^lab +$one +$(vm one .mac) +one " drover net leases lab
+ok 'its address is in the list of machines' says '^one +running +10\.77\.0\.[0-9]+,2001:db8:1::9 ' drover list
 
 # ---- where they lead ----
 ok 'a route leads there' wait_for 30 routed "$one"
