@@ -112,7 +112,7 @@ static void assert_json(const json_t *j, const char *key, const char *text)
 	free(got);
 }
 
-#define SUMMARY                                                                                       \
+#define SUMMARY                                                                                                \
 	"name state conditions hypervisor pid address address6 mac network image uptime_s restarts last_cause" \
 	" operation"
 
