@@ -70,7 +70,8 @@ env | grep ^new_ >>"$W/\$name.env"
 case \$reason in
 BOUND6 | RENEW6 | REBIND6)
 	[ -z "\$new_ip6_address" ] || ip -6 addr replace "\$new_ip6_address/128" dev "\$interface"
-	[ -z "\$new_ip6_prefix" ] || echo "\$new_ip6_prefix" >"$W/\$name.prefix"
+	# Whoever reads it meanwhile sees one or the other.
+	[ -z "\$new_ip6_prefix" ] || { echo "\$new_ip6_prefix" >"$W/\$name.new" && mv "$W/\$name.new" "$W/\$name.prefix"; }
 	;;
 esac
 END
