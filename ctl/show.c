@@ -48,6 +48,16 @@ static void condition_cell(struct table *t, const json_t *vm)
 	buf_finish(&text);
 }
 
+static void addresses_cell(struct table *t, const json_t *vm)
+{
+	const char *address = json_str(vm, "address"), *address6 = json_str(vm, "address6");
+
+	if (address != NULL && address6 != NULL)
+		table_cellf(t, "%s,%s", address, address6);
+	else
+		table_cell(t, address != NULL ? address : address6);
+}
+
 static void list_row(struct table *t, const json_t *vm)
 {
 	struct buf image = { 0 };
@@ -55,7 +65,7 @@ static void list_row(struct table *t, const json_t *vm)
 	format_image(&image, json_str(vm, "image"));
 	table_cell(t, json_str(vm, "name"));
 	table_cell(t, json_str(vm, "state"));
-	table_cell(t, json_str(vm, "address"));
+	addresses_cell(t, vm);
 	table_cell(t, json_str(vm, "hypervisor"));
 	table_cell(t, buf_str(&image));
 	table_cell(t, format_uptime(json_int(vm, "uptime_s", -1)));

@@ -12,6 +12,7 @@
 #include "netcfg/dnsmasq.h"
 
 #define DHCP_PORT   67
+#define DHCP6_PORT  547
 #define DNS_PORT    53
 #define HOLDERS_MAX 2048
 
@@ -144,4 +145,32 @@ bool dhcp_port_taken(const pid_t *ours, size_t nours, char *who, size_t cap)
 bool dns_port_taken(uint32_t address, char *who, size_t cap)
 {
 	return port_taken(address, DNS_PORT, NULL, 0, who, cap);
+}
+
+/* As dnsmasq does it for all links, and kea for one: both share with their like. */
+static bool bind6_fails(unsigned port)
+{
+	struct sockaddr_in6 any = { .sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port) };
+	int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0), on = 1;
+	bool fails;
+
+	if (fd < 0)
+		return false;
+	setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
+	setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	fails = bind(fd, (struct sockaddr *)&any, sizeof(any)) < 0 && errno == EADDRINUSE;
+	close(fd);
+	return fails;
+}
+
+bool dhcp6_port_taken(char *who, size_t cap)
+{
+	struct holders h = { .wanted = DHCP6_PORT };
+
+	if (!bind6_fails(DHCP6_PORT))
+		return false;
+	read_udp("/proc/net/udp6", &h);
+	name_holder(&h, NULL, 0, who, cap);
+	return true;
 }

@@ -16,6 +16,8 @@ enum {
 	OPTION_IA_NA = 3,
 	OPTION_IAADDR = 5,
 	OPTION_ELAPSED_TIME = 8,
+	OPTION_IA_PD = 25,
+	OPTION_IAPREFIX = 26,
 	SERVER_PORT = 547,
 };
 
@@ -51,30 +53,44 @@ static bool put_duid(struct buf *out, unsigned option, const char *text)
 	return n > 0;
 }
 
-bool dhcp6_release_message(
-	struct buf *out, const struct dnsmasq6_lease *lease, const char *server_duid)
+bool dhcp6_release_held(struct buf *out, const struct dhcp6_held *held, const char *server_duid)
 {
 	/* Its number says nothing: no answer is waited for. */
 	static const char head[] = { MESSAGE_RELEASE, 'd', 'r', 'v' };
+	unsigned len = held->prefix ? 25 : 24;
+	char prefix_len = (char)held->what.len;
 
 	buf_add(out, head, sizeof(head));
-	if (!put_duid(out, OPTION_CLIENTID, lease->duid) ||
+	if (!put_duid(out, OPTION_CLIENTID, held->duid) ||
 		!put_duid(out, OPTION_SERVERID, server_duid))
 		return false;
 	put16(out, OPTION_ELAPSED_TIME);
 	put16(out, 2);
 	put16(out, 0);
-	put16(out, OPTION_IA_NA);
-	put16(out, 12 + 4 + 24);
-	put32(out, lease->iaid);
+	put16(out, held->prefix ? OPTION_IA_PD : OPTION_IA_NA);
+	put16(out, 12 + 4 + len);
+	put32(out, held->iaid);
 	put32(out, 0); /* T1, T2 */
 	put32(out, 0);
-	put16(out, OPTION_IAADDR);
-	put16(out, 24);
-	buf_add(out, (const char *)&lease->address, 16);
+	put16(out, held->prefix ? OPTION_IAPREFIX : OPTION_IAADDR);
+	put16(out, len);
+	if (!held->prefix)
+		buf_add(out, &held->what.addr, 16);
 	put32(out, 0); /* preferred and valid lifetime */
 	put32(out, 0);
+	if (held->prefix) {
+		buf_add(out, &prefix_len, 1);
+		buf_add(out, &held->what.addr, 16);
+	}
 	return !out->bad;
+}
+
+bool dhcp6_release_message(
+	struct buf *out, const struct dnsmasq6_lease *lease, const char *server_duid)
+{
+	struct dhcp6_held held = { lease->iaid, { lease->address, 128 }, false, lease->duid };
+
+	return dhcp6_release_held(out, &held, server_duid);
 }
 
 int dhcp6_release_send(const char *link, const struct buf *message, struct err *err)

@@ -12,6 +12,14 @@
 /* The message (RFC 8415, 18.2.7), with DUIDs as text; false: they are none. Pure. */
 bool dhcp6_release_message(
 	struct buf *out, const struct dnsmasq6_lease *lease, const char *server_duid);
+/* The same of an address or a prefix. */
+struct dhcp6_held {
+	uint32_t iaid;
+	struct ip6_prefix what;
+	bool prefix;
+	const char *duid; /* "00:01:.." */
+};
+bool dhcp6_release_held(struct buf *out, const struct dhcp6_held *held, const char *server_duid);
 /* Sends it from the host itself to the server on link. */
 int dhcp6_release_send(const char *link, const struct buf *message, struct err *err);
 

@@ -48,6 +48,8 @@ int dnsmasq_p2p_args(const struct dnsmasq_p2p_spec *spec, struct strv *out, stru
  * /proc/PID/fd; processes in ours (may be NULL) are not named.
  */
 bool dhcp_port_taken(const pid_t *ours, size_t nours, char *who, size_t cap);
+/* The same for UDP port 547, of IPv6. */
+bool dhcp6_port_taken(char *who, size_t cap);
 /* The same for UDP port 53 of an address of the host, which nobody shares. */
 bool dns_port_taken(uint32_t address, char *who, size_t cap);
 

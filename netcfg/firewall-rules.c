@@ -33,6 +33,9 @@ static const struct firewall_rule inet_rules[] = {
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"meta\":{\"key\":\"iifname\"}},\""
 		"right\":\"@taps\"}},{\"drop\":null}]" },
 	{ "to_link",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"ip6\""
+		",\"field\":\"daddr\"}},\"right\":\"@delegated6\"}},{\"accept\":null}]" },
+	{ "to_link",
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"meta\":{\"key\":\"oifname\"}},\""
 		"right\":\"@way_in\"}},{\"accept\":null}]" },
 	{ "to_link",
@@ -148,6 +151,9 @@ static const struct firewall_rule inet_rules[] = {
 		"\"left\":{\"meta\":{\"key\":\"oifname\"}},\"right\":\"@links\"}},{\"ma"
 		"squerade\":null}]" },
 	{ "postrouting",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"ip6\""
+		",\"field\":\"saddr\"}},\"right\":\"@delegated6\"}},{\"accept\":null}]" },
+	{ "postrouting",
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"meta\":{\"key\":\"nfproto\"}},\""
 		"right\":\"ipv6\"}},{\"match\":{\"op\":\"==\",\"left\":{\"meta\":{\"key"
 		"\":\"iifname\"}},\"right\":\"@nat6_links\"}},{\"match\":{\"op\":\"!=\""
@@ -251,6 +257,14 @@ static const struct firewall_rule bridge_rules[] = {
 	{ "guest",
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"icmpv"
 		"6\",\"field\":\"type\"}},\"right\":\"nd-neighbor-advert\"}},{\"match\""
+		":{\"op\":\"==\",\"left\":{\"payload\":{\"base\":\"th\",\"offset\":64,"
+		"\"len\":128}},\"right\":\"@local_targets6\"}},{\"match\":{\"op\":\"!="
+		"\",\"left\":{\"concat\":[{\"meta\":{\"key\":\"iifname\"}},{\"payload\""
+		":{\"base\":\"th\",\"offset\":64,\"len\":128}}]},\"right\":\"@targets6"
+		"\"}},{\"drop\":null}]" },
+	{ "guest",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"icmpv"
+		"6\",\"field\":\"type\"}},\"right\":\"nd-neighbor-advert\"}},{\"match\""
 		":{\"op\":\"!=\",\"left\":{\"&\":[{\"payload\":{\"base\":\"th\",\"offse"
 		"t\":64,\"len\":16}},65472]},\"right\":65152}},{\"match\":{\"op\":\"==\""
 		",\"left\":{\"meta\":{\"key\":\"iifname\"}},\"right\":\"@exact6\"}},{\""
@@ -263,6 +277,12 @@ static const struct firewall_rule bridge_rules[] = {
 		"left\":{\"payload\":{\"protocol\":\"icmpv6\",\"field\":\"type\"}},\"ri"
 		"ght\":{\"set\":[\"nd-router-solicit\",\"nd-neighbor-solicit\",\"mld2-l"
 		"istener-report\"]}}},{\"accept\":null}]" },
+	{ "guest",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"ip6\""
+		",\"field\":\"saddr\"}},\"right\":\"@locals6\"}},{\"match\":{\"op\":\"!"
+		"=\",\"left\":{\"concat\":[{\"meta\":{\"key\":\"iifname\"}},{\"payload"
+		"\":{\"protocol\":\"ip6\",\"field\":\"saddr\"}}]},\"right\":\"@guests6"
+		"\"}},{\"drop\":null}]" },
 	{ "guest",
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"ip6\""
 		",\"field\":\"saddr\"}},\"right\":{\"prefix\":{\"addr\":\"fe80::\",\"le"

@@ -16,6 +16,7 @@ const struct firewall_set firewall_sets[] = {
 	{ "way_in", "ifname", FIREWALL_INET, 1, false },
 	{ "nat_links", "ifname", FIREWALL_INET, 1, false },
 	{ "nat6_links", "ifname", FIREWALL_INET, 1, false },
+	{ "delegated6", "ipv6_addr", FIREWALL_INET, 0, false },
 	{ "open", "ifname . inet_proto . inet_service", FIREWALL_INET, 1, false },
 	{ "pings", "ifname", FIREWALL_INET, 1, false },
 	{ "mirrors", "ifname . ipv4_addr . inet_service", FIREWALL_INET, 1, false },
@@ -29,6 +30,8 @@ const struct firewall_set firewall_sets[] = {
 	{ "prefixes6", "ifname . ipv6_addr", FIREWALL_BRIDGE, 1, false },
 	{ "exact6", "ifname", FIREWALL_BRIDGE, 1, false },
 	{ "targets6", "ifname . integer", FIREWALL_BRIDGE, 1, false },
+	{ "locals6", "ipv6_addr", FIREWALL_BRIDGE, 0, false },
+	{ "local_targets6", "integer", FIREWALL_BRIDGE, 0, false },
 	{ "routers6", "ipv6_addr", FIREWALL_BRIDGE, 0, false },
 	{ "router_targets6", "integer", FIREWALL_BRIDGE, 0, false },
 };

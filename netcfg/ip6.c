@@ -135,3 +135,16 @@ int ip6_prefix_parse(const char *s, struct ip6_prefix *out, struct err *err)
 	*out = p;
 	return 0;
 }
+
+bool ip6_local_of(const char *mac, struct in6_addr *out)
+{
+	struct in6_addr a = { .s6_addr = { 0xfe, 0x80, [11] = 0xff, 0xfe } };
+	uint8_t *b = a.s6_addr;
+
+	if (sscanf(mac, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx", &b[8], &b[9], &b[10], &b[13], &b[14],
+		    &b[15]) != 6)
+		return false;
+	b[8] ^= 2;
+	*out = a;
+	return true;
+}

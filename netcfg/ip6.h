@@ -33,5 +33,7 @@ struct in6_addr ip6_add(const struct in6_addr *a, uint64_t n, unsigned shift);
 /* last - first, at most UINT64_MAX. */
 uint64_t ip6_distance(const struct in6_addr *first, const struct in6_addr *last);
 struct in6_addr ip6_last(const struct ip6_prefix *p);
+/* The link-local address that is made of a MAC (RFC 4291, appendix A); false: it is none. */
+bool ip6_local_of(const char *mac, struct in6_addr *out);
 
 #endif

@@ -1,4 +1,5 @@
 /* What is wrong with networks as to IPv6. */
+#include <stddef.h>
 #include <stdlib.h>
 
 #include "supervisor/config-priv.h"
@@ -25,8 +26,10 @@ static void check_of_use(struct load *l, const struct network_config *n)
 {
 	static const char *const all[] = { "gateway6", "range6", "length6", "dhcp6", "ra_managed",
 		"ra_other", "ra_autonomous", "ra_onlink", "ra_interval", "ra_lifetime", "lifetime6",
-		"refresh6", "dns6", "search", "nat6" };
-	static const char *const bridged[] = { "gateway6", "range6" };
+		"refresh6", "dns6", "search", "nat6", "preferred6", "renew6", "rebind6", "delegate",
+		"delegate_length" };
+	static const char *const bridged[] = { "gateway6", "range6", "preferred6", "renew6",
+		"rebind6", "delegate", "delegate_length" };
 
 	for (size_t i = 0; n->v6.cidr == NULL && i < ARRAY_LEN(all); i++)
 		if (config_is_chosen(&n->s, all[i]))
@@ -41,6 +44,9 @@ static void check_of_use(struct load *l, const struct network_config *n)
 	if (n->v6.cidr != NULL && n->kind != NETWORK_P2P && n->kind != NETWORK_NAT &&
 		config_is_chosen(&n->s, "nat6"))
 		check_key_error(l, &n->s, "nat6", "only kind = p2p and kind = nat have it");
+	if (n->v6.delegate == NULL && n->v6.cidr != NULL && n->kind != NETWORK_P2P &&
+		config_is_chosen(&n->s, "delegate_length"))
+		check_key_error(l, &n->s, "delegate_length", "it needs a delegate");
 	if (n->v6.cidr != NULL && n->cidr == NULL)
 		check_key_error(l, &n->s, "cidr6", "it needs a cidr beside it");
 }
@@ -60,28 +66,47 @@ void check_network6(struct load *l, const struct network_config *n)
 			(unsigned long long)n->mtu);
 }
 
+/* cidr6 and delegate, as they are written. */
+static const struct {
+	const char *key;
+	size_t offset;
+} ranges[] = {
+	{ "cidr6", offsetof(struct network_config, v6.cidr) },
+	{ "delegate", offsetof(struct network_config, v6.delegate) },
+};
+
+static const char *range_of(const struct network_config *n, size_t k, struct ip6_prefix *out)
+{
+	const char *text = *(char *const *)((const char *)n + ranges[k].offset);
+
+	return text != NULL && ip6_prefix_parse(text, out, NULL) == 0 ? text : NULL;
+}
+
+static void check_against(struct load *l, const struct network_config *n, size_t k,
+	const struct network_config *m, size_t mk)
+{
+	struct ip6_prefix x, y;
+	const char *a = range_of(n, k, &x), *b = range_of(m, mk, &y);
+	struct config_pos at;
+
+	if (a == NULL || b == NULL || !ip6_overlap(&x, &y))
+		return;
+	at = config_key_pos(&m->s, ranges[mk].key);
+	check_key_error(l, &n->s, ranges[k].key, "%s overlaps %s of [network %s], %s:%u", a, b,
+		m->s.name, at.file, at.line);
+}
+
 /* There are few networks with IPv6, so each is held against each. */
 void check_networks6(struct load *l)
 {
 	const struct config_array *a = &l->c->pub.by_kind[SECTION_NETWORK];
-	struct ip6_prefix x, y;
 
 	for (size_t i = 0; i < a->n; i++) {
 		const struct network_config *n = (const void *)a->v[i];
 
-		if (n->v6.cidr == NULL || ip6_prefix_parse(n->v6.cidr, &x, NULL) < 0)
-			continue;
-		for (size_t j = 0; j < i; j++) {
-			const struct network_config *m = (const void *)a->v[j];
-			struct config_pos at;
-
-			if (m->v6.cidr == NULL || ip6_prefix_parse(m->v6.cidr, &y, NULL) < 0 ||
-				!ip6_overlap(&x, &y))
-				continue;
-			at = config_key_pos(&m->s, "cidr6");
-			check_key_error(l, &n->s, "cidr6", "%s overlaps %s of [network %s], %s:%u",
-				n->v6.cidr, m->v6.cidr, m->s.name, at.file, at.line);
-		}
+		for (size_t j = 0; n->v6.cidr != NULL && j < i; j++)
+			for (size_t k = 0; k < 2 * ARRAY_LEN(ranges); k++)
+				check_against(l, n, k / 2, (const void *)a->v[j], k % 2);
 	}
 }
 

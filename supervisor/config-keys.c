@@ -260,9 +260,29 @@ const struct config_key config_keys[] = {
 		.max = 9000 * SEC, .reload = RELOAD_LIVE,
 		.help = "How long a router advertisement makes the host the way out; 0: not at all, as "
 			"always on isolated." },
-	{ SECTION_NETWORK, "lifetime6", KEY_TIME, N(v6.lifetime), .def = "1h", .min = 120 * SEC,
+	{ SECTION_NETWORK, "lifetime6", KEY_TIME, N(v6.lifetime), .def = "1h", .min = 10 * SEC,
 		.max = 3650 * DAY, .reload = RELOAD_LIVE,
-		.help = "How long an IPv6 address or the prefix is valid from when it was told." },
+		.help = "How long an IPv6 address or the prefix is valid from when it was told; at "
+			"least 2m unless one of the next five keys is there." },
+	{ SECTION_NETWORK, "preferred6", KEY_TIME, N(v6.preferred), .def = "0s", .max = 3650 * DAY,
+		.reload = RELOAD_LIVE,
+		.help = "For how much of lifetime6 new connections use the address; 0: all of it. With "
+			"it, or one of the next four keys, kea-dhcp6 serves DHCPv6 and radvd "
+			"advertises the router, in place of dnsmasq. Not for p2p." },
+	{ SECTION_NETWORK, "renew6", KEY_TIME, N(v6.renew), .def = "0s", .max = 3650 * DAY,
+		.reload = RELOAD_LIVE,
+		.help = "When machines renew what they have by DHCPv6 (T1); 0: after half of "
+			"preferred6." },
+	{ SECTION_NETWORK, "rebind6", KEY_TIME, N(v6.rebind), .def = "0s", .max = 3650 * DAY,
+		.reload = RELOAD_LIVE,
+		.help = "When they ask any server for it (T2); 0: after four fifths of preferred6." },
+	{ SECTION_NETWORK, "delegate", KEY_STRING, N(v6.delegate), .reload = RELOAD_RECREATE,
+		.help = "Pool of prefixes for what is behind machines, such as fd00:88::/48: each has "
+			"one delegated by DHCPv6 when it asks, its own, kept for it, and the host has a "
+			"route there for as long. Not for p2p." },
+	{ SECTION_NETWORK, "delegate_length", KEY_INT, N(v6.delegate_length), .def = "64",
+		.min = 16, .max = 127, .reload = RELOAD_RECREATE,
+		.help = "Length of each of these prefixes." },
 	{ SECTION_NETWORK, "refresh6", KEY_TIME, N(v6.refresh), .def = "0s", .max = 365 * DAY,
 		.reload = RELOAD_LIVE,
 		.help = "After which time machines ask for DNS servers and the like again (DHCPv6 "

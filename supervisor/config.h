@@ -155,6 +155,9 @@ struct network6_config {
 	struct strv dns, search;
 	bool nat;
 	uint64_t length; /* p2p: of each machine's prefix */
+	char *delegate;  /* the pool that prefixes are delegated from */
+	uint64_t delegate_length;
+	uint64_t preferred, renew, rebind; /* 0: not said */
 };
 
 struct network_config {

@@ -78,6 +78,18 @@ static bool need_mirrors(const struct examination *x)
 	}
 	return false;
 }
+static bool need_kea(const struct examination *x)
+{
+	for (size_t i = 0; i < examine_networks(x); i++) {
+		const struct network_config *n =
+			(const void *)x->o.config->by_kind[SECTION_NETWORK].v[i];
+
+		if (n->v6.delegate != NULL || n->v6.preferred != 0 || n->v6.renew != 0 ||
+			n->v6.rebind != 0)
+			return true;
+	}
+	return false;
+}
 static bool need_registry(const struct examination *x)
 {
 	return x->o.config != NULL && x->o.config->by_kind[SECTION_REGISTRY].n > 0;
@@ -105,6 +117,10 @@ static const struct program {
 		"guests get no addresses and no DNS", FOUND_WARN, need_networks },
 	{ "nft", NULL, "--version", 0, 9, "nftables", "nftables",
 		"networks are neither translated nor kept apart", FOUND_WARN, need_networks },
+	{ "kea-dhcp6", NULL, "-v", 2, 2, "kea-dhcp6-server", "kea", "no prefixes are delegated",
+		FOUND_INFO, need_kea },
+	{ "radvd", NULL, NULL, 0, 0, "radvd", "radvd", "no prefixes are delegated", FOUND_INFO,
+		need_kea },
 	{ "docker-registry", NULL, "--version", 2, 7, "docker-registry", "docker-distribution",
 		"there is no cache of registries", FOUND_INFO, need_registry },
 	{ "haproxy", NULL, "-v", 0, 0, "haproxy", "haproxy",

@@ -12,7 +12,8 @@
 
 /* Our own, and those that distributions bring profiles for. */
 static const char *const programs[] = { "droverd", "drover-jail", "drover-image", "dnsmasq",
-	"docker-registry", "haproxy", "swtpm", "virtiofsd", "cloud-hypervisor", "qemu-system-*" };
+	"docker-registry", "haproxy", "kea-dhcp6", "radvd", "swtpm", "virtiofsd",
+	"cloud-hypervisor", "qemu-system-*" };
 
 static bool is_ours(const char *name, size_t len)
 {

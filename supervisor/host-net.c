@@ -18,6 +18,7 @@
 #include "supervisor/network-mirror.h"
 #include "supervisor/network-vlan.h"
 #include "supervisor/network.h"
+#include "supervisor/network6-serve.h"
 #include "supervisor/service.h"
 #include "supervisor/faults.h"
 
@@ -462,6 +463,9 @@ static int release_one(struct release *r, struct object *o, struct err *err)
 		break;
 	case OBJECT_ADDRESS:
 		ret = bridge_take_address(r->d, r->name, o->data, err);
+		break;
+	case OBJECT_ROUTE:
+		ret = network6_release_route(r->d, o->data, err);
 		break;
 	case OBJECT_RESERVATION:
 		ret = bridge_forget(r->d, r->name, json_str(o->data, "network"), err);

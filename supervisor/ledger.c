@@ -31,6 +31,7 @@ static const char *const kind_names[] = {
 	[OBJECT_IFB] = "ifb",
 	[OBJECT_ADDRESS] = "address",
 	[OBJECT_MIRROR] = "mirror",
+	[OBJECT_ROUTE] = "route",
 };
 
 const char *object_kind_name(enum object_kind kind)

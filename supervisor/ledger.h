@@ -41,6 +41,8 @@ enum object_kind {
 	OBJECT_MIRROR, /* name: an address of a bridge; data: {bridge, registry} */
 	/* name: "10.0.0.1/24", of either family, on a bridge of the host's own; data: {link} */
 	OBJECT_ADDRESS,
+	/* name: "delegated PREFIX"; data: {to, via, tap}, a route (supervisor/network6-serve.h) */
+	OBJECT_ROUTE,
 	OBJECT_KINDS
 };
 const char *object_kind_name(enum object_kind kind);

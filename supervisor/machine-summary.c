@@ -9,6 +9,7 @@
 #include "supervisor/machine-space.h"
 #include "supervisor/network-values.h"
 #include "supervisor/network.h"
+#include "supervisor/network6.h"
 
 bool machine_address(const struct machine *m, unsigned nic, char out[16])
 {
@@ -93,7 +94,7 @@ static void add_first_nic(const struct machine *m, struct buf *b)
 	const struct nic *nic = m->nnics > 0 ? &m->nics[0] : NULL;
 	struct nic_spec spec = { .network = "" };
 	const char *network = NULL;
-	char address[16];
+	char address[16], address6[IP6_TEXT];
 
 	if (nic != NULL)
 		network = nic->network;
@@ -102,6 +103,8 @@ static void add_first_nic(const struct machine *m, struct buf *b)
 		network = spec.network;
 
 	json_add_str(b, "address", machine_address(m, 0, address) ? address : NULL);
+	json_add_str(b, "address6",
+		nic != NULL && network6_guest_address(nic, address6) ? address6 : NULL);
 	json_add_str(b, "mac", nic != NULL && nic->mac[0] != '\0' ? nic->mac : NULL);
 	json_add_str(b, "network", network);
 }

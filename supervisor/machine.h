@@ -110,8 +110,9 @@ struct nic {
 	struct in6_addr seen6; /* the same of IPv6; zero: none */
 	bool leased;           /* the guest has asked for it */
 	struct in6_addr fixed6;
-	struct in6_addr address6; /* the one that is kept for it; zero: none */
-	struct ip6_prefix net6;   /* p2p: its prefix; len 0: none */
+	struct in6_addr address6;  /* the one that is kept for it; zero: none */
+	struct ip6_prefix prefix6; /* the one that is delegated to it; len 0: none */
+	struct ip6_prefix net6;    /* p2p: its prefix; len 0: none */
 	struct service *dnsmasq;
 	int tap_fd;  /* between its making and the spawn; else -1 */
 	int ifindex; /* of the TAP that the run uses; 0: not known */

@@ -32,6 +32,7 @@ struct bridge_net {
 	bool rebuilding;  /* bridge_made() is to come */
 	bool release_due; /* when it has come */
 	struct service *dnsmasq; /* NULL: it needs none */
+	struct servers6 *six;    /* network6-serve-private.h; NULL: it has none */
 	struct mirrors *mirrors; /* network-mirror-private.h; NULL: it has none */
 	char *mirrors_wanted;    /* they were made from this */
 	size_t step;
@@ -57,6 +58,9 @@ extern const size_t bridge_nsteps;
 void bridge_made(void *arg, const struct err *err);
 /* After a step that returned 1 with `rebuilding` set, and is not the last: the others follow. */
 void bridge_resume(struct bridge_net *b, const struct err *err);
+
+/* Of its link, by its name. */
+void bridge_mac(const struct bridge_net *b, char out[18]);
 
 /* network-lease.c: begins to follow the lease file; what it says already is taken over. */
 void bridge_watch_leases(struct bridge_net *b);

@@ -23,6 +23,7 @@
 #include "supervisor/network-private.h"
 #include "supervisor/network-vlan.h"
 #include "supervisor/network6.h"
+#include "supervisor/network6-serve.h"
 
 /* ---- what could be in the way ---- */
 
@@ -105,14 +106,19 @@ static int record(struct bridge_net *b, struct err *err)
 
 /* A MAC of its own from its name, or it would have the lowest of its ports', another one now and
  * then. 02: no guest of ours has such a one. */
+void bridge_mac(const struct bridge_net *b, char out[18])
+{
+	alloc_mac(drover_config(b->d)->drover->run_id, b->bridge, 0, out);
+	memcpy(out, "02", 2);
+}
+
 static int mark(struct bridge_net *b, struct err *err)
 {
 	char *alias = network_alias(b->d, b->owner), mac[18];
 	int r = alias == NULL ? err_nomem(err) : link_set_alias(b->d->nl, b->bridge, alias, err);
 
 	free(alias);
-	alloc_mac(drover_config(b->d)->drover->run_id, b->bridge, 0, mac);
-	memcpy(mac, "02", 2);
+	bridge_mac(b, mac);
 	return r == 0 ? link_set_mac(b->d->nl, b->bridge, mac, err) : r;
 }
 
@@ -277,7 +283,7 @@ static int dnsmasq_argv(struct bridge_net *b, struct strv *argv, struct err *err
 	if (r == 0 && mirrors_records(b, &dns.records, &dns.spec.nrecords) < 0)
 		r = err_nomem(err);
 	dns.spec.records = dns.records;
-	if (r == 0 && b->v.v6.net.len != 0) {
+	if (r == 0 && b->v.v6.net.len != 0 && !b->v.v6.kea) {
 		spec.v6 = network6_tell(&told, n, b->bridge, &b->v.v6.net, &b->v.v6.gateway, err);
 		r = spec.v6 == NULL ? err->code : 0;
 	}
@@ -452,6 +458,7 @@ const struct bridge_step bridge_steps[] = {
 	{ "folders", make_folders },
 	{ "names", write_names },
 	{ "mirrors", mirrors_serve },
+	{ "servers6", network6_serve },
 	{ "dnsmasq", start_dnsmasq },
 	{ "firewall", open_firewall },
 };

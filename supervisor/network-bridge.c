@@ -18,6 +18,7 @@
 #include "supervisor/network-vlan.h"
 #include "supervisor/network.h"
 #include "supervisor/network6.h"
+#include "supervisor/network6-serve.h"
 #include "supervisor/plan.h"
 
 #define RETRY_MIN_MS 500
@@ -99,6 +100,7 @@ static void bridge_destroy(struct bridge_net *b)
 	service_destroy(b->dnsmasq);
 	b->dnsmasq = NULL;
 	mirrors_destroy(b);
+	network6_servers_destroy(b);
 	deadline_close(&b->timer, timer_closed);
 }
 
@@ -166,6 +168,7 @@ void bridge_made(void *arg, const struct err *err)
 	more = json_object();
 	json_put_str(more, "bridge", b->bridge);
 	events_emit(b->d->events, "network", b->name, "ready", more);
+	network6_delegate(b);
 	tell_waiters(b, NULL);
 	bridges_converge(b->d);
 }
@@ -539,7 +542,8 @@ bool bridge_ready(const struct bridge_net *b)
 
 bool bridge_service_down(const struct bridge_net *b)
 {
-	return b->state == BRIDGE_DOWN || (b->dnsmasq != NULL && !service_up(b->dnsmasq));
+	return b->state == BRIDGE_DOWN || network6_server_down(b, true) != NULL ||
+	       (b->dnsmasq != NULL && !service_up(b->dnsmasq));
 }
 
 struct service **bridge_service(struct drover *d, const char *network, const char *service)
@@ -549,6 +553,8 @@ struct service **bridge_service(struct drover *d, const char *network, const cha
 
 	if (mirrors != NULL)
 		return mirrors;
+	if (b != NULL && network6_service(b, service) != NULL)
+		return network6_service(b, service);
 	return b != NULL && b->dnsmasq != NULL && strcmp(service, b->name) == 0 ? &b->dnsmasq
 										: NULL;
 }
@@ -592,12 +598,14 @@ bool bridge_differs(const struct bridge_net *b, const struct survey *s, struct b
 	ip4_prefix_format(address, gateway);
 	if (address.len != 0 && !survey_has_address(s, b->index, address))
 		buf_printf(text, "address %s of bridge %s is missing", gateway, b->bridge);
-	else if (network6_differs(b, text))
+	else if (network6_differs(b, text) || network6_routes_differ(b, text))
 		;
 	else if (!info.up && !b->foreign)
 		buf_printf(text, "bridge %s is down", b->bridge);
 	else if (b->dnsmasq != NULL && !service_up(b->dnsmasq) && !service_waits(b->dnsmasq))
 		buf_adds(text, "its dnsmasq does not run");
+	else if (network6_server_down(b, false) != NULL)
+		buf_printf(text, "its %s does not run", network6_server_down(b, false));
 	else
 		mirrors_differ(b, s, text);
 	for (size_t i = 0; text->len == 0 && i < b->cfg->port.n; i++) {

@@ -83,11 +83,12 @@ struct lease {
 	uint64_t expires; /* unix seconds; 0: never */
 	uint32_t address; /* 0: it is of address6 */
 	struct in6_addr address6;
+	uint8_t prefix_len; /* not 0: a prefix, which begins with address6 */
 	char mac[18];
 	char *vm; /* whose nic has this MAC; NULL: nobody's */
 	bool seen;
 };
-void lease_address(const struct lease *l, char out[IP6_TEXT]);
+void lease_address(const struct lease *l, char out[IP6_TEXT + 4]);
 const struct list *bridge_leases(const struct bridge_net *b);
 
 #endif

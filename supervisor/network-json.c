@@ -12,6 +12,7 @@
 #include "supervisor/network-seen.h"
 #include "supervisor/network6.h"
 #include "supervisor/reconcile-private.h"
+#include "supervisor/network6-serve.h"
 
 static const char *kind_name(const struct network_config *n)
 {
@@ -42,6 +43,8 @@ static void put_problem(json_t *j, const struct bridge_net *b)
 		bridge_differs(b, &s, &text);
 	if (text.len == 0 && b != NULL && b->pending)
 		buf_adds(&text, "its change waits until no machine uses it any more");
+	if (text.len == 0 && b != NULL && network6_server_down(b, true) != NULL)
+		buf_printf(&text, "its %s does not run", network6_server_down(b, true));
 	if (text.len == 0 && b != NULL && bridge_service_down(b))
 		buf_adds(&text, "its dnsmasq does not run");
 	if (text.len == 0 && b != NULL && network_conflict(b, who, sizeof(who)))
@@ -109,7 +112,7 @@ static json_t *nics_json(struct drover *d, const char *network)
 	list_for_each_entry (m, &d->machines, entry) {
 		for (unsigned i = 0; i < m->nnics; i++) {
 			const struct nic *nic = &m->nics[i];
-			char text6[IP6_TEXT];
+			char text6[IP6_TEXT + 4];
 			uint32_t address = 0;
 			json_t *j;
 
@@ -124,6 +127,8 @@ static json_t *nics_json(struct drover *d, const char *network)
 				j, "address", network_guest_address(nic, &address) ? address : 0);
 			json_put_str(
 				j, "address6", network_known_address6(nic, text6) ? text6 : NULL);
+			json_put_str(
+				j, "prefix6", network6_guest_prefix(nic, text6) ? text6 : NULL);
 			json_put_bool(j, "running", machine_active(m));
 			json_array_append_new(array, j);
 		}
@@ -140,7 +145,7 @@ static json_t *leases_json(const struct bridge_net *b)
 		return array;
 	list_for_each_entry (l, &b->leases, entry) {
 		json_t *j = json_object();
-		char text[IP6_TEXT];
+		char text[IP6_TEXT + 4];
 
 		lease_address(l, text);
 		json_put_str(j, "address", text);

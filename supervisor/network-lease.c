@@ -1,12 +1,13 @@
 /* Leases as dnsmasq writes them down: supervisor/network-bridge.h. By inotify, no polling. */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "lib/file.h"
 #include "lib/json.h"
 #include "lib/log.h"
 #include "netcfg/dnsmasq-bridge.h"
-#include "supervisor/network-bridge-private.h"
+#include "supervisor/network6-serve.h"
 
 #define FILE_MAX_BYTES ((size_t)16 << 20)
 /* dnsmasq writes the file over, in some writes: it is read when it has been quiet for so long. */
@@ -17,9 +18,13 @@ const struct list *bridge_leases(const struct bridge_net *b)
 	return &b->leases;
 }
 
-void lease_address(const struct lease *l, char out[IP6_TEXT])
+void lease_address(const struct lease *l, char out[IP6_TEXT + 4])
 {
-	if (l->address != 0)
+	struct ip6_prefix prefix = { l->address6, l->prefix_len };
+
+	if (l->prefix_len != 0)
+		ip6_prefix_format(&prefix, out);
+	else if (l->address != 0)
 		ip4_format(l->address, out);
 	else
 		ip6_format(&l->address6, out);
@@ -51,7 +56,7 @@ static struct nic *nic_of(struct bridge_net *b, const char *mac, struct machine 
 static void tell(struct bridge_net *b, const struct lease *l, const char *action)
 {
 	json_t *more = json_object();
-	char text[IP6_TEXT];
+	char text[IP6_TEXT + 4];
 
 	lease_address(l, text);
 	json_put_str(more, "action", action);
@@ -102,32 +107,40 @@ static void see(struct bridge_net *b, const struct dnsmasq_lease *d)
 }
 
 /* By DHCPv6 an address is leased to a DUID: whose it is, is whom it is reserved for. */
-static struct nic *nic_of6(
-	struct bridge_net *b, const struct in6_addr *address, struct machine **out)
+static struct nic *nic_of6(struct bridge_net *b, const struct in6_addr *address, uint8_t prefix_len,
+	struct machine **out)
 {
 	struct machine *m;
 
 	list_for_each_entry (m, &b->d->machines, entry) {
 		for (unsigned i = 0; i < m->nnics; i++) {
-			if (str_eq(m->nics[i].network, b->name) &&
-				ip6_equal(&m->nics[i].address6, address)) {
+			struct nic *nic = &m->nics[i];
+
+			if (!str_eq(nic->network, b->name))
+				continue;
+			if (prefix_len != 0 ? nic->prefix6.len == prefix_len &&
+						      ip6_equal(&nic->prefix6.addr, address)
+					    : ip6_equal(&nic->address6, address)) {
 				*out = m;
-				return &m->nics[i];
+				return nic;
 			}
 		}
 	}
 	return NULL;
 }
 
-static void see6(struct bridge_net *b, const struct dnsmasq6_lease *d)
+/* prefix_len 0: an address. */
+static void see6(
+	struct bridge_net *b, const struct in6_addr *address, uint8_t prefix_len, uint64_t expires)
 {
 	struct machine *m = NULL;
 	struct lease *l;
 	struct nic *nic;
 
 	list_for_each_entry (l, &b->leases, entry) {
-		if (l->address == 0 && ip6_equal(&l->address6, &d->address)) {
-			l->expires = d->expires;
+		if (l->address == 0 && l->prefix_len == prefix_len &&
+			ip6_equal(&l->address6, address)) {
+			l->expires = expires;
 			l->seen = true;
 			return;
 		}
@@ -135,14 +148,30 @@ static void see6(struct bridge_net *b, const struct dnsmasq6_lease *d)
 	l = calloc(1, sizeof(*l));
 	if (l == NULL)
 		return;
-	*l = (struct lease){ .expires = d->expires, .address6 = d->address, .seen = true };
+	*l = (struct lease){
+		.expires = expires, .address6 = *address, .prefix_len = prefix_len, .seen = true
+	};
 	list_append(&b->leases, &l->entry);
-	nic = nic_of6(b, &d->address, &m);
+	nic = nic_of6(b, address, prefix_len, &m);
 	if (nic != NULL) {
 		memcpy(l->mac, nic->mac, sizeof(l->mac));
 		l->vm = strdup(m->name);
 	}
 	tell(b, l, "new");
+}
+
+static void see_kea(struct bridge_net *b, const struct kea6_lease *l)
+{
+	see6(b, &l->what.addr, l->prefix ? l->what.len : 0, l->expires);
+}
+
+/* Time goes by without a word in a file. */
+static void await_end(struct bridge_net *b, uint64_t next)
+{
+	uint64_t now = (uint64_t)time(NULL);
+
+	if (next != 0)
+		deadline_set(&b->lease_timer, (MIN(next - MIN(now, next), 86400) + 1) * 1000);
 }
 
 static void read_leases(void *arg)
@@ -155,8 +184,10 @@ static void read_leases(void *arg)
 	struct machine *m;
 	struct nic *nic;
 	char *line, *save = NULL;
+	uint64_t next;
 
-	if (file_read(b->lease_file, FILE_MAX_BYTES, &text, NULL) < 0) {
+	/* Kea's may be there before dnsmasq's. */
+	if (file_read(b->lease_file, FILE_MAX_BYTES, &text, NULL) < 0 && !b->v.v6.kea) {
 		buf_finish(&text);
 		return;
 	}
@@ -167,7 +198,8 @@ static void read_leases(void *arg)
 		if (dnsmasq_lease_parse(line, &one))
 			see(b, &one);
 		else if (dnsmasq6_lease_parse(line, &six))
-			see6(b, &six);
+			see6(b, &six.address, 0, six.expires);
+	network6_read_leases(b, see_kea, &next);
 	list_for_each_entry_safe (l, tmp, &b->leases, entry) {
 		if (l->seen)
 			continue;
@@ -178,13 +210,16 @@ static void read_leases(void *arg)
 		lease_free(l);
 	}
 	buf_finish(&text);
+	network6_delegate(b);
+	await_end(b, next);
 }
 
 static void file_changed(uv_fs_event_t *watch, const char *filename, int events, int status)
 {
 	struct bridge_net *b = watch->data;
 
-	if (b != NULL && (filename == NULL || str_ends(b->lease_file, filename)))
+	if (b != NULL && (filename == NULL || str_ends(b->lease_file, filename) ||
+				 network6_is_lease_file(b, filename)))
 		deadline_set(&b->lease_timer, QUIET_MS);
 }
 
@@ -221,6 +256,7 @@ void bridge_unwatch_leases(struct bridge_net *b)
 {
 	struct lease *l, *tmp;
 
+	network6_forget_routes(b);
 	if (b->lease_timer.open)
 		deadline_cancel(&b->lease_timer);
 	if (b->watch != NULL) {

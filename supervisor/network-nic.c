@@ -16,6 +16,7 @@
 #include "supervisor/network-shape.h"
 #include "supervisor/network6.h"
 #include "supervisor/network-seen.h"
+#include "supervisor/network6-serve.h"
 
 /* ---- the address ---- */
 
@@ -146,6 +147,7 @@ static int reserve(struct attach *a, struct nic *nic, struct err *err)
 	if (bridge_values(b)->v4.net.len == 0 || nic->address == 0)
 		return 0;
 	network6_forget_lease(b, nic);
+	network6_guests_changed(b);
 	return bridge_reserve(b, a->m->owner, nic, a->m->name, err);
 }
 

@@ -26,6 +26,10 @@ static int check_programs(const struct bridge_net *b, struct err *err)
 
 	if (r == 0 && b->v.v4.net.len != 0)
 		r = check_program("dnsmasq", "dnsmasq-base", err);
+	if (r == 0 && b->v.v6.kea)
+		r = check_program("kea-dhcp6", "kea-dhcp6-server", err);
+	if (r == 0 && b->v.v6.kea)
+		r = check_program("radvd", "radvd", err);
 	return r;
 }
 
@@ -60,6 +64,10 @@ int bridge_preflight(const struct bridge_net *b, struct err *err)
 		dns_port_taken(b->v.v4.gateway, who, sizeof(who)))
 		r = err_set(err, -EADDRINUSE,
 			"UDP port 53 is taken by %s: stop it, keep it from binding all links, or say `dns = none`",
+			who);
+	if (r == 0 && (b->v.v6.dhcp || b->v.v6.other) && dhcp6_port_taken(who, sizeof(who)))
+		r = err_set(err, -EADDRINUSE,
+			"UDP port 547 is taken by %s: machines could get no IPv6 address; stop it or keep it from binding all links",
 			who);
 	return r;
 }

@@ -4,7 +4,7 @@
 #include "lib/file.h"
 #include "lib/log.h"
 #include "netcfg/dhcp6-release.h"
-#include "supervisor/network-bridge-private.h"
+#include "supervisor/network6-serve.h"
 #include "supervisor/network6.h"
 
 #define FILE_MAX_BYTES ((size_t)16 << 20)
@@ -39,6 +39,10 @@ void network6_forget_lease(struct bridge_net *b, const struct nic *nic)
 	struct err err;
 	bool held = false;
 
+	if (b->v.v6.kea) {
+		network6_release_leases(b, nic);
+		return;
+	}
 	list_for_each_entry (l, &b->leases, entry)
 		held = held || (l->address == 0 && ip6_equal(&l->address6, &nic->address6));
 	if (!held || ip6_is_zero(&nic->address6))

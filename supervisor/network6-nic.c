@@ -74,24 +74,19 @@ static struct in6_addr first_free6(
 	return (struct in6_addr){ 0 };
 }
 
-int network6_choose(struct attach *a, struct nic *nic, struct err *err)
+static int choose_address6(
+	struct drover *d, const struct network6 *v6, struct nic *nic, struct err *err)
 {
-	struct bridge_net *b = bridge_find(a->m->d, nic->network);
-	const struct network6 *v6;
 	struct in6_addr *used = NULL;
 	size_t n = 0;
 	int r;
 
-	if (b == NULL)
-		return err_set(err, -ENOENT, "its bridge is not there");
-	v6 = &bridge_values(b)->v6;
-	nic->net6 = (struct ip6_prefix){ .len = 0 };
 	if (v6->net.len == 0 || nic->bare || !v6->dhcp || !ip6_is_zero(&nic->fixed6)) {
 		nic->address6 = v6->net.len != 0 && !nic->bare ? nic->fixed6
 							       : (struct in6_addr){ 0 };
 		return 0;
 	}
-	r = used_addresses6(a->m->d, nic, &used, &n, err);
+	r = used_addresses6(d, nic, &used, &n, err);
 	if (r < 0)
 		return r;
 	/* What it was given before it keeps. */
@@ -103,6 +98,18 @@ int network6_choose(struct attach *a, struct nic *nic, struct err *err)
 		return err_set(
 			err, -EADDRNOTAVAIL, "all addresses of its range6 are given to machines");
 	return 0;
+}
+
+int network6_choose(struct attach *a, struct nic *nic, struct err *err)
+{
+	struct bridge_net *b = bridge_find(a->m->d, nic->network);
+	int r;
+
+	if (b == NULL)
+		return err_set(err, -ENOENT, "its bridge is not there");
+	nic->net6 = (struct ip6_prefix){ .len = 0 };
+	r = choose_address6(a->m->d, &b->v.v6, nic, err);
+	return r == 0 ? network6_choose_prefix(a->m->d, &b->v.v6, nic, err) : r;
 }
 
 const struct in6_addr *network6_address(const struct nic *nic)
@@ -118,6 +125,22 @@ bool network6_guest_address(const struct nic *nic, char out[IP6_TEXT])
 	return true;
 }
 
+/* By its link-local address kea knows it, and packets to its prefix go there: it is its alone. */
+static void own_local(const struct nic *nic, json_t *elements)
+{
+	struct in6_addr local;
+	char text[IP6_TEXT], hex[40];
+
+	if (!ip6_local_of(nic->mac, &local))
+		return;
+	ip6_format(&local, text);
+	ip6_format_hex(&local, hex);
+	firewall_put(elements, "locals6", "%s", text);
+	firewall_put(elements, "guests6", "%s . %s", nic->tap, text);
+	firewall_put(elements, "local_targets6", "%s", hex);
+	firewall_put(elements, "targets6", "%s . %s", nic->tap, hex);
+}
+
 /* What it may send as, and say that it is. */
 void network6_guest_elements(const struct bridge_net *b, const struct nic *nic, json_t *elements)
 {
@@ -127,6 +150,8 @@ void network6_guest_elements(const struct bridge_net *b, const struct nic *nic, 
 	if (b == NULL)
 		return;
 	v6 = &bridge_values(b)->v6;
+	if (v6->kea && !nic->bare)
+		own_local(nic, elements);
 	if (v6->net.len == 0 || nic->bare) {
 		firewall_put(elements, "any_address6", "%s", nic->tap);
 	} else if (v6->autonomous) {
@@ -146,6 +171,8 @@ void network6_nic_save(const struct nic *nic, json_t *j)
 
 	if (network6_guest_address(nic, text))
 		json_put_str(j, "address6", text);
+	if (network6_guest_prefix(nic, text))
+		json_put_str(j, "prefix6", text);
 	if (nic->net6.len == 0)
 		return;
 	ip6_prefix_format(&nic->net6, text);
@@ -155,9 +182,12 @@ void network6_nic_save(const struct nic *nic, json_t *j)
 void network6_nic_load(struct nic *nic, const json_t *j)
 {
 	const char *address = json_str(j, "address6"), *net = json_str(j, "subnet6");
+	const char *prefix = json_str(j, "prefix6");
 
 	if (address == NULL || !ip6_parse(address, &nic->address6))
 		nic->address6 = (struct in6_addr){ 0 };
+	if (prefix == NULL || ip6_prefix_parse(prefix, &nic->prefix6, NULL) < 0)
+		nic->prefix6 = (struct ip6_prefix){ .len = 0 };
 	if (net == NULL || ip6_prefix_parse(net, &nic->net6, NULL) < 0)
 		nic->net6 = (struct ip6_prefix){ .len = 0 };
 }
@@ -169,7 +199,7 @@ void network6_p2p_choose(const struct network_config *n, struct nic *nic)
 	struct network6 v;
 	const char *key;
 
-	nic->net6 = (struct ip6_prefix){ .len = 0 };
+	nic->net6 = nic->prefix6 = (struct ip6_prefix){ .len = 0 };
 	nic->address6 = (struct in6_addr){ 0 };
 	if (n->v6.cidr == NULL || network6_values(n, &v, &key, NULL) < 0)
 		return;

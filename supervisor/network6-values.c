@@ -81,7 +81,8 @@ static int parse_flags(
 	v->dhcp = chosen(
 		n->v6.dhcp, n->kind == NETWORK_P2P || n->v6.range != NULL || v->net.len != 64);
 	v->autonomous = chosen(n->v6.autonomous, !v->dhcp);
-	v->other = chosen(n->v6.other, v->dhcp);
+	/* Prefixes are asked for where there is DHCPv6 at all. */
+	v->other = chosen(n->v6.other, v->dhcp || n->v6.delegate != NULL);
 	*key = "ra_managed";
 	if (chosen(n->v6.managed, v->dhcp) != v->dhcp)
 		return err_set(err, -EINVAL,
@@ -113,6 +114,64 @@ static int parse_flags(
 	return 0;
 }
 
+static int parse_pool(
+	const struct network_config *n, struct network6 *v, const char **key, struct err *err)
+{
+	int r;
+
+	if (n->v6.delegate == NULL || n->kind == NETWORK_P2P)
+		return 0;
+	*key = "delegate";
+	r = ip6_prefix_parse(n->v6.delegate, &v->pool, err);
+	if (r < 0)
+		return r;
+	if (ip6_overlap(&v->pool, &v->net))
+		return err_set(err, -EINVAL, "%s overlaps cidr6 %s", n->v6.delegate, n->v6.cidr);
+	if (!v->other)
+		return err_set(err, -EINVAL,
+			"without ra_other and without dhcp6 no machine asks for a prefix");
+	*key = "delegate_length";
+	if (n->v6.delegate_length < v->pool.len)
+		return err_set(err, -EINVAL, "%s holds no /%u", n->v6.delegate,
+			(unsigned)n->v6.delegate_length);
+	v->delegated = (uint8_t)n->v6.delegate_length;
+	return 0;
+}
+
+static int parse_times(
+	const struct network_config *n, struct network6 *v, const char **key, struct err *err)
+{
+	uint64_t lifetime = n->v6.lifetime;
+	uint64_t preferred = n->v6.preferred != 0 ? n->v6.preferred : lifetime;
+
+	*key = "lifetime6";
+	/* dnsmasq's least (option.c, LEASE time of a dhcp-range). */
+	if (!v->kea && lifetime < 120 * 1000)
+		return err_set(err, -EINVAL,
+			"it is less than 2m, which is possible with delegate, preferred6, renew6 or rebind6 only");
+	if (n->kind == NETWORK_P2P)
+		return 0;
+	*key = "preferred6";
+	if (n->v6.preferred > lifetime)
+		return err_set(err, -EINVAL, "it is longer than lifetime6");
+	*key = "renew6";
+	if (n->v6.renew != 0 && !v->dhcp && v->pool.len == 0)
+		return err_set(
+			err, -EINVAL, "it is of no use with dhcp6 = no and without delegate");
+	if (n->v6.renew > preferred)
+		return err_set(err, -EINVAL, "it is longer than the address is preferred");
+	*key = "rebind6";
+	if (n->v6.rebind != 0 && !v->dhcp && v->pool.len == 0)
+		return err_set(
+			err, -EINVAL, "it is of no use with dhcp6 = no and without delegate");
+	/* RFC 8415, 21.4. */
+	if (n->v6.rebind != 0 && n->v6.rebind < n->v6.renew)
+		return err_set(err, -EINVAL, "it is shorter than renew6");
+	if (n->v6.rebind > lifetime)
+		return err_set(err, -EINVAL, "it is longer than lifetime6");
+	return 0;
+}
+
 /* Each subnet of cidr has its prefix of cidr6. */
 static int check_p2p(const struct network_config *n, const struct network6 *v, struct err *err)
 {
@@ -137,7 +196,10 @@ int network6_values(
 	int r;
 
 	*key = "cidr6";
+	v.kea = n->kind != NETWORK_P2P && (n->v6.delegate != NULL || n->v6.preferred != 0 ||
+						  n->v6.renew != 0 || n->v6.rebind != 0);
 	if (n->v6.cidr == NULL) {
+		v.kea = false;
 		*out = v;
 		return 0;
 	}
@@ -156,6 +218,10 @@ int network6_values(
 	if (r == 0)
 		r = parse_flags(n, &v, key, err);
 	if (r == 0)
+		r = parse_pool(n, &v, key, err);
+	if (r == 0)
+		r = parse_times(n, &v, key, err);
+	if (r == 0)
 		*out = v;
 	return r;
 }
@@ -164,6 +230,21 @@ bool network6_has(const struct network6 *v6, const struct in6_addr *address)
 {
 	return ip6_in(&v6->net, address) && !ip6_equal(address, &v6->gateway) &&
 	       !ip6_equal(address, &v6->net.addr);
+}
+
+struct ip6_prefix network6_delegated(const struct network6 *v6, uint64_t n)
+{
+	return (struct ip6_prefix){ ip6_add(&v6->pool.addr, n, 128u - v6->delegated),
+		v6->delegated };
+}
+
+uint64_t network6_ndelegated(const struct network6 *v6)
+{
+	unsigned bits = v6->delegated - v6->pool.len;
+
+	if (v6->pool.len == 0)
+		return 0;
+	return bits >= 64 ? UINT64_MAX : (uint64_t)1 << bits;
 }
 
 struct ip6_prefix network6_p2p(

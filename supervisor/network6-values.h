@@ -15,11 +15,18 @@ struct network6 {
 	bool dhcp;       /* addresses are given */
 	bool other;      /* else the rest is */
 	bool autonomous; /* addresses are made up */
+	/* kea serves DHCPv6 and radvd advertises, since dnsmasq cannot say what is to be said. */
+	bool kea;
+	struct ip6_prefix pool; /* of delegated prefixes; len 0: there is none */
+	uint8_t delegated;      /* the length of one */
 };
 
 /* *key gets the key that is wrong. */
 int network6_values(
 	const struct network_config *n, struct network6 *out, const char **key, struct err *err);
+/* The nth prefix of the pool, and how many there are, at most UINT64_MAX. */
+struct ip6_prefix network6_delegated(const struct network6 *v6, uint64_t n);
+uint64_t network6_ndelegated(const struct network6 *v6);
 bool network6_has(const struct network6 *v6, const struct in6_addr *address); /* a machine may */
 
 /*

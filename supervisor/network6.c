@@ -58,6 +58,12 @@ int network6_check(struct bridge_net *b, struct err *err)
 	if (host6_overlap(&b->v.v6.net, is_ours, b, who, sizeof(who)))
 		return err_set(err, -EADDRINUSE,
 			"%s is in use on this host: %s; choose another cidr6", net, who);
+	if (b->v.v6.pool.len == 0)
+		return 0;
+	ip6_prefix_format(&b->v.v6.pool, net);
+	if (host6_overlap(&b->v.v6.pool, is_ours, b, who, sizeof(who)))
+		return err_set(err, -EADDRINUSE,
+			"%s is in use on this host: %s; choose another delegate", net, who);
 	return 0;
 }
 

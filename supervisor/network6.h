@@ -40,6 +40,10 @@ int network6_choose(struct attach *a, struct nic *nic, struct err *err);
 /* NULL: it has none that is given to it. */
 const struct in6_addr *network6_address(const struct nic *nic);
 bool network6_guest_address(const struct nic *nic, char out[IP6_TEXT]);
+/* network6-prefix.c: the prefix that is kept for it, whether it has asked for it or not. */
+int network6_choose_prefix(
+	struct drover *d, const struct network6 *v6, struct nic *nic, struct err *err);
+bool network6_guest_prefix(const struct nic *nic, char out[IP6_TEXT + 4]);
 void network6_guest_elements(const struct bridge_net *b, const struct nic *nic, json_t *elements);
 /*
  * A machine that begins anew may call itself by another DUID, and an address that is leased to one is

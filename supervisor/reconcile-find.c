@@ -220,7 +220,9 @@ static void find_nic(struct pass *p, struct machine *m, struct nic *nic, const s
 		add_difference(p, DIFF_LINK, nic->tap, m->owner, "it is down");
 	buf_finish(&text);
 	if (network_service_down(p->r->d, nic))
-		add_difference(p, DIFF_SERVICE, nic->tap, m->owner, "its dnsmasq does not run");
+		add_difference(p, DIFF_SERVICE, nic->tap, m->owner,
+			nic->bridge[0] != '\0' ? "a server of its network does not run"
+					       : "its dnsmasq does not run");
 }
 
 /* Before the nics, whose TAPs become their ports again. */

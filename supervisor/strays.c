@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "lib/child.h"
+#include "lib/file.h"
 #include "lib/json.h"
 #include "lib/log.h"
 #include "supervisor/marker.h"
@@ -49,6 +50,35 @@ static bool is_known(struct strays *s, const struct marked *p)
 								 sizeof(key), by_pid);
 
 	return (k != NULL && k->starttime == p->starttime) || in_ledger(s, p);
+}
+
+static pid_t parent_of(pid_t pid)
+{
+	char path[32], *at;
+	struct buf text = { 0 };
+	pid_t parent = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	if (file_read(path, 65536, &text, NULL) == 0 && text.len > 0 &&
+		(at = strstr(text.data, "\nPPid:")) != NULL)
+		parent = (pid_t)strtol(at + strlen("\nPPid:"), NULL, 10);
+	buf_finish(&text);
+	return parent;
+}
+
+/* A server's own child, which has its environment: radvd's that keeps its rights, dnsmasq's for a
+ * connection, kea's that cleans its file. */
+static bool is_servers_child(
+	struct strays *s, const struct marked *p, const struct marked *v, size_t n)
+{
+	pid_t parent = str_starts(p->owner, "net/") ? parent_of(p->pid) : 0;
+
+	for (size_t i = 0; parent > 1 && i < n; i++) {
+		if (v[i].pid == parent)
+			return str_eq(v[i].owner, p->owner) && str_eq(v[i].name, p->name) &&
+			       in_ledger(s, &v[i]);
+	}
+	return false;
 }
 
 static void next_round(struct strays *s);
@@ -107,7 +137,7 @@ static void next_round(struct strays *s)
 	if (marker_scan(s->d->run_dir, &v, &n, &err) < 0)
 		log_error("looking for processes of ours: %s (ignoring)", err.msg);
 	for (size_t i = 0; i < n && s->round < ROUNDS_MAX; i++) {
-		if (!is_known(s, &v[i]))
+		if (!is_known(s, &v[i]) && !is_servers_child(s, &v[i], v, n))
 			end_process(s, &v[i]);
 	}
 	marked_free(v, n);

@@ -70,7 +70,7 @@ settle() { # settle NAME STATE
 
 # The past of a round: a log or an event of the last one would be taken for one of this.
 forget() {
-	rm -rf "$W/state/vm" "$W/state/log" "$W/state"/events.jsonl* /run/drover
+	rm -rf "$W/state/vm" "$W/state/net" "$W/state/log" "$W/state"/events.jsonl* /run/drover
 }
 
 # Every run has ended, and the log tells each end once; no number is missing.
@@ -379,6 +379,12 @@ round_network_fail() { # a network cannot be made with $2: it is tried again, an
 }
 runs_or_failed() { vm_is m running || vm_is m failed; }
 
+# The only prefix there is to delegate is leased, to somebody whom kea does not know.
+leased() {
+	mkdir -p "$W/state/net"
+	echo "fd00:57::,00,4000000,$(($(date +%s) + 4000000)),1,4000000,2,1,64,0,0,,,0,,," >"$W/state/net/taps.leases6"
+}
+
 round_leave() { # when droverd leaves and takes all down: killed
 	launch "$1=kill"
 	wait_for "$patience" vm_is m running
@@ -427,7 +433,7 @@ crash_matrix() { # crash_matrix TABLE...
 			attach/*) network='cidr6 = fd00:56::/48' ;;
 			release/ifb) network='rate = 10M/10M' ;;
 			release/address) network=$'kind = bridge\nbridge = host0' leave='on_exit = stop' ;;
-			network/* | port/* | release/bridge | release/nft-elements | release/reservation | release/port | release/mirror)
+			network/* | port/* | release/bridge | release/nft-elements | release/reservation | release/port | release/mirror | release/route)
 				network=$'kind = bridge\nport = dummy0\ncidr6 = fd00:55::/64\ndhcp6 = yes'
 				leave='on_exit = stop'
 				;;
@@ -438,6 +444,11 @@ crash_matrix() { # crash_matrix TABLE...
 				registry=$'[registry r]\nupstream = https://ghcr.io\nlisten = 127.0.0.1:5000\noffline = yes'
 				;;
 			esac
+			case $table/$point in
+			network/servers6 | network/dnsmasq | release/route)
+				network+=$'\ndelegate = fd00:57::/64'
+				;;
+			esac
 			case $table in
 			user) network='kind = user' extra='forward = 8080:80' ;;
 			macvtap) cidr='' network=$'kind = macvtap\nport = dummy0' ;;
@@ -445,10 +456,12 @@ crash_matrix() { # crash_matrix TABLE...
 			reset_world
 			n=$((n + 1))
 			case $table/$point in
-			release/bridge | release/port | release/nft-elements | release/mirror | release/address)
+			release/bridge | release/port | release/nft-elements | release/mirror | release/address | release/route)
+				leased
 				round_leave "$table/$point"
 				for code in ${codes:-ENOSPC EMFILE ENOMEM EPERM}; do
 					reset_world
+					leased
 					round_leave_fail "$table/$point" $code
 				done
 				continue

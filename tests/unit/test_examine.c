@@ -46,7 +46,7 @@ static const char healthy[] =
 	"echo 0 >proc/sys/net/ipv4/conf/all/rp_filter && "
 	"echo 0 >proc/sys/net/ipv6/conf/all/disable_ipv6 && "
 	"for p in qemu-system-$(uname -m) cloud-hypervisor qemu-img dnsmasq nft docker-registry "
-	"haproxy swtpm virtiofsd ssh ssh-keygen; do echo >usr/bin/$p && chmod 755 usr/bin/$p; done && "
+	"haproxy kea-dhcp6 radvd swtpm virtiofsd ssh ssh-keygen; do echo >usr/bin/$p && chmod 755 usr/bin/$p; done && "
 	"touch usr/share/OVMF/OVMF_CODE_4M.fd usr/share/AAVMF/AAVMF_CODE.fd && "
 	"echo 'ENABLED=no' >etc/ufw/ufw.conf";
 
@@ -320,6 +320,8 @@ static const struct row {
 	ROW("rm usr/bin/qemu-system-*", NULL, "info", "QEMU's machines do not start", NULL,
 		"[vm a]\nkernel = /k\nhypervisor = cloud-hypervisor\n"),
 	ROW("rm usr/bin/haproxy", "haproxy", "info", "no mirrors"),
+	ROW("rm usr/bin/kea-dhcp6", "kea-dhcp6", "info", "no prefixes are delegated"),
+	ROW("rm usr/bin/radvd", "radvd", "info", "no prefixes are delegated"),
 	ROW("rm -r usr/share/OVMF usr/share/AAVMF", "uefi", "info", "no UEFI firmware",
 		"`apt-get install "),
 	ROW("rm -r usr/share/OVMF usr/share/AAVMF", "uefi", "fail", "no UEFI firmware", NULL,

@@ -112,8 +112,8 @@ static void assert_json(const json_t *j, const char *key, const char *text)
 	free(got);
 }
 
-#define SUMMARY                                                                                       \
-	"name state conditions hypervisor pid address mac network image uptime_s restarts last_cause" \
+#define SUMMARY                                                                                                \
+	"name state conditions hypervisor pid address address6 mac network image uptime_s restarts last_cause" \
 	" operation"
 
 static void test_never_ran(void **state)
