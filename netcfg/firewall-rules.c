@@ -186,6 +186,27 @@ static const struct firewall_rule bridge_rules[] = {
 		",\"field\":\"dport\"}},\"right\":68}},{\"drop\":null}]" },
 	{ "honest",
 		"[{\"accept\":null}]" },
+	{ "claims",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"base\":\"th\",\"of"
+		"fset\":64,\"len\":128}},\"right\":\"0xfe800000000000000000000000000001"
+		"\"}},{\"drop\":null}]" },
+	{ "claims",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"base\":\"th\",\"of"
+		"fset\":64,\"len\":128}},\"right\":\"@router_targets6\"}},{\"drop\":nul"
+		"l}]" },
+	{ "claims",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"base\":\"th\",\"of"
+		"fset\":64,\"len\":128}},\"right\":\"@local_targets6\"}},{\"match\":{\""
+		"op\":\"!=\",\"left\":{\"concat\":[{\"meta\":{\"key\":\"iifname\"}},{\""
+		"payload\":{\"base\":\"th\",\"offset\":64,\"len\":128}}]},\"right\":\"@"
+		"targets6\"}},{\"drop\":null}]" },
+	{ "claims",
+		"[{\"match\":{\"op\":\"!=\",\"left\":{\"&\":[{\"payload\":{\"base\":\"t"
+		"h\",\"offset\":64,\"len\":16}},65472]},\"right\":65152}},{\"match\":{\""
+		"op\":\"==\",\"left\":{\"meta\":{\"key\":\"iifname\"}},\"right\":\"@exa"
+		"ct6\"}},{\"match\":{\"op\":\"!=\",\"left\":{\"concat\":[{\"meta\":{\"k"
+		"ey\":\"iifname\"}},{\"payload\":{\"base\":\"th\",\"offset\":64,\"len\""
+		":128}}]},\"right\":\"@targets6\"}},{\"drop\":null}]" },
 	{ "guest",
 		"[{\"match\":{\"op\":\"!=\",\"left\":{\"concat\":[{\"meta\":{\"key\":\""
 		"iifname\"}},{\"payload\":{\"protocol\":\"ether\",\"field\":\"saddr\"}}"
@@ -194,6 +215,9 @@ static const struct firewall_rule bridge_rules[] = {
 		"[{\"match\":{\"op\":\"!=\",\"left\":{\"concat\":[{\"meta\":{\"key\":\""
 		"iifname\"}},{\"payload\":{\"protocol\":\"arp\",\"field\":\"saddr ether"
 		"\"}}]},\"right\":\"@macs\"}},{\"drop\":null}]" },
+	{ "guest",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"arp\""
+		",\"field\":\"saddr ip\"}},\"right\":\"@routers\"}},{\"drop\":null}]" },
 	{ "guest",
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"ether"
 		"\",\"field\":\"type\"}},\"right\":\"arp\"}},{\"match\":{\"op\":\"==\","
@@ -206,12 +230,19 @@ static const struct firewall_rule bridge_rules[] = {
 		"ight\":\"@guests\"}},{\"accept\":null}]" },
 	{ "guest",
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"arp\""
-		",\"field\":\"saddr ip\"}},\"right\":\"0.0.0.0\"}},{\"accept\":null}]" },
+		",\"field\":\"saddr ip\"}},\"right\":\"0.0.0.0\"}},{\"match\":{\"op\":\""
+		"==\",\"left\":{\"concat\":[{\"meta\":{\"key\":\"iifname\"}},{\"payload"
+		"\":{\"protocol\":\"arp\",\"field\":\"saddr ether\"}},{\"payload\":{\"p"
+		"rotocol\":\"arp\",\"field\":\"daddr ip\"}}]},\"right\":\"@guests\"}},{"
+		"\"accept\":null}]" },
 	{ "guest",
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"ether"
 		"\",\"field\":\"type\"}},\"right\":\"ip\"}},{\"match\":{\"op\":\"==\",\""
 		"left\":{\"payload\":{\"protocol\":\"udp\",\"field\":\"dport\"}},\"righ"
 		"t\":68}},{\"drop\":null}]" },
+	{ "guest",
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"ip\","
+		"\"field\":\"saddr\"}},\"right\":\"@routers\"}},{\"drop\":null}]" },
 	{ "guest",
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"ether"
 		"\",\"field\":\"type\"}},\"right\":\"ip\"}},{\"match\":{\"op\":\"==\",\""
@@ -245,32 +276,13 @@ static const struct firewall_rule bridge_rules[] = {
 		",\"field\":\"saddr\"}},\"right\":\"@routers6\"}},{\"drop\":null}]" },
 	{ "guest",
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"icmpv"
-		"6\",\"field\":\"type\"}},\"right\":\"nd-neighbor-advert\"}},{\"match\""
-		":{\"op\":\"==\",\"left\":{\"payload\":{\"base\":\"th\",\"offset\":64,\""
-		"len\":128}},\"right\":\"0xfe800000000000000000000000000001\"}},{\"drop"
-		"\":null}]" },
+		"6\",\"field\":\"type\"}},\"right\":\"nd-neighbor-advert\"}},{\"jump\":"
+		"{\"target\":\"claims\"}}]" },
 	{ "guest",
-		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"icmpv"
-		"6\",\"field\":\"type\"}},\"right\":\"nd-neighbor-advert\"}},{\"match\""
-		":{\"op\":\"==\",\"left\":{\"payload\":{\"base\":\"th\",\"offset\":64,\""
-		"len\":128}},\"right\":\"@router_targets6\"}},{\"drop\":null}]" },
-	{ "guest",
-		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"icmpv"
-		"6\",\"field\":\"type\"}},\"right\":\"nd-neighbor-advert\"}},{\"match\""
-		":{\"op\":\"==\",\"left\":{\"payload\":{\"base\":\"th\",\"offset\":64,"
-		"\"len\":128}},\"right\":\"@local_targets6\"}},{\"match\":{\"op\":\"!="
-		"\",\"left\":{\"concat\":[{\"meta\":{\"key\":\"iifname\"}},{\"payload\""
-		":{\"base\":\"th\",\"offset\":64,\"len\":128}}]},\"right\":\"@targets6"
-		"\"}},{\"drop\":null}]" },
-	{ "guest",
-		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"icmpv"
-		"6\",\"field\":\"type\"}},\"right\":\"nd-neighbor-advert\"}},{\"match\""
-		":{\"op\":\"!=\",\"left\":{\"&\":[{\"payload\":{\"base\":\"th\",\"offse"
-		"t\":64,\"len\":16}},65472]},\"right\":65152}},{\"match\":{\"op\":\"==\""
-		",\"left\":{\"meta\":{\"key\":\"iifname\"}},\"right\":\"@exact6\"}},{\""
-		"match\":{\"op\":\"!=\",\"left\":{\"concat\":[{\"meta\":{\"key\":\"iifn"
-		"ame\"}},{\"payload\":{\"base\":\"th\",\"offset\":64,\"len\":128}}]},\""
-		"right\":\"@targets6\"}},{\"drop\":null}]" },
+		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"ip6\""
+		",\"field\":\"saddr\"}},\"right\":\"::\"}},{\"match\":{\"op\":\"==\",\""
+		"left\":{\"payload\":{\"protocol\":\"icmpv6\",\"field\":\"type\"}},\"ri"
+		"ght\":\"nd-neighbor-solicit\"}},{\"jump\":{\"target\":\"claims\"}}]" },
 	{ "guest",
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"ip6\""
 		",\"field\":\"saddr\"}},\"right\":\"::\"}},{\"match\":{\"op\":\"==\",\""
@@ -280,9 +292,9 @@ static const struct firewall_rule bridge_rules[] = {
 	{ "guest",
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"ip6\""
 		",\"field\":\"saddr\"}},\"right\":\"@locals6\"}},{\"match\":{\"op\":\"!"
-		"=\",\"left\":{\"concat\":[{\"meta\":{\"key\":\"iifname\"}},{\"payload"
-		"\":{\"protocol\":\"ip6\",\"field\":\"saddr\"}}]},\"right\":\"@guests6"
-		"\"}},{\"drop\":null}]" },
+		"=\",\"left\":{\"concat\":[{\"meta\":{\"key\":\"iifname\"}},{\"payload\""
+		":{\"protocol\":\"ip6\",\"field\":\"saddr\"}}]},\"right\":\"@guests6\"}"
+		"},{\"drop\":null}]" },
 	{ "guest",
 		"[{\"match\":{\"op\":\"==\",\"left\":{\"payload\":{\"protocol\":\"ip6\""
 		",\"field\":\"saddr\"}},\"right\":{\"prefix\":{\"addr\":\"fe80::\",\"le"
@@ -309,6 +321,7 @@ static const struct firewall_rule bridge_rules[] = {
 
 static const struct firewall_chain bridge_chains[] = {
 	{ "honest", NULL, NULL, 0 },
+	{ "claims", NULL, NULL, 0 },
 	{ "guest", NULL, NULL, 0 },
 	{ "prerouting", "filter", "prerouting", -200 },
 };

@@ -25,6 +25,7 @@ const struct firewall_set firewall_sets[] = {
 	{ "macs", "ifname . ether_addr", FIREWALL_BRIDGE, 1, false },
 	{ "guests", "ifname . ether_addr . ipv4_addr", FIREWALL_BRIDGE, 1, false },
 	{ "any_address", "ifname", FIREWALL_BRIDGE, 1, false },
+	{ "routers", "ipv4_addr", FIREWALL_BRIDGE, 0, false },
 	{ "any_address6", "ifname", FIREWALL_BRIDGE, 1, false },
 	{ "guests6", "ifname . ipv6_addr", FIREWALL_BRIDGE, 1, false },
 	{ "prefixes6", "ifname . ipv6_addr", FIREWALL_BRIDGE, 1, false },

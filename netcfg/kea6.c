@@ -32,7 +32,7 @@ static json_t *leases(const struct kea6_spec *s)
 	json_put_str(j, "type", "memfile");
 	json_put_str(j, "name", s->lease_file);
 	json_put_bool(j, "persist", true);
-	put_int(j, "lfc-interval", 3600);
+	put_int(j, "lfc-interval", 300);
 	return j;
 }
 

@@ -199,17 +199,26 @@ static void note_base(const char *dir, const char *name, struct strv *needed)
 	free(path);
 }
 
-static void each_name(const char *dir, void (*fn)(const char *, const char *, struct strv *),
+/* false: there may be others. */
+static bool each_name(const char *dir, void (*fn)(const char *, const char *, struct strv *),
 	bool (*is)(const char *), struct strv *arg)
 {
 	DIR *d = opendir(dir);
 	struct dirent *e;
+	bool all = d != NULL;
 
-	while (d != NULL && (e = readdir(d)) != NULL)
+	while (d != NULL) {
+		errno = 0;
+		e = readdir(d);
+		if (e == NULL)
+			break;
 		if (is(e->d_name))
 			fn(dir, e->d_name, arg);
+	}
+	all = all && errno == 0;
 	if (d != NULL)
 		closedir(d);
+	return all;
 }
 
 static void drop_base(const char *dir, const char *name, struct strv *needed)
@@ -225,8 +234,7 @@ void overlay_sweep(const char *dir)
 {
 	struct strv needed = { 0 };
 
-	each_name(dir, note_base, is_overlay, &needed);
-	if (!needed.bad)
+	if (each_name(dir, note_base, is_overlay, &needed) && !needed.bad)
 		each_name(dir, drop_base, overlay_is_base, &needed);
 	strv_finish(&needed);
 }

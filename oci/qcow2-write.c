@@ -114,10 +114,24 @@ static int count(struct qcow2 *q, uint64_t block, uint64_t cluster, struct err *
 		block + cluster % (qcow2_cluster(q) / sizeof(one)) * sizeof(one), err);
 }
 
-/* A new cluster at the end of the file, all zeros and counted. */
+static int is_counted(struct qcow2 *q, uint64_t block, uint64_t cluster, bool *yes, struct err *err)
+{
+	uint16_t n = 0;
+	int r = qcow2_read_all(q, block + cluster % (qcow2_cluster(q) / sizeof(n)) * sizeof(n), &n,
+		sizeof(n), err);
+
+	*yes = n != 0;
+	return r;
+}
+
+/*
+ * A new cluster at the end of the file, all zeros and counted. What is counted there already is
+ * somebody's: after a power cut the file may be shorter than its tables say.
+ */
 static int allocate(struct qcow2 *q, uint64_t *out, struct err *err)
 {
 	uint64_t n, block;
+	bool taken = false;
 	int r;
 
 	for (;;) {
@@ -132,6 +146,12 @@ static int allocate(struct qcow2 *q, uint64_t *out, struct err *err)
 			return r;
 		block = be64toh(block) & QCOW2_OFFSET;
 		q->end += qcow2_cluster(q);
+		if (block != 0)
+			r = is_counted(q, block, n, &taken, err);
+		if (r < 0)
+			return r;
+		if (block != 0 && taken)
+			continue;
 		if (block != 0)
 			break;
 		/* A block of refcounts, which counts itself; then what was asked for. */

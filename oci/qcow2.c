@@ -7,7 +7,8 @@
 #include <unistd.h>
 #include "lib/str.h"
 
-#define L1_MAX (32u << 20) /* bytes, as QEMU's QCOW_MAX_L1_SIZE */
+#define L1_MAX         (32u << 20) /* bytes, as QEMU's QCOW_MAX_L1_SIZE */
+#define SIZE_MAX_BYTES (64ull << 40)
 
 /* ---- the header ---- */
 
@@ -96,7 +97,9 @@ static int check(const struct qcow2_header *h, bool writable, struct err *err)
 			(unsigned long long)h->incompatible);
 	if (h->crypt != 0)
 		return err_set(err, -ENOTSUP, "its qcow2 is encrypted");
-	if (h->cluster_bits < 9 || h->cluster_bits > 21 || h->l1_size > L1_MAX / 8 ||
+	/* The largest that qcow2_create() makes; no sum below wraps. */
+	if (h->size > SIZE_MAX_BYTES || h->cluster_bits < 9 || h->cluster_bits > 21 ||
+		h->l1_size > L1_MAX / 8 ||
 		h->l1_size < (h->size + (1ull << (2 * h->cluster_bits - 3)) - 1) >>
 			(2 * h->cluster_bits - 3))
 		return err_set(err, -EINVAL, "its header is broken");
@@ -108,8 +111,8 @@ static int check(const struct qcow2_header *h, bool writable, struct err *err)
 	if (h->autoclear != 0)
 		return err_set(err, -ENOTSUP, "its qcow2 has bitmaps in it");
 	if (h->refcount_order != QCOW2_REFCOUNT_BITS)
-		return err_set(err, -ENOTSUP, "its qcow2 has refcounts of %u bits",
-			1u << h->refcount_order);
+		return err_set(
+			err, -ENOTSUP, "its qcow2 has refcounts of 2^%u bits", h->refcount_order);
 	return 0;
 }
 

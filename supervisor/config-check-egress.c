@@ -18,6 +18,9 @@ void check_egress(struct load *l, const struct network_config *n)
 			n->kind == NETWORK_P2P ? "p2p" : "isolated");
 	else if (n->cidr == NULL)
 		check_key_error(l, &n->s, "egress", "it needs a cidr");
+	else if (n->port.n > 0)
+		check_key_error(l, &n->s, "egress",
+			"machines reach what is behind port without passing the host");
 	for (size_t i = 0; i < n->egress.n; i++) {
 		if (egress_parse(n->egress.v[i], &e, &err) < 0)
 			check_key_error(l, &n->s, "egress", "%s", err.msg);

@@ -61,6 +61,15 @@ static bool is_copied(const char *name)
 	       strcmp(name, "vars.fd") == 0 || strcmp(name, "vars.qcow2") == 0;
 }
 
+/* What its disk was before it was written out whole, or after that was interrupted. */
+static bool is_old_disk(const struct machine *m, const char *name)
+{
+	const char *slash = m->disk_path != NULL ? strrchr(m->disk_path, '/') : NULL;
+
+	return machine_is_own_disk(name) && slash != NULL && machine_is_own_disk(slash + 1) &&
+	       strcmp(slash + 1, name) != 0;
+}
+
 static int copy_folder(struct machine_job *j, struct err *err)
 {
 	DIR *dir = opendir(j->m->dir);
@@ -70,7 +79,7 @@ static int copy_folder(struct machine_job *j, struct err *err)
 	while (r == 0 && (e = readdir(dir)) != NULL) {
 		char *from;
 
-		if (!is_copied(e->d_name))
+		if (!is_copied(e->d_name) || is_old_disk(j->m, e->d_name))
 			continue;
 		from = path_join(j->m->dir, e->d_name);
 		r = from == NULL ? err_nomem(err) : copy_file(j, from, e->d_name, err);

@@ -401,7 +401,7 @@ static void refresh_disk(struct machine *m)
 	if (machine_disk_format(m) == HV_DISK_QCOW2) {
 		strv_add(&args, "--qcow2");
 		strv_add(&args, "--flatten");
-		strv_addf(&args, "%s/" MACHINE_DISK, m->dir);
+		machine_add_other_disk(m->disk_path, &args);
 	}
 	if (r == 0)
 		r = add_inject(m, text, &args, &err);

@@ -82,7 +82,7 @@ void machine_flatten_args(const struct machine *m, struct strv *args)
 	strv_add(args, "--from");
 	strv_add(args, m->disk_path);
 	strv_add(args, "--to");
-	strv_addf(args, "%s/" MACHINE_DISK, m->dir);
+	machine_add_other_disk(m->disk_path, args);
 }
 
 /* ---- copies for snapshots, and of machines ---- */
@@ -107,6 +107,17 @@ char *machine_other_disk(const char *path)
 	return slash == NULL ? NULL
 			     : str_printf("%.*s/%s", (int)(slash - path), path,
 				       overlay ? MACHINE_DISK : MACHINE_OVERLAY);
+}
+
+void machine_add_other_disk(const char *path, struct strv *args)
+{
+	char *other = machine_other_disk(path);
+
+	if (other != NULL)
+		strv_add(args, other);
+	else
+		args->bad = true;
+	free(other);
 }
 
 int machine_drop_other_disk(const char *path, struct err *err)

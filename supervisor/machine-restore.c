@@ -490,6 +490,8 @@ void machine_restore_sweep(struct machine *m)
 	if (m->restore != NULL)
 		return;
 	machine_sweep_own(m, COPY_SUFFIX);
-	machine_sweep_own(m, BEFORE_SUFFIX);
+	/* A machine that comes back has its disks put aside so, until its migration is settled. */
+	if (m->in == NULL)
+		machine_sweep_own(m, BEFORE_SUFFIX);
 	overlay_sweep(m->dir);
 }

@@ -37,6 +37,7 @@ char *machine_find_disk(const char *dir);
 bool machine_is_own_disk(const char *name);
 /* The path of the other kind beside one of these, malloc'd. */
 char *machine_other_disk(const char *path);
+void machine_add_other_disk(const char *path, struct strv *args);
 /* That one goes. */
 int machine_drop_other_disk(const char *path, struct err *err);
 /* The file of a saved state may have been replaced by the other kind before that was saved. */

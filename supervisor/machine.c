@@ -511,6 +511,9 @@ int machine_rm(struct machine *m, bool disks, struct operation **op, struct err 
 			m->name);
 	if (machine_active(m) || m->state == MACHINE_BACKOFF)
 		return machine_wrong_state(m, "remove", err);
+	if (m->in != NULL && (m->in->state == TARGET_RECEIVING || m->in->state == TARGET_ARRIVED))
+		return err_set(
+			err, -EBUSY, "vm %s: it is being received from %s", m->name, m->in->from);
 	if (m->out != NULL)
 		return err_set(err, -EBUSY, "vm %s: its migration to %s is not settled yet",
 			m->name, m->out->url);

@@ -118,12 +118,13 @@ static json_t *networks(const struct machine *m)
 	return array;
 }
 
-static void add_disk(json_t *array, const char *id, const char *path)
+static void add_disk(json_t *array, const char *id, const char *path, enum hv_disk_format format)
 {
 	json_t *j = json_object();
 
 	json_put_str(j, "id", id);
 	json_put_str(j, "path", path);
+	json_put_str(j, "format_here", disk_format_name(format));
 	json_array_append_new(array, j);
 }
 
@@ -137,14 +138,14 @@ static int disks(const struct machine *m, bool copies, json_t *array, struct err
 	if (m->disk_path != NULL && copies && r == 0)
 		migrate_add_copy(array, place, NULL, machine_disk_format(m), m->disk_path);
 	else if (m->disk_path != NULL)
-		add_disk(array, "disk0", m->disk_path);
+		add_disk(array, "disk0", m->disk_path, machine_disk_format(m));
 	place += m->disk_path != NULL;
 	for (size_t i = 0; i < n && r == 0; i++, place++) {
 		char id[16];
 
 		snprintf(id, sizeof(id), "volume%zu", i);
 		if (all[i].name == NULL)
-			add_disk(array, id, all[i].path);
+			add_disk(array, id, all[i].path, all[i].format);
 		else
 			migrate_add_copy(array, place, all[i].name, all[i].format, all[i].path);
 	}

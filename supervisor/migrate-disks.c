@@ -256,7 +256,8 @@ static void make_next(struct making *k)
 		return;
 	}
 	k->first = json_str(j, "volume") == NULL;
-	r = path_of(in->g.m, j, &k->path, &err);
+	r = in->g.m->cfg == NULL ? err_set(&err, -EINVAL, "its section is gone")
+				 : path_of(in->g.m, j, &k->path, &err);
 	if (r == 0)
 		r = make_disk(k, j, &err);
 	if (r < 0)

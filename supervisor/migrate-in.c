@@ -567,7 +567,8 @@ static void start(struct migrate_in *in)
 	struct err err;
 	int r = m->cfg == NULL
 			? err_set(&err, -EINVAL, "vm %s: its section was not taken in", m->name)
-			: machine_begin_op(m, "receive", cancel, NULL, &err);
+		: m->op != NULL ? machine_busy(m, &err)
+				: machine_begin_op(m, "receive", cancel, NULL, &err);
 
 	if (r < 0) {
 		in->err = err;

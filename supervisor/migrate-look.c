@@ -56,23 +56,34 @@ static int tell_copy(json_t *j, struct err *err)
 
 static void tell_shared(json_t *j)
 {
+	bool raw = str_eq(json_str(j, "format_here"), disk_format_name(HV_DISK_RAW));
 	struct stat st;
 
+	json_object_del(j, "format_here");
 	/* On a shared filesystem the number is the same everywhere. */
 	if (stat(json_str(j, "path"), &st) < 0)
 		return;
 	json_put_int(j, "inode", (int64_t)st.st_ino);
-	json_put_int(j, "size", (int64_t)st.st_size);
+	/* A qcow2 grows while its guest writes. */
+	if (raw)
+		json_put_int(j, "size", (int64_t)st.st_size);
 }
+
+/* The facts are held: the migration may be let go of meanwhile. */
+struct telling {
+	struct migrate_out *o;
+	json_t *body;
+	pool_done_fn *done;
+};
 
 static int tell_all(void *arg, struct err *err)
 {
-	struct migrate_out *o = arg;
+	struct telling *t = arg;
 	json_t *j;
 	size_t i;
 	int r = 0;
 
-	json_array_foreach (json_arr(o->body, "disks"), i, j) {
+	json_array_foreach (json_arr(t->body, "disks"), i, j) {
 		if (!json_flag(j, "copy", false))
 			tell_shared(j);
 		else if (tell_copy(j, err) < 0)
@@ -83,10 +94,29 @@ static int tell_all(void *arg, struct err *err)
 	return 0;
 }
 
+static void told(void *arg, const struct err *err)
+{
+	struct telling *t = arg;
+	struct migrate_out *o = t->o;
+	pool_done_fn *done = t->done;
+
+	json_decref(t->body);
+	free(t);
+	done(o, err);
+}
+
 int migrate_look_source(struct migrate_out *o, pool_done_fn *done, struct err *err)
 {
-	if (pool_work(o->g.d->loop, tell_all, done, o) < 0)
+	struct telling *t = calloc(1, sizeof(*t));
+
+	if (t == NULL)
 		return err_nomem(err);
+	*t = (struct telling){ o, json_incref(o->body), done };
+	if (pool_work(o->g.d->loop, tell_all, told, t) < 0) {
+		json_decref(t->body);
+		free(t);
+		return err_nomem(err);
+	}
 	o->g.pending++;
 	return 0;
 }
@@ -109,7 +139,7 @@ static int check_shared(const json_t *j, struct err *err)
 		return err_set(err, -EINVAL, "its disk %s is not shared with this host: %s",
 			quote(path), strerror(errno));
 	if (json_int(j, "inode", -1) != (int64_t)st.st_ino ||
-		(S_ISREG(st.st_mode) && json_int(j, "size", -1) != (int64_t)st.st_size))
+		(S_ISREG(st.st_mode) && json_int(j, "size", st.st_size) != (int64_t)st.st_size))
 		return err_set(err, -EINVAL,
 			"its disk %s is not shared with this host: there is another file of that name",
 			quote(path));

@@ -43,6 +43,7 @@ struct bridge_net {
 	struct list waiters;
 	uv_fs_event_t *watch; /* of the lease file; NULL: none */
 	struct deadline lease_timer;
+	bool lease_quiet; /* it waits for the end of a change */
 	struct list leases;
 	void (*gone)(void *arg); /* of bridges_stop() */
 	void *gone_arg;

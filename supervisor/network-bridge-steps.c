@@ -55,6 +55,10 @@ static int check_link(struct bridge_net *b, struct err *err)
 		b->foreign = false;
 		return 0;
 	}
+	if (b->cfg->kind == NETWORK_BRIDGE && info.is_bridge && b->cfg->egress.n > 0)
+		return err_set(err, -EINVAL,
+			"egress cannot hold on %s, a bridge of the host's own: machines reach its ports without passing the host",
+			b->bridge);
 	if (b->cfg->kind == NETWORK_BRIDGE && info.is_bridge)
 		return 0;
 	return err_set(err, -EEXIST,
@@ -421,16 +425,38 @@ json_t *network_link_elements(
 	return data;
 }
 
+/* What no machine says of itself, wherever it may have which address it likes. */
+static void put_routers(const struct bridge_net *b, const json_t *mirrors, json_t *elements)
+{
+	char address[16];
+	const json_t *e;
+	size_t i;
+
+	if (b->v.v4.net.len == 0)
+		return;
+	ip4_format(b->v.v4.gateway, address);
+	firewall_put(elements, "routers", "%s", address);
+	json_array_foreach (mirrors, i, e) {
+		const char *text = json_string_value(e);
+
+		firewall_put(
+			elements, "routers", "%s . %.*s", b->bridge, (int)strcspn(text, " "), text);
+	}
+}
+
 static int open_firewall(struct bridge_net *b, struct err *err)
 {
 	json_t *data, *mirrors = mirrors_ports(b);
 	int r;
 
-	/* A bridge of the host's own is the host's affair, and so is one without an address of ours: who
-	 * comes by it is not of our machines alone. */
+	/* A bridge of the host's own is the host's affair, and so is one without an address of ours that
+	 * has ports: who comes by it is not of our machines alone. */
 	data = b->v.v4.net.len != 0 && !b->foreign
 		       ? network_link_elements(b->cfg, b->bridge, mirrors)
 		       : json_object();
+	if (b->v.v4.net.len == 0 && !b->foreign && b->cfg->port.n == 0)
+		firewall_put(data, "links", "%s", b->bridge);
+	put_routers(b, mirrors, data);
 	json_decref(mirrors);
 	network6_link_elements(b, data);
 	r = ledger_add(b->d->ledger, b->owner, OBJECT_NFT_ELEMENTS, b->bridge, data, err);

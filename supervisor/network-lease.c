@@ -186,6 +186,7 @@ static void read_leases(void *arg)
 	char *line, *save = NULL;
 	uint64_t next;
 
+	b->lease_quiet = false;
 	/* Kea's may be there before dnsmasq's. */
 	if (file_read(b->lease_file, FILE_MAX_BYTES, &text, NULL) < 0 && !b->v.v6.kea) {
 		buf_finish(&text);
@@ -199,7 +200,8 @@ static void read_leases(void *arg)
 			see(b, &one);
 		else if (dnsmasq6_lease_parse(line, &six))
 			see6(b, &six.address, 0, six.expires);
-	network6_read_leases(b, see_kea, &next);
+	if (network6_read_leases(b, see_kea, &next) < 0)
+		goto later;
 	list_for_each_entry_safe (l, tmp, &b->leases, entry) {
 		if (l->seen)
 			continue;
@@ -209,8 +211,9 @@ static void read_leases(void *arg)
 		tell(b, l, "gone");
 		lease_free(l);
 	}
-	buf_finish(&text);
 	network6_delegate(b);
+later:
+	buf_finish(&text);
 	await_end(b, next);
 }
 
@@ -218,9 +221,14 @@ static void file_changed(uv_fs_event_t *watch, const char *filename, int events,
 {
 	struct bridge_net *b = watch->data;
 
-	if (b != NULL && (filename == NULL || str_ends(b->lease_file, filename) ||
-				 network6_is_lease_file(b, filename)))
+	if (b != NULL &&
+		(filename == NULL || str_ends(b->lease_file, filename) ||
+			network6_is_lease_file(b, filename)) &&
+		!b->lease_quiet) {
+		/* Once: a guest that never is quiet shall not keep others' leases from being seen. */
+		b->lease_quiet = true;
 		deadline_set(&b->lease_timer, QUIET_MS);
+	}
 }
 
 static void watch_closed(uv_handle_t *h)

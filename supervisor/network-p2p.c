@@ -107,6 +107,7 @@ static int set_link(struct machine *m, const struct nic *nic, struct err *err)
 {
 	struct drover *d = m->d;
 	char key[64], old[16];
+	struct err ignored;
 	bool changed;
 	int r;
 
@@ -114,6 +115,11 @@ static int set_link(struct machine *m, const struct nic *nic, struct err *err)
 	 * with it. The kernel takes the larger of this and all's. */
 	snprintf(key, sizeof(key), "net/ipv4/conf/%s/rp_filter", nic->tap);
 	r = sysctl_change(key, "0", old, sizeof(old), &changed, err);
+	/* Where no IPv6 is ours the host has none: a guest could make itself its router. */
+	if (r == 0 && nic->net6.len == 0) {
+		snprintf(key, sizeof(key), "net/ipv6/conf/%s/disable_ipv6", nic->tap);
+		sysctl_change(key, "1", old, sizeof(old), &changed, &ignored);
+	}
 	if (r == 0)
 		r = link_set_group(d->nl, nic->tap,
 			network_group(drover_config(d)->drover->run_id, nic->network), err);

@@ -65,11 +65,18 @@ static void tell(struct machine *m, const struct nic *nic, const char *address)
 	events_emit(m->d->events, "vm", m->name, "address", more);
 }
 
+/* What a machine says of itself is believed where it could be true: nobody is asked at 127.0.0.1. */
+static bool is_possible(uint32_t address)
+{
+	return address >> 24 != 0 && address >> 24 != 127 && address >> 28 < 14 &&
+	       address >> 16 != 0xa9fe;
+}
+
 static void learn(struct machine *m, struct nic *nic, uint32_t address)
 {
 	char text[16];
 
-	if (!is_unaddressed(m, nic) || address == 0 || nic->seen == address)
+	if (!is_unaddressed(m, nic) || !is_possible(address) || nic->seen == address)
 		return;
 	nic->seen = address;
 	ip4_format(address, text);
@@ -80,7 +87,8 @@ static void learn6(struct machine *m, struct nic *nic, const struct in6_addr *ad
 {
 	char text[IP6_TEXT];
 
-	if (!is_unaddressed6(m, nic) || ip6_is_zero(address) ||
+	if (!is_unaddressed6(m, nic) || ip6_is_zero(address) || IN6_IS_ADDR_LOOPBACK(address) ||
+		IN6_IS_ADDR_MULTICAST(address) || IN6_IS_ADDR_V4MAPPED(address) ||
 		memcmp(&nic->seen6, address, sizeof(*address)) == 0)
 		return;
 	nic->seen6 = *address;

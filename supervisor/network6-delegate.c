@@ -14,6 +14,7 @@
 #include "supervisor/network.h"
 
 #define FILE_MAX_BYTES ((size_t)16 << 20)
+#define RETRY_S        5
 
 /* ---- the lease file ---- */
 
@@ -21,7 +22,8 @@
  * Kea appends to its file; now and then a child of it (kea-lfc) makes one of those that came before.
  * In this order a later line is of a later time (Memfile_LeaseMgr::loadLeasesFromFiles).
  */
-static const char *const parts[] = { ".completed", ".2", ".1", "" };
+/* The newest one first, too: kea may give it another name between our readings. */
+static const char *const parts[] = { "", ".completed", ".2", ".1", "" };
 
 struct held {
 	struct kea6_lease *v;
@@ -56,31 +58,40 @@ static void hold(struct held *h, const struct kea6_lease *l)
 	*at = *l;
 }
 
-static void read_part(const char *path, struct held *h)
+static int read_part(const char *path, struct held *h)
 {
 	struct buf text = { 0 };
 	struct kea6_lease one;
 	char *line, *save = NULL;
+	int r = file_read(path, FILE_MAX_BYTES, &text, NULL);
 
-	if (file_read(path, FILE_MAX_BYTES, &text, NULL) == 0 && text.len > 0) {
+	if (r == 0 && text.len > 0) {
 		for (line = strtok_r(text.data, "\n", &save); line != NULL;
 			line = strtok_r(NULL, "\n", &save))
 			if (kea6_lease_parse(line, &one))
 				hold(h, &one);
 	}
 	buf_finish(&text);
+	return r == -ENOENT ? 0 : r;
 }
 
-static void read_all(const struct servers6 *s, struct held *h)
+/* A part that cannot be read is no empty one: what it holds is in force. */
+static int read_all(const struct servers6 *s, struct held *h)
 {
+	int r = 0;
+
 	*h = (struct held){ 0 };
-	for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+	for (size_t i = 0; r == 0 && i < ARRAY_LEN(parts); i++) {
 		char *path = str_printf("%s%s", s->lease_file, parts[i]);
 
-		if (path != NULL)
-			read_part(path, h);
+		r = path != NULL ? read_part(path, h) : -ENOMEM;
 		free(path);
 	}
+	if (r < 0) {
+		free(h->v);
+		*h = (struct held){ 0 };
+	}
+	return r;
 }
 
 /* What has expired has done so whether a kea is there to say it or not. */
@@ -89,15 +100,18 @@ static bool holds(const struct kea6_lease *l, uint64_t now)
 	return !l->gone && l->expires > now;
 }
 
-void network6_read_leases(struct bridge_net *b, network6_lease_fn *fn, uint64_t *next)
+int network6_read_leases(struct bridge_net *b, network6_lease_fn *fn, uint64_t *next)
 {
 	uint64_t now = (uint64_t)time(NULL);
 	struct held h;
 
 	*next = 0;
 	if (b->six == NULL || !b->v.v6.kea)
-		return;
-	read_all(b->six, &h);
+		return 0;
+	if (read_all(b->six, &h) < 0) {
+		*next = now + RETRY_S;
+		return -EAGAIN;
+	}
 	for (size_t i = 0; i < h.n; i++) {
 		if (!holds(&h.v[i], now))
 			continue;
@@ -106,6 +120,7 @@ void network6_read_leases(struct bridge_net *b, network6_lease_fn *fn, uint64_t 
 		fn(b, &h.v[i]);
 	}
 	free(h.v);
+	return 0;
 }
 
 bool network6_is_lease_file(const struct bridge_net *b, const char *filename)

@@ -152,8 +152,11 @@ void network6_guest_elements(const struct bridge_net *b, const struct nic *nic, 
 	v6 = &bridge_values(b)->v6;
 	if (v6->kea && !nic->bare)
 		own_local(nic, elements);
-	if (v6->net.len == 0 || nic->bare) {
+	if (v6->net.len == 0) {
 		firewall_put(elements, "any_address6", "%s", nic->tap);
+	} else if (nic->bare) {
+		/* Whatever it likes, but it is not the router. */
+		firewall_put(elements, "prefixes6", "%s . ::/0", nic->tap);
 	} else if (v6->autonomous) {
 		ip6_prefix_format(&v6->net, text);
 		firewall_put(elements, "prefixes6", "%s . %s", nic->tap, text);

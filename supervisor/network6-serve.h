@@ -25,7 +25,7 @@ void network6_servers_destroy(struct bridge_net *b);
 /* ---- leases (network6-delegate.c) ---- */
 /* Calls fn for each lease that holds, of which the file tells; next: when the first of them ends. */
 typedef void network6_lease_fn(struct bridge_net *b, const struct kea6_lease *lease);
-void network6_read_leases(struct bridge_net *b, network6_lease_fn *fn, uint64_t *next);
+int network6_read_leases(struct bridge_net *b, network6_lease_fn *fn, uint64_t *next);
 bool network6_is_lease_file(const struct bridge_net *b, const char *filename);
 /* Makes routes and elements for the prefixes that b->leases has, and removes the others. */
 void network6_delegate(struct bridge_net *b);

@@ -27,6 +27,8 @@ int network6_forward(struct drover *d, struct err *err)
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < n; i++) {
+		if (network_is_our_tap(NULL, links[i]))
+			continue;
 		snprintf(key, sizeof(key), "net/ipv6/conf/%s/accept_ra", links[i]);
 		/* Not where another program than the kernel takes them. */
 		if (sysctl_get(key, now, sizeof(now), NULL) == 0 && strcmp(now, "1") == 0)

@@ -21,7 +21,7 @@ stop_timeout=1
 extra='' # a further line of [vm m], for a point that needs it
 registry='' # a section that $network refers to
 network='' # further lines of [network taps], and of [drover]: a bridge is there as long as droverd
-cidr=''
+cidr='cidr = 172.16.0.0/16'
 leave=''
 crash_config() { # crash_config MEMORY
 	config <<-END

@@ -63,8 +63,8 @@ static void ether(
 		put16(f, type);
 }
 
-static void arp(
-	struct frame *f, const unsigned char from[6], const unsigned char says[6], uint32_t ip)
+static void arp_of(struct frame *f, const unsigned char from[6], const unsigned char says[6],
+	uint32_t ip, uint32_t target)
 {
 	ether(f, mac_all, from, 0x0806);
 	put16(f, 1);
@@ -74,7 +74,13 @@ static void arp(
 	put(f, says, 6);
 	put32(f, ip);
 	put(f, mac_all, 6);
-	put32(f, IP_B);
+	put32(f, target);
+}
+
+static void arp(
+	struct frame *f, const unsigned char from[6], const unsigned char says[6], uint32_t ip)
+{
+	arp_of(f, from, says, ip, IP_B);
 }
 
 static void udp4(struct frame *f, const unsigned char from[6], uint32_t ip, uint32_t to,
@@ -137,17 +143,22 @@ static void icmp6(struct frame *f, unsigned type)
 		put8(f, 0);
 }
 
-/* "target is at my MAC" (RFC 4861, 4.4) */
-static void neighbour(struct frame *f, const char *target)
+static void discovery(struct frame *f, unsigned type, const char *target)
 {
 	ip6(f, 58, 32);
-	put8(f, 136);
+	put8(f, type);
 	put8(f, 0);
 	put16(f, 0);
-	put32(f, 0x20000000);
+	put32(f, type == 136 ? 0x20000000 : 0);
 	put6(f, target);
 	put16(f, 0x0201);
 	put(f, mac_a, 6);
+}
+
+/* "target is at my MAC" (RFC 4861, 4.4) */
+static void neighbour(struct frame *f, const char *target)
+{
+	discovery(f, 136, target);
 }
 
 static void udp6(struct frame *f, unsigned sport, unsigned dport)
@@ -228,6 +239,7 @@ static void load_rules(bool any, enum v6 v6)
 	firewall_elements_add_text(&text, j);
 	json_decref(j);
 	j = firewall_guest_elements(&b);
+	firewall_put(j, "routers", "192.168.0.254");
 	firewall_elements_add_text(&text, j);
 	json_decref(j);
 	assert_int_equal(file_write_atomic(path, text.data, text.len, 0600, false, NULL), 0);
@@ -327,8 +339,10 @@ static void a_guest_is_what_it_was_made_to_be(void **state)
 	stops(&f);
 	arp(&f, mac_a, mac_a, IP_A);
 	passes(&f);
-	arp(&f, mac_a, mac_a, 0); /* a probe */
+	arp_of(&f, mac_a, mac_a, 0, IP_A); /* a probe, before it takes its address */
 	passes(&f);
+	arp(&f, mac_a, mac_a, 0); /* and one that would keep another from it */
+	stops(&f);
 	arp(&f, mac_a, mac_a, IP_B);
 	stops(&f);
 	arp(&f, mac_a, mac_b, IP_A);
@@ -430,6 +444,14 @@ static void ipv6_that_was_given(void **state)
 	from6 = IP6_A;
 	neighbour(&f, IP6_B);
 	stops(&f);
+	/* "Has anybody target?" (RFC 4862, 5.4.2): who hears it does not take that address. */
+	from6 = "::";
+	discovery(&f, 135, IP6_A);
+	passes(&f);
+	discovery(&f, 135, IP6_B);
+	stops(&f);
+	discovery(&f, 135, "2001:db8::1");
+	stops(&f);
 	end();
 }
 
@@ -458,6 +480,10 @@ static void any_address_but_no_other_mac(void **state)
 	udp4(&f, mac_a, 0xc0a80001, 0xffffffff, 67, 68);
 	stops(&f);
 	udp4(&f, mac_a, 0xc0a80001, 0xffffffff, 1000, 68);
+	stops(&f);
+	arp(&f, mac_a, mac_a, 0xc0a800fe); /* the router */
+	stops(&f);
+	udp4(&f, mac_a, 0xc0a800fe, IP_B, 1000, 2000);
 	stops(&f);
 	end();
 }

@@ -69,7 +69,7 @@ static void kea_is_told(void **state)
 		"   \"type\": \"memfile\",\n"
 		"   \"name\": \"/var/lib/drover/net/lab.leases6\",\n"
 		"   \"persist\": true,\n"
-		"   \"lfc-interval\": 3600\n"
+		"   \"lfc-interval\": 300\n"
 		"  },\n"
 		"  \"server-id\": {\n"
 		"   \"type\": \"LL\",\n"
