@@ -24,7 +24,7 @@ struct web {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	bool stopping, open;
-	unsigned running, most;
+	unsigned running, at_once, most;
 	struct buf log;
 	struct {
 		char *key;
@@ -120,6 +120,14 @@ static void note(struct web_request *rq)
 	free(key);
 }
 
+static void count_out(struct web_request *rq)
+{
+	pthread_mutex_lock(&rq->web->lock);
+	rq->web->at_once -= rq->counted;
+	rq->counted = false;
+	pthread_mutex_unlock(&rq->web->lock);
+}
+
 static void *serve(void *arg)
 {
 	struct web_request *rq = arg;
@@ -129,6 +137,7 @@ static void *serve(void *arg)
 		note(rq);
 		w->fn(rq, w->arg);
 	}
+	count_out(rq);
 	close(rq->fd);
 	buf_finish(&rq->body);
 	free(rq);
@@ -157,7 +166,9 @@ static void *accept_all(void *arg)
 		}
 		pthread_mutex_lock(&w->lock);
 		w->running++;
-		w->most = MAX(w->most, w->running);
+		w->at_once++;
+		w->most = MAX(w->most, w->at_once);
+		rq->counted = true;
 		pthread_mutex_unlock(&w->lock);
 		if (pthread_create(&thread, NULL, serve, rq) != 0)
 			abort();
@@ -332,8 +343,11 @@ void web_range(struct web_request *rq, const void *data, size_t len)
 		from = 0;
 		web_head(rq, 200, "", len);
 	}
-	if (strcmp(rq->method, "HEAD") != 0)
-		web_send(rq, (const char *)data + from, len - from);
+	if (strcmp(rq->method, "HEAD") == 0 || len == 0)
+		return;
+	web_send(rq, (const char *)data + from, len - from - 1);
+	count_out(rq);
+	web_send(rq, (const char *)data + len - 1, 1);
 }
 
 void web_stall(struct web_request *rq)

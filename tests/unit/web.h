@@ -17,6 +17,7 @@ struct web_request {
 	struct web *web;
 	int fd;
 	unsigned count; /* how often this method and path came, this one included */
+	bool counted;   /* among those at once */
 	char method[16], path[512];
 	char head[8192]; /* the whole of it */
 	struct buf body;
@@ -35,7 +36,10 @@ char *web_url(const struct web *w, const char *path);
 char *web_log(struct web *w);
 /* How many of the log's lines begin with this. */
 unsigned web_count(struct web *w, const char *begin);
-/* The most requests that were under way at once. */
+/*
+ * The most requests that were under way at once. One that web_range() answers is over before its last
+ * byte: who has that may be back before its thread is done.
+ */
 unsigned web_most(struct web *w);
 
 /* Value of a header, "" without one; one of eight static buffers of the thread. */
