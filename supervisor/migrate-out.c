@@ -405,12 +405,12 @@ static void moved(void *arg, const struct hv_progress *p)
 {
 	struct migrate_out *o = arg;
 
-	if (str_eq(p->step, "disks")) {
+	if (str_eq(p->step, "disks") || str_eq(p->step, "copied")) {
+		/* Small ones are copied before anybody has looked. */
 		if (!o->copying)
 			fault_at("migrate", "copying", NULL);
 		o->copying = true;
-	} else if (str_eq(p->step, "copied")) {
-		o->all_copied = true;
+		o->all_copied = str_eq(p->step, "copied");
 	} else if (o->g.fd >= 0) {
 		/* The hypervisor has it: as long as we do, its death would not be seen over there. */
 		close(o->g.fd);
