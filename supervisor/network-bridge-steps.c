@@ -439,8 +439,7 @@ static void put_routers(const struct bridge_net *b, const json_t *mirrors, json_
 	json_array_foreach (mirrors, i, e) {
 		const char *text = json_string_value(e);
 
-		firewall_put(
-			elements, "routers", "%s . %.*s", b->bridge, (int)strcspn(text, " "), text);
+		firewall_put(elements, "routers", "%.*s", (int)strcspn(text, " "), text);
 	}
 }
 
