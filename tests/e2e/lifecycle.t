@@ -44,7 +44,7 @@ ok 'its process is a QEMU' contains "/proc/$pid/cmdline" qemu-system
 is "$(drover list -o json | jq -c '[.[].name]')" '["micro","off","oldpc","still","web"]' \
 	'list has all machines by name'
 is "$(drover list -o json | jq -c '.[0] | keys')" \
-	'["address","conditions","hypervisor","image","last_cause","mac","name","network","pid","restarts","state","uptime_s"]' \
+	'["address","address6","conditions","hypervisor","image","last_cause","mac","name","network","pid","restarts","state","uptime_s"]' \
 	'list has exactly the members that others build on'
 is "$(drover list -o json | jq -c '.[] | select(.name == "web") | [.state, .hypervisor, .pid, .network, .restarts]')" \
 	"[\"running\",\"qemu\",$pid,\"taps\",0]" 'and their values'
