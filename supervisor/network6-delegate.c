@@ -20,9 +20,9 @@
 
 /*
  * Kea appends to its file; now and then a child of it (kea-lfc) makes one of those that came before.
- * In this order a later line is of a later time (Memfile_LeaseMgr::loadLeasesFromFiles).
+ * In this order a later line is of a later time (Memfile_LeaseMgr::loadLeasesFromFiles). The newest is
+ * read first, too: kea may give it another name between our readings.
  */
-/* The newest one first, too: kea may give it another name between our readings. */
 static const char *const parts[] = { "", ".completed", ".2", ".1", "" };
 
 struct held {
